@@ -1,0 +1,9 @@
+"""The one exception for what a user can mend: a bad row, file, option or workdir."""
+
+
+class UserError(ValueError):
+    """A mistake in the user's input, told in one line: what, where, and what to do.
+
+    Launchers print it on stderr and exit with status 2; it never carries a stack trace from
+    inside XLA or TensorFlow.
+    """

@@ -1,0 +1,28 @@
+"""Axis letters and array types, the same in every einsum, shape comment and annotation.
+
+====== ============================================= =======================
+letter meaning                                       name in annotations
+====== ============================================= =======================
+B      rows of a batch                               ``batch``
+F      fields (declared columns that carry features) ``fields``
+S      slots: one per field                          ``slots``
+D      embedding dimension                           ``dim``
+V      rows of the embedding table, all fields       ``rows``
+H      hidden width of a tower                       ``hidden``
+T      tasks                                         ``tasks``
+====== ============================================= =======================
+
+A feature is an (id, value) pair. Ids are int32 and local to their field: 0 <= id < field_dims[f].
+Id 0 of a field stands for values that are missing or were not seen when the encoder was fitted.
+"""
+
+from typing import Any, TypeAlias
+
+from jaxtyping import Array, Float, Int
+
+Ids: TypeAlias = Int[Array, "batch slots"]
+Values: TypeAlias = Float[Array, "batch slots"]
+Embeddings: TypeAlias = Float[Array, "batch slots dim"]
+FirstOrder: TypeAlias = Float[Array, "batch slots"]
+Logits: TypeAlias = Float[Array, "batch"]
+PyTree: TypeAlias = Any
