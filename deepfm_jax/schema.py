@@ -33,8 +33,8 @@ class Numeric:
 
     Attributes:
       name: Column name.
-      transform: ``"log"``: id 1 with value sign(x) ln(1 + \\|x\\|); ``"standardise"``: id 1 with value
-        (x - mean) / std of the training rows; ``"log2_floor"``: the bucket floor(ln(x)^2) for
+      transform: ``"log"``: id 1 with value sign(x) ln(1 + abs(x)); ``"standardise"``: id 1 with
+        value (x - mean) / std of the training rows; ``"log2_floor"``: the bucket floor(ln(x)^2) for
         x > 2, else floor(x), as a category (the Criteo winners' transform); ``"quantile"``: the
         index of the training quantile that x falls in, as a category. A missing cell has id 0 and
         value 1, so it owns an embedding.

@@ -1,0 +1,122 @@
+"""The embedding table: one array of rows for all fields, and the lookup of a batch's rows."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deepfm_jax.errors import UserError
+from deepfm_jax.typing import Embeddings, FirstOrder, Ids, Values
+
+_MAX_ROWS = np.iinfo(np.int32).max
+
+
+class Rows(NamedTuple):
+    """The table's rows of a batch, before they are multiplied by the features' values.
+
+    Attributes:
+      first_order: Weight of each feature, [B, S].
+      embedding: Latent vector of each feature, [B, S, D]; None where a model has no such table.
+    """
+
+    first_order: FirstOrder
+    embedding: Embeddings | None
+
+    def scaled(self, values: Values | None) -> tuple[FirstOrder, Embeddings]:
+        """w_i x_i [B, S] and e_i = v_i x_i [B, S, D]; all x_i are 1 when ``values`` is None."""
+        if self.embedding is None:
+            raise ValueError("this table holds first-order weights alone (embed_dim=0)")
+        if values is None:
+            return self.first_order, self.embedding
+        return self.first_order * values, self.embedding * values[:, :, None]
+
+
+def field_offsets(field_dims: Sequence[int]) -> np.ndarray:
+    """First row of each field in the shared table: cumulative sums of ``field_dims``, [F] int32.
+
+    Raises:
+      UserError: no field, a field without rows, or more than 2^31 - 1 rows in all (ids are int32).
+    """
+    dims = np.asarray(tuple(field_dims), dtype=np.int64)
+    if dims.size == 0 or dims.min() < 1:
+        raise UserError(f"field_dims must name at least one row for each field; got {field_dims}")
+    if dims.sum() > _MAX_ROWS:
+        raise UserError(
+            f"field_dims sum to {dims.sum()} rows; int32 ids reach {_MAX_ROWS}: raise min_count"
+        )
+    return (np.cumsum(dims) - dims).astype(np.int32)
+
+
+def check_ids(ids, field_dims: Sequence[int]) -> None:
+    """Checks ids that are at hand (not traced) against the rows of their fields.
+
+    Args:
+      ids: [B, S], local to each field. Traced ids pass: under ``jit`` their shape alone is known,
+        and an id out of range then makes its row's logit NaN, never another row's weight.
+      field_dims: Rows of each field.
+
+    Raises:
+      UserError: ids that are not integers, not [B, S], or outside 0 <= id < field_dims[f]; the
+        message names row, field and value.
+    """
+    if ids.ndim != 2 or ids.shape[1] != len(field_dims):
+        raise UserError(
+            f"ids have shape {tuple(ids.shape)}; the model reads [batch, {len(field_dims)}]"
+        )
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise UserError(f"ids have dtype {ids.dtype}; pass int32 (float32 confuses ids above 2^24)")
+    if isinstance(ids, jax.core.Tracer) or not getattr(ids, "is_fully_addressable", True):
+        return
+    local = np.asarray(ids)
+    wrong = np.argwhere((local < 0) | (local >= np.asarray(field_dims)))
+    if wrong.size:
+        row, field = wrong[0]
+        raise UserError(
+            f"ids[{row}, {field}] = {local[row, field]} is out of range: field {field} has "
+            f"{field_dims[field]} rows (0 to {field_dims[field] - 1}); {len(wrong)} such ids"
+        )
+
+
+class EmbeddingTable(nn.Module):
+    """First-order weights and latent vectors of every feature of every field.
+
+    Row ``offset[f] + id`` belongs to value ``id`` of field ``f``. The module looks rows up and
+    does no arithmetic on them, so that the training step may gather the same rows by another road.
+
+    Attributes:
+      field_dims: Rows of each field, F entries; V is their sum.
+      embed_dim: D; 0 for a table of first-order weights alone.
+      init_std: Standard deviation of the normal initialiser of the vectors. First-order weights
+        start at the same scale.
+    """
+
+    field_dims: Sequence[int]
+    embed_dim: int
+    init_std: float = 0.01
+
+    @nn.compact
+    def __call__(self, ids: Ids) -> Rows:
+        """Rows of ``ids`` [B, S]; rows of an id out of range are NaN under ``jit``.
+
+        Raises:
+          UserError: see ``check_ids``.
+        """
+        check_ids(ids, self.field_dims)
+        offsets = field_offsets(self.field_dims)
+        total = int(sum(self.field_dims))
+        dims = np.asarray(self.field_dims, dtype=np.int32)
+        inside = (ids >= 0) & (ids < dims[None, :])
+        # Without this, id field_dims[f] would silently read the next field's first row.
+        rows = jnp.where(inside, ids + offsets[None, :], total)
+
+        init = nn.initializers.normal(self.init_std)
+        first_order = self.param("first_order", init, (total,))
+        embedding = None
+        if self.embed_dim:
+            table = self.param("embedding", init, (total, self.embed_dim))
+            embedding = jnp.take(table, rows, axis=0, mode="fill", fill_value=jnp.nan)
+        weights = jnp.take(first_order, rows, axis=0, mode="fill", fill_value=jnp.nan)
+        return Rows(first_order=weights, embedding=embedding)

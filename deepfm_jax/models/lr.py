@@ -1,0 +1,43 @@
+"""Logistic regression, the first order of every model of the lineage."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from deepfm_jax.embedding import EmbeddingTable, Rows
+from deepfm_jax.typing import Ids, Logits, Values
+
+
+class LR(nn.Module):
+    """Logistic regression: logit = w_0 + sum_i w_i x_i.
+
+    It models no interaction between fields.
+
+    Attributes:
+      field_dims: Rows of each field.
+      init_std: Standard deviation of the weights' initialiser.
+
+    Source: the baseline of Guo et al. 2017, Table 2 (arXiv 1703.04247).
+    """
+
+    field_dims: Sequence[int]
+    init_std: float = 0.01
+
+    def setup(self):
+        self.table = EmbeddingTable(self.field_dims, 0, self.init_std)
+        self.bias = self.param("bias", nn.initializers.zeros, ())
+
+    def __call__(self, ids: Ids, values: Values | None = None, *, train: bool = False) -> Logits:
+        """Logits [B] of ids [B, S] and values [B, S] (all 1 when None).
+
+        Raises:
+          UserError: ids at hand that are out of range (see ``embedding.check_ids``).
+        """
+        return self.from_rows(self.table(ids), values, train=train)
+
+    def from_rows(self, rows: Rows, values: Values | None = None, *, train: bool = False) -> Logits:
+        """Logits [B] from rows gathered already."""
+        del train  # No part behaves differently in training.
+        weights = rows.first_order if values is None else rows.first_order * values
+        return self.bias + jnp.einsum("bs->b", weights)
