@@ -1,0 +1,1 @@
+"""From raw rows to batches: sources, encoder, TFDS builders, input pipeline."""

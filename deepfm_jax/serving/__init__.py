@@ -1,0 +1,5 @@
+"""From raw rows to probabilities with a trained model."""
+
+from deepfm_jax.serving.predictor import Predictor
+
+__all__ = ["Predictor"]

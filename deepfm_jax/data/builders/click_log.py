@@ -1,0 +1,206 @@
+"""What all TFDS builders of click logs share: fit on train, encode, write blocks of rows."""
+
+import abc
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import tensorflow_datasets as tfds
+
+from deepfm_jax.data.encoder import Encoded, Encoder, fit
+from deepfm_jax.data.sources import RowReport
+from deepfm_jax.errors import UserError
+from deepfm_jax.schema import Categorical, Column, Numeric, NumericTransform, Schema
+
+# Thousands of rows a record, so that reading is a copy of bytes and not a parse per row.
+BLOCK_ROWS = 4096
+
+# Reads a split from its start; called again for each pass, with a report to fill or None.
+ReadSplit: TypeAlias = Callable[[RowReport | None], Iterator[pa.Table]]
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildOptions:
+    """What a user may change about the encoding; None keeps the builder's own choice.
+
+    Attributes:
+      min_count: Of every categorical column and of ``log2_floor`` buckets.
+      numeric: Transform of every numeric column.
+      buckets: Number of quantile buckets.
+      separate_missing: Whether missing values have an id of their own.
+      max_bad_rows: Bad rows tolerated (and counted) in each split.
+      rows: Training rows to simulate; the ``synthetic`` data set only.
+    """
+
+    min_count: int | None = None
+    numeric: NumericTransform | None = None
+    buckets: int | None = None
+    separate_missing: bool | None = None
+    max_bad_rows: int = 0
+    rows: int | None = None
+
+    def apply(self, schema: Schema) -> Schema:
+        """The schema with these choices in place of the builder's."""
+        common = {"min_count": self.min_count, "separate_missing": self.separate_missing}
+        numeric = {**common, "transform": self.numeric, "buckets": self.buckets}
+
+        def changed(column: Column) -> Column:
+            if isinstance(column, Categorical):
+                options: dict[str, Any] = common
+            elif isinstance(column, Numeric):
+                options = numeric
+            else:
+                return column
+            return dataclasses.replace(
+                column, **{key: value for key, value in options.items() if value is not None}
+            )
+
+        return dataclasses.replace(schema, columns=tuple(map(changed, schema.columns)))
+
+
+@dataclasses.dataclass
+class SplitSummary:
+    """Counts of one encoded split, and a hash of its content."""
+
+    read: int
+    rows: int
+    rejected: int
+    positives: int
+    fingerprint: str
+    first_errors: list[str] = dataclasses.field(default_factory=list)
+
+
+class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Encodes a click log into blocks of rows, with its encoder beside them.
+
+    A subclass names its ``SCHEMA`` and how to read its splits. Vocabularies are fitted on the rows
+    of ``train`` alone. Builders are not registered with TFDS, whose own ``criteo`` is another data
+    set; ``BUILDERS`` finds them.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    SCHEMA: ClassVar[Schema]
+    NEEDS_SOURCE: ClassVar[bool] = True
+
+    def __init__(self, *, options: BuildOptions | None = None, **kwargs):
+        self.options = options or BuildOptions()
+        self.schema = self.options.apply(self.SCHEMA)
+        super().__init__(**kwargs)
+
+    @abc.abstractmethod
+    def _read_splits(self, source: pathlib.Path | None) -> dict[str, ReadSplit]:
+        """How to read each split; ``train`` is among them.
+
+        Raises:
+          UserError: files that the data set needs are missing.
+        """
+
+    def _extra_files(self) -> dict[str, Any]:
+        """JSON files to keep beside the blocks, by name."""
+        return {}
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        slots = len(self.schema.fields)
+
+        def block(width: int, dtype: Any) -> tfds.features.Tensor:
+            return tfds.features.Tensor(
+                shape=(None, width), dtype=dtype, encoding=tfds.features.Encoding.BYTES
+            )
+
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.__doc__,
+            features=tfds.features.FeaturesDict(
+                {
+                    "ids": block(slots, np.int32),
+                    "values": block(slots, np.float32),
+                    "labels": block(1, np.float32),
+                }
+            ),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager):
+        source = pathlib.Path(dl_manager.manual_dir) if self.NEEDS_SOURCE else None
+        splits = self._read_splits(source)
+        encoder = fit(splits["train"](None), self.schema)
+        folder = pathlib.Path(self.data_dir)
+        # Written with the blocks, so that the folder is complete or absent.
+        (folder / "options.json").write_text(json.dumps(dataclasses.asdict(self.options)))
+        encoder.save(folder)
+        for name, content in self._extra_files().items():
+            (folder / f"{name}.json").write_text(json.dumps(content, indent=2))
+        return {
+            split: self._generate_examples(split, read, encoder) for split, read in splits.items()
+        }
+
+    def _generate_examples(self, split: str, read: ReadSplit, encoder: Encoder):
+        report = RowReport()
+        digest = hashlib.sha256(encoder.fingerprint().encode())
+        rows, positives = 0, 0
+        for index, block in enumerate(_blocks(encoder.encode(t) for t in read(report))):
+            for array in (block.ids, block.values, block.labels):
+                digest.update(np.ascontiguousarray(array).tobytes())
+            rows += len(block.ids)
+            positives += int(block.labels.sum())
+            yield index, {"ids": block.ids, "values": block.values, "labels": block.labels}
+        _check_classes(split, rows, positives)
+        summary = SplitSummary(
+            read=report.read or rows,
+            rows=rows,
+            rejected=report.rejected,
+            positives=positives,
+            fingerprint=digest.hexdigest()[:16],
+            first_errors=report.first_errors,
+        )
+        path = pathlib.Path(self.data_dir) / f"rows_{split}.json"
+        path.write_text(json.dumps(dataclasses.asdict(summary), indent=2))
+
+
+def _check_classes(split: str, rows: int, positives: int) -> None:
+    if rows == 0:
+        raise UserError(f"split {split!r} has no rows; check the files of --source")
+    if positives in (0, rows):
+        raise UserError(
+            f"split {split!r}: all {rows} labels are {int(positives > 0)}; a model can neither "
+            "learn from nor be measured on one class, so check the label column"
+        )
+
+
+def _blocks(chunks: Iterable[Encoded]) -> Iterator[Encoded]:
+    """Encoded chunks of any size as blocks of BLOCK_ROWS rows (fewer in the last one)."""
+    held: list[Encoded] = []
+    count = 0
+    for chunk in chunks:
+        held.append(chunk)
+        count += len(chunk.ids)
+        if count < BLOCK_ROWS:
+            continue
+        joined = _joined(held)
+        whole = count - count % BLOCK_ROWS
+        for start in range(0, whole, BLOCK_ROWS):
+            yield _sliced(joined, start, start + BLOCK_ROWS)
+        held, count = [_sliced(joined, whole, count)], count - whole
+    if count:
+        yield _joined(held)
+
+
+def _joined(chunks: list[Encoded]) -> Encoded:
+    return Encoded(
+        ids=np.concatenate([chunk.ids for chunk in chunks]),
+        values=np.concatenate([chunk.values for chunk in chunks]),
+        labels=np.concatenate([chunk.labels for chunk in chunks]),
+    )
+
+
+def _sliced(chunk: Encoded, start: int, stop: int) -> Encoded:
+    return Encoded(
+        ids=chunk.ids[start:stop],
+        values=chunk.values[start:stop],
+        labels=chunk.labels[start:stop],
+    )

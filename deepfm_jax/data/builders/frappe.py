@@ -1,0 +1,47 @@
+"""Frappe app usage, in the CSV form of the public benchmarks."""
+
+import functools
+import pathlib
+
+from deepfm_jax.data.builders.click_log import ClickLogBuilder, ReadSplit
+from deepfm_jax.data.builders.files import find_split
+from deepfm_jax.data.sources import read_tables
+from deepfm_jax.schema import Categorical, Label, Schema
+
+_FIELDS = (
+    "user",
+    "item",
+    "daytime",
+    "weekday",
+    "isweekend",
+    "homework",
+    "cost",
+    "weather",
+    "country",
+    "city",
+)
+
+
+class Frappe(ClickLogBuilder, skip_registration=True):
+    """Frappe: which app a user opens in which context; 10 categorical fields.
+
+    Reads ``train.csv``, ``valid.csv`` and ``test.csv`` (or ``.csv.gz``), with a header.
+
+    Source: Baltrunas et al. 2015 (arXiv 1505.03014), in the Frappe_x1 split of BARS.
+    """
+
+    name = "frappe"
+    SCHEMA = Schema(
+        columns=(Label("label"), *(Categorical(name, dtype="integer") for name in _FIELDS))
+    )
+
+    def _read_splits(self, source: pathlib.Path | None) -> dict[str, ReadSplit]:
+        assert source is not None
+        splits = {}
+        for split in ("train", "valid", "test"):
+            path = find_split(source, split, (".csv",))
+            splits[split] = functools.partial(self._read, path)
+        return splits
+
+    def _read(self, path, report):
+        return read_tables(path, self.schema, max_bad_rows=self.options.max_bad_rows, report=report)

@@ -1,0 +1,108 @@
+"""From raw files to an encoded data set on disk, complete or absent."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+
+import tensorflow_datasets as tfds
+
+from deepfm_jax.data.builders import BUILDERS
+from deepfm_jax.data.builders.click_log import BuildOptions, SplitSummary
+from deepfm_jax.data.encoder import Encoder
+from deepfm_jax.errors import UserError
+
+_OPTIONS_FILE = "options.json"
+
+
+def dataset_folder(name: str, out: str | os.PathLike[str]) -> pathlib.Path:
+    """Where ``prepare`` puts the data set ``name`` under ``out``.
+
+    Raises:
+      UserError: a name that is not in ``BUILDERS``.
+    """
+    if name not in BUILDERS:
+        raise UserError(f"data set {name!r} is unknown; use one of {sorted(BUILDERS)}")
+    return pathlib.Path(out) / name / str(BUILDERS[name].VERSION)
+
+
+def prepare(
+    name: str,
+    out: str | os.PathLike[str],
+    *,
+    source: str | os.PathLike[str] | None = None,
+    options: BuildOptions | None = None,
+    overwrite: bool = False,
+) -> dict[str, SplitSummary]:
+    """Encodes the raw files of ``source`` into ``out``; a data set already there is reused.
+
+    Args:
+      name: Data set, one of ``BUILDERS``.
+      out: Folder of prepared data sets (TFDS ``data_dir``).
+      source: Folder of raw files (TFDS ``manual_dir``); not needed by ``synthetic``.
+      options: Changes to the builder's encoding.
+      overwrite: Replace a data set that is there.
+
+    Returns:
+      The counts of each split.
+
+    Raises:
+      UserError: a bad file or row (see ``sources.read_tables``), a split with one class, a missing
+        source, or a data set already there that was prepared with other options.
+    """
+    options = options or BuildOptions()
+    folder = dataset_folder(name, out)
+    builder_class = BUILDERS[name]
+    if builder_class.NEEDS_SOURCE:
+        if source is None:
+            raise UserError(f"data set {name!r} is made from raw files; say where with --source")
+        if not pathlib.Path(source).is_dir():
+            raise UserError(f"--source={source}: no such folder")
+    made_with = dataclasses.asdict(options)
+    if folder.is_dir() and not overwrite:
+        there = json.loads((folder / _OPTIONS_FILE).read_text())
+        if there != made_with:
+            key = next(k for k in made_with if there.get(k) != made_with[k])
+            raise UserError(
+                f"{folder} was prepared with {key}={there.get(key)}, not {key}={made_with[key]}; "
+                "choose another --out, or pass --overwrite"
+            )
+        return split_summaries(folder)
+    mode = tfds.GenerateMode.REUSE_DATASET_IF_EXISTS
+    if overwrite and folder.is_dir():
+        mode = tfds.GenerateMode.REUSE_CACHE_IF_EXISTS
+    builder = builder_class(options=options, data_dir=os.fspath(out))
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(
+            manual_dir=None if source is None else os.fspath(source),
+            download_mode=mode,
+            compute_stats=tfds.download.ComputeStatsMode.SKIP,
+            try_download_gcs=False,
+        ),
+        file_format="array_record",
+    )
+    return split_summaries(folder)
+
+
+def split_summaries(folder: pathlib.Path) -> dict[str, SplitSummary]:
+    """The counts that ``prepare`` wrote beside the blocks."""
+    return {
+        split: SplitSummary(**json.loads((folder / f"rows_{split}.json").read_text()))
+        for split in ("train", "valid", "test")
+    }
+
+
+def describe(summaries: Mapping[str, SplitSummary], encoder: Encoder) -> str:
+    """A text for people: rows of each split, positive rates, vocabulary sizes."""
+    lines = [f"{'split':8}{'read':>12}{'kept':>12}{'rejected':>10}{'positive rate':>15}"]
+    for split, summary in summaries.items():
+        rate = summary.positives / summary.rows
+        lines.append(
+            f"{split:8}{summary.read:12,}{summary.rows:12,}{summary.rejected:10,}{rate:15.4f}"
+        )
+        lines.extend(f"  rejected: {message}" for message in summary.first_errors)
+    sizes = zip(encoder.schema.fields, encoder.field_dims, strict=True)
+    lines.append("ids of each field: " + ", ".join(f"{f.name} {size:,}" for f, size in sizes))
+    lines.append(f"{len(encoder.field_dims)} fields, {sum(encoder.field_dims):,} table rows in all")
+    return "\n".join(lines)

@@ -1,0 +1,48 @@
+"""Metrics of a trained model on prepared splits and on raw labelled rows."""
+
+import os
+
+from deepfm_jax.data.pipeline import PreparedData
+from deepfm_jax.data.sources import read_tables
+from deepfm_jax.errors import UserError
+from deepfm_jax.metrics import BinaryMetrics
+from deepfm_jax.serving.predictor import Predictor
+
+
+def evaluate_split(predictor: Predictor, split: str) -> dict[str, float]:
+    """Metrics on a split of the data set that the model was trained on.
+
+    Raises:
+      UserError: the prepared data set is gone, or has been prepared anew with another encoding.
+    """
+    settings = predictor.experiment.data
+    data = PreparedData(settings.name, settings.folder)
+    if data.encoder.fingerprint() != predictor.encoder.fingerprint():
+        raise UserError(
+            f"data set {settings.name!r} in {settings.folder} has been prepared with another "
+            "encoding since the model was trained; prepare it as before, or use --input"
+        )
+    batches = data.batches(split, predictor.experiment.loop.eval_batch_size)
+    states = [
+        BinaryMetrics.from_batch(
+            predictor.score(batch["ids"], batch["values"]), batch["labels"][:, 0], batch["mask"]
+        )
+        for batch in batches
+    ]
+    return BinaryMetrics.concatenate(states).compute(split=split)
+
+
+def evaluate_file(
+    predictor: Predictor, path: str | os.PathLike[str], *, max_bad_rows: int = 0
+) -> dict[str, float]:
+    """Metrics on raw labelled rows.
+
+    Raises:
+      UserError: see ``sources.read_tables``; or rows of one class only.
+    """
+    schema = predictor.encoder.schema
+    states = [
+        BinaryMetrics.from_batch(predictor.logits(table), table[schema.label.name].to_numpy())
+        for table in read_tables(path, schema, max_bad_rows=max_bad_rows)
+    ]
+    return BinaryMetrics.concatenate(states).compute(split=os.fspath(path))

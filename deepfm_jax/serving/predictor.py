@@ -1,0 +1,84 @@
+"""A trained model with its encoder: raw rows in, probabilities out."""
+
+import os
+
+import jax
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float32, Int32
+
+from deepfm_jax.data.encoder import Encoder
+from deepfm_jax.errors import UserError
+from deepfm_jax.heads import OneTask
+from deepfm_jax.models import build_model
+from deepfm_jax.partitioning import create_mesh, state_shardings
+from deepfm_jax.training import workdir as workdirs
+from deepfm_jax.training.checkpoint import Checkpoints
+from deepfm_jax.training.optimizer import create_optimizer
+from deepfm_jax.training.settings import Experiment
+from deepfm_jax.training.state import TrainState, abstract_state
+from deepfm_jax.training.step import make_score_step
+
+
+class Predictor:
+    """Scores raw rows with the best weights of a run.
+
+    Attributes:
+      experiment: The run's settings.
+      encoder: Reads raw rows just as it did in training.
+    """
+
+    def __init__(self, workdir: str | os.PathLike[str]):
+        """Opens the run in ``workdir``.
+
+        Raises:
+          UserError: no run there, or one that has not been evaluated once yet.
+        """
+        self.experiment, self.encoder = workdirs.read(workdir)
+        self._batch_size = self.experiment.loop.eval_batch_size
+        self._model, self._state = _best_weights(workdir, self.experiment, self.encoder)
+        self._score = make_score_step(self._model)
+
+    def logits(self, table: pa.Table) -> Float32[np.ndarray, "rows"]:
+        """Logits of typed rows (see ``data.sources``), in their order."""
+        encoded = self.encoder.encode(table)
+        rows = len(encoded.ids)
+        logits = []
+        for start in range(0, rows, self._batch_size):
+            stop = min(start + self._batch_size, rows)
+            # One shape, one compilation: the last batch is filled up and cut again.
+            padding = ((0, self._batch_size - (stop - start)), (0, 0))
+            scored = self.score(
+                np.pad(encoded.ids[start:stop], padding),
+                np.pad(encoded.values[start:stop], padding),
+            )
+            logits.append(scored[: stop - start])
+        return np.concatenate(logits) if logits else np.zeros(0, np.float32)
+
+    def score(
+        self, ids: Int32[np.ndarray, "batch slots"], values: Float32[np.ndarray, "batch slots"]
+    ) -> Float32[np.ndarray, "batch"]:
+        """Logits of encoded rows."""
+        return np.asarray(self._score(self._state.params, self._state.batch_stats, ids, values))
+
+    def probabilities(self, table: pa.Table) -> Float32[np.ndarray, "rows"]:
+        """P(click) of typed rows, in their order."""
+        return np.asarray(OneTask().probabilities(jax.numpy.asarray(self.logits(table))))
+
+
+def _best_weights(workdir, experiment: Experiment, encoder: Encoder):
+    hyperparameters = {key: value for key, value in experiment.model.items() if key != "name"}
+    model = build_model(experiment.model["name"], encoder.field_dims, hyperparameters)
+    optimizer = create_optimizer(experiment.optimizer, 1)
+    shapes = abstract_state(model, optimizer)
+    like: TrainState = jax.tree.map(
+        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
+        shapes,
+        state_shardings(shapes, create_mesh()),
+    )
+    with Checkpoints(workdir) as checkpoints:
+        last = checkpoints.last_step
+        best = None if last is None else checkpoints.progress(last).best_step
+        if best is None:
+            raise UserError(f"workdir {workdir} holds no evaluated checkpoint yet; train it first")
+        return model, checkpoints.restore(best, like=like)

@@ -1,0 +1,181 @@
+"""The training loop: epochs of steps, evaluations, checkpoints, and an end."""
+
+import math
+import os
+import pathlib
+from typing import Any
+
+from clu import metric_writers
+from tqdm import tqdm
+
+from deepfm_jax.data.pipeline import PreparedData, prefetch_to_device
+from deepfm_jax.errors import UserError
+from deepfm_jax.heads import OneTask
+from deepfm_jax.metrics import BinaryMetrics
+from deepfm_jax.models import build_model
+from deepfm_jax.partitioning import batch_sharding, create_mesh
+from deepfm_jax.training import workdir as workdirs
+from deepfm_jax.training.checkpoint import Checkpoints, Progress
+from deepfm_jax.training.evaluation import evaluate
+from deepfm_jax.training.loss_log import LossLog
+from deepfm_jax.training.optimizer import create_optimizer
+from deepfm_jax.training.report import write_report
+from deepfm_jax.training.settings import Experiment
+from deepfm_jax.training.state import TrainState, create_state
+from deepfm_jax.training.step import cut_learning_rate, make_score_step, make_train_step
+
+
+def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, Any]:
+    """Trains to the end, resuming where ``workdir`` holds a checkpoint, and writes the report.
+
+    ``workdir`` then holds ``config.json``, the encoder, the best and the last checkpoint,
+    TensorBoard logs, ``results.json``, ``training.png`` and ``calibration.png``.
+
+    Returns:
+      The content of ``results.json``.
+
+    Raises:
+      UserError: data not prepared, a wrong setting, a workdir of another run, or a training loss
+        that is not finite.
+    """
+    data = PreparedData(experiment.data.name, experiment.data.folder)
+    # Everything that a user can have got wrong fails here, before the workdir is touched.
+    trainer = _Trainer(experiment, data)
+    workdirs.claim(workdir, experiment, data.encoder)
+    with Checkpoints(workdir) as checkpoints:
+        state, progress = trainer.start(checkpoints)
+        if not progress.finished:
+            writer = metric_writers.SummaryWriter(os.fspath(pathlib.Path(workdir) / "tensorboard"))
+            state, progress = trainer.run(state, progress, checkpoints, writer)
+            writer.close()
+        assert progress.best_step is not None
+        best = checkpoints.restore(progress.best_step, like=state)
+    states = {split: trainer.evaluate(best, split) for split in ("valid", "test")}
+    return write_report(workdir, experiment, data, progress, best.params, states)
+
+
+class _Trainer:
+    """The compiled steps of a run and the data they read; holds nothing that training changes."""
+
+    def __init__(self, experiment: Experiment, data: PreparedData):
+        self._loop = experiment.loop
+        self._settings = experiment.optimizer
+        self._seed = experiment.seed
+        self._data = data
+        self._mesh = create_mesh()
+        self._batch_sharding = batch_sharding(self._mesh, self._loop.batch_size)
+        self._eval_sharding = batch_sharding(self._mesh, self._loop.eval_batch_size)
+        self._steps_per_epoch = data.steps_per_epoch("train", self._loop.batch_size)
+        self._model = build_model(
+            experiment.model["name"],
+            data.encoder.field_dims,
+            {key: value for key, value in experiment.model.items() if key != "name"},
+        )
+        total_steps = self._loop.epochs * self._steps_per_epoch
+        self._optimizer = create_optimizer(experiment.optimizer, total_steps)
+        self._step = make_train_step(self._model, self._optimizer, OneTask(), self._mesh)
+        self._score = make_score_step(self._model)
+        count = min(self._loop.evaluations_per_epoch, self._steps_per_epoch)
+        self._evaluation_batches = {
+            math.ceil(self._steps_per_epoch * (i + 1) / count) for i in range(count)
+        }
+
+    def start(self, checkpoints: Checkpoints) -> tuple[TrainState, Progress]:
+        """A fresh state, or that of the last checkpoint."""
+        state = create_state(self._model, self._optimizer, self._seed, self._mesh)
+        last = checkpoints.last_step
+        if last is None:
+            return state, Progress(fingerprint=self._data.fingerprint)
+        progress = checkpoints.progress(last)
+        if progress.fingerprint != self._data.fingerprint:
+            raise UserError(
+                "the workdir's checkpoint was trained on other rows than the prepared data set "
+                "holds now; choose another --workdir"
+            )
+        # The end came from settings that may have changed since (epochs, patience).
+        progress.finished = self._is_finished(progress)
+        print(f"resuming at step {last} (epoch {progress.epoch + 1}, batch {progress.batch})")
+        return checkpoints.restore(last, like=state), progress
+
+    def evaluate(self, state: TrainState, split: str) -> BinaryMetrics:
+        """Metrics of ``state`` on all rows of a split."""
+        batches = self._data.batches(split, self._loop.eval_batch_size)
+        return evaluate(self._score, state, batches, self._eval_sharding)
+
+    def run(
+        self, state: TrainState, progress: Progress, checkpoints: Checkpoints, writer
+    ) -> tuple[TrainState, Progress]:
+        """Trains until the last epoch or until patience ends."""
+        while not progress.finished:
+            state = self._run_epoch(state, progress, checkpoints, writer)
+        return state, progress
+
+    def _run_epoch(self, state, progress, checkpoints, writer) -> TrainState:
+        batches = self._data.batches(
+            "train",
+            self._loop.batch_size,
+            seed=self._seed,
+            epoch=progress.epoch,
+            start_batch=progress.batch,
+        )
+        log = LossLog(self._loop.log_steps, progress, writer)
+        rows_left = self._data.rows("train") - progress.batch * self._loop.batch_size
+        with tqdm(
+            desc=f"epoch {progress.epoch + 1}/{self._loop.epochs}",
+            total=self._data.rows("train"),
+            initial=progress.batch * self._loop.batch_size,
+            unit=" rows",
+            unit_scale=True,
+            mininterval=0.5,
+        ) as bar:
+            for step, batch in enumerate(
+                prefetch_to_device(batches, self._batch_sharding), start=int(state.step) + 1
+            ):
+                state, metrics = self._step(state, batch)
+                rows = min(self._loop.batch_size, rows_left)
+                rows_left -= rows
+                progress.batch += 1
+                log.add(step, metrics["loss"], rows)
+                bar.update(rows)
+                bar.set_postfix(loss=f"{log.latest:.4f}", refresh=False)
+                if progress.batch in self._evaluation_batches:
+                    log.flush(step)
+                    state = self._validate(state, progress, checkpoints, writer, bar)
+                    log.restart_clock()
+                    if progress.finished:
+                        break
+                elif progress.batch % self._loop.checkpoint_steps == 0:
+                    log.flush(step)
+                    checkpoints.save(state, progress)
+                    log.restart_clock()
+        return state
+
+    def _validate(self, state, progress, checkpoints, writer, bar) -> TrainState:
+        step = int(state.step)
+        metrics = self.evaluate(state, "valid").compute(split="valid")
+        rate = self._settings.learning_rate * float(state.rate_scale)
+        writer.write_scalars(step, {f"valid/{key}": value for key, value in metrics.items()})
+        writer.write_scalars(step, {"learning_rate": rate})
+        progress.evaluations.append({"step": step, **metrics})
+        score = metrics["auc"] if self._loop.monitor == "auc" else -metrics["logloss"]
+        best = progress.best_score
+        message = f"step {step}: valid auc {metrics['auc']:.5f}, logloss {metrics['logloss']:.5f}"
+        if best is None or score > best + self._loop.min_improvement:
+            progress.best_score, progress.best_step, progress.bad_evaluations = score, step, 0
+        else:
+            progress.bad_evaluations += 1
+            message += f" (best {abs(best):.5f} at step {progress.best_step})"
+            if self._settings.schedule == "plateau":
+                floor = self._settings.plateau_floor / self._settings.learning_rate
+                state = cut_learning_rate(state, self._settings.plateau_factor, floor)
+        bar.write(message)
+        if progress.batch == self._steps_per_epoch:
+            progress.epoch, progress.batch = progress.epoch + 1, 0
+        progress.finished = self._is_finished(progress)
+        checkpoints.save(state, progress, score=score)
+        return state
+
+    def _is_finished(self, progress: Progress) -> bool:
+        patience = self._loop.patience
+        out_of_patience = patience > 0 and progress.bad_evaluations >= patience
+        return progress.epoch >= self._loop.epochs or out_of_patience

@@ -1,0 +1,62 @@
+"""The training loss by step, fetched from the device only now and then."""
+
+import math
+import time
+
+import jax
+import numpy as np
+
+from deepfm_jax.errors import UserError
+from deepfm_jax.training.checkpoint import Progress
+
+
+class LossLog:
+    """Holds losses on the device and fetches them every few steps, so that steps overlap.
+
+    It adds points, time and rows to a run's ``Progress``. The time of the first step is left out:
+    it compiles, and says nothing about the rate.
+    """
+
+    def __init__(self, every: int, progress: Progress, writer):
+        self._every = every
+        self._progress = progress
+        self._writer = writer
+        self._losses: list[jax.Array] = []
+        self._rows = 0
+        self._started: float | None = None
+        self.latest = math.nan
+
+    def add(self, step: int, loss: jax.Array, rows: int) -> None:
+        """Takes the loss of ``step``, a scalar still being computed."""
+        self._losses.append(loss)
+        if self._started is None:
+            self.flush(step)
+            return
+        self._rows += rows
+        if len(self._losses) >= self._every:
+            self.flush(step)
+
+    def flush(self, step: int) -> None:
+        """Fetches what is held and restarts the clock, so that what follows is not counted.
+
+        Raises:
+          UserError: a loss is not finite.
+        """
+        if self._losses:
+            self.latest = float(np.mean(jax.device_get(self._losses)))
+            if not math.isfinite(self.latest):
+                raise UserError(
+                    f"the training loss is {self.latest} at step {step}; lower "
+                    "optimizer.learning_rate or set optimizer.clip_norm"
+                )
+            self._progress.train_losses.append([step, self.latest])
+            self._writer.write_scalars(step, {"train/loss": self.latest})
+            if self._started is not None:
+                self._progress.seconds += time.perf_counter() - self._started
+                self._progress.examples += self._rows
+        self._losses, self._rows = [], 0
+        self._started = time.perf_counter()
+
+    def restart_clock(self) -> None:
+        """Leaves the time since the last ``flush`` out of the rate."""
+        self._started = time.perf_counter()

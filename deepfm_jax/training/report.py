@@ -1,0 +1,89 @@
+"""What a run leaves for people: results.json and two pictures."""
+
+import importlib.metadata
+import os
+import pathlib
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from deepfm_jax.data.pipeline import PreparedData
+from deepfm_jax.files import write_json
+from deepfm_jax.metrics import BinaryMetrics, oracle_coverage
+from deepfm_jax.training.checkpoint import Progress
+from deepfm_jax.training.plots import save_calibration_plot, save_training_plot
+from deepfm_jax.training.settings import Experiment
+from deepfm_jax.training.state import parameter_count
+from deepfm_jax.typing import PyTree
+
+_PACKAGES = ("deepfm-jax", "jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets")
+
+
+def write_report(
+    workdir: str | os.PathLike[str],
+    experiment: Experiment,
+    data: PreparedData,
+    progress: Progress,
+    params: PyTree,
+    states: Mapping[str, BinaryMetrics],
+) -> dict[str, Any]:
+    """Writes ``results.json``, ``training.png`` and ``calibration.png``; returns the results."""
+    folder = pathlib.Path(workdir)
+    metrics = {split: state.compute(split=split) for split, state in states.items()}
+    results: dict[str, Any] = {
+        "config": experiment.to_dict(),
+        "dataset": {
+            "name": experiment.data.name,
+            "rows": {split: data.rows(split) for split in data.summaries},
+            "fingerprint": data.fingerprint,
+        },
+        "metrics": metrics,
+        "throughput": {
+            "train_examples_per_second": (
+                progress.examples / progress.seconds if progress.seconds else None
+            )
+        },
+        "parameters": parameter_count(params),
+        "best_step": progress.best_step,
+        "versions": versions(),
+    }
+    if data.oracle:
+        results["oracle"] = {
+            split: {
+                "auc": data.oracle[split]["auc"],
+                "logloss": data.oracle[split]["logloss"],
+                "coverage": oracle_coverage(metrics[split], data.oracle[split]),
+            }
+            for split in metrics
+        }
+    history = {"train": progress.train_losses, "valid": progress.evaluations}
+    save_training_plot(history, folder / "training.png")
+    save_calibration_plot(states, folder / "calibration.png")
+    write_json(folder / "results.json", results)
+    return results
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result, and the devices it ran on."""
+    found = {package: importlib.metadata.version(package) for package in _PACKAGES}
+    device = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    return {"python": platform.python_version(), **found, "devices": device}
+
+
+def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
+    """Metrics of each split as aligned text."""
+    names = (
+        ("auc", "AUC"),
+        ("pr_auc", "PR-AUC"),
+        ("logloss", "logloss"),
+        ("normalized_entropy", "norm. entropy"),
+        ("calibration", "calibration"),
+        ("expected_calibration_error", "ECE"),
+    )
+    lines = ["split   " + "".join(f"{title:>15}" for _, title in names) + f"{'rows':>12}"]
+    for split, values in metrics.items():
+        cells = "".join(f"{values[key]:15.5f}" for key, _ in names)
+        lines.append(f"{split:8}{cells}{int(values['rows']):12,}")
+    return "\n".join(lines)

@@ -1,0 +1,162 @@
+"""What one run is: data set, model, optimizer, loop and seed, as frozen data."""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from deepfm_jax.errors import UserError
+
+_T = TypeVar("_T")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    """Which prepared data set.
+
+    Attributes:
+      name: Data set, as in ``data.builders.BUILDERS``.
+      folder: Folder of prepared data sets, ``prepare``'s ``--out``.
+      options: ``BuildOptions`` for a data set that is prepared on the way (``synthetic``).
+    """
+
+    name: str
+    folder: str = "data"
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerSettings:
+    """How parameters move.
+
+    Attributes:
+      name: ``adam``, ``adagrad`` or ``sgd``.
+      learning_rate: Peak learning rate.
+      schedule: ``constant``; ``warmup_cosine``: linear over ``warmup_steps``, then a cosine to 0
+        at the end of ``loop.epochs``; ``plateau``: multiplied by ``plateau_factor`` after each
+        evaluation that does not improve, not below ``plateau_floor``.
+      clip_norm: Largest global norm of the gradient, L2 terms included; 0 for no clipping.
+      embedding_l2: lambda of (lambda / 2) ||W||^2 over the whole table, first-order weights
+        included, at every step. It is part of the gradient, not decoupled weight decay.
+      dense_l2: lambda for the kernels of all other layers; biases and batch norm are left alone.
+    """
+
+    name: str = "adam"
+    learning_rate: float = 1e-3
+    schedule: str = "constant"
+    warmup_steps: int = 0
+    plateau_factor: float = 0.1
+    plateau_floor: float = 1e-6
+    clip_norm: float = 0.0
+    embedding_l2: float = 0.0
+    dense_l2: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopSettings:
+    """How long, how often, and which weights are kept.
+
+    Attributes:
+      batch_size: B, over all devices.
+      epochs: Most passes over the training rows.
+      monitor: Validation metric that chooses the best weights: ``auc`` or ``logloss``.
+      patience: Evaluations in a row without improvement that end the run; 0 never does.
+      min_improvement: Smallest change of the metric that counts as an improvement.
+      evaluations_per_epoch: Evaluations on ``valid`` in each epoch, evenly spaced.
+      checkpoint_steps: Steps between checkpoints; evaluations always write one.
+      log_steps: Steps between points of the training loss.
+      eval_batch_size: Rows of a batch when scoring.
+    """
+
+    batch_size: int = 4096
+    epochs: int = 10
+    monitor: str = "auc"
+    patience: int = 2
+    min_improvement: float = 1e-6
+    evaluations_per_epoch: int = 1
+    checkpoint_steps: int = 500
+    log_steps: int = 10
+    eval_batch_size: int = 8192
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Everything that decides a run's result.
+
+    Attributes:
+      data: The rows.
+      model: ``name`` and hyperparameters, as ``models.build_model`` takes them.
+      optimizer: How parameters move.
+      loop: How long.
+      seed: Of initialisation, shuffle and dropout.
+    """
+
+    data: DataSettings
+    model: Mapping[str, Any]
+    optimizer: OptimizerSettings = OptimizerSettings()
+    loop: LoopSettings = LoopSettings()
+    seed: int = 2021
+
+    def __post_init__(self):
+        _choose("optimizer.name", self.optimizer.name, ("adam", "adagrad", "sgd"))
+        _choose(
+            "optimizer.schedule", self.optimizer.schedule, ("constant", "warmup_cosine", "plateau")
+        )
+        _choose("loop.monitor", self.loop.monitor, ("auc", "logloss"))
+        for key in ("batch_size", "epochs", "evaluations_per_epoch", "log_steps",
+                    "eval_batch_size", "checkpoint_steps"):  # fmt: skip
+            if getattr(self.loop, key) < 1:
+                raise UserError(f"loop.{key}={getattr(self.loop, key)} must be at least 1")
+        if self.optimizer.learning_rate <= 0:
+            raise UserError(
+                f"optimizer.learning_rate={self.optimizer.learning_rate} must be above 0"
+            )
+        if "name" not in self.model:
+            raise UserError("model.name is missing; name one of deepfm_jax.MODELS")
+
+    @classmethod
+    def from_mapping(cls, config: Mapping[str, Any]) -> "Experiment":
+        """Reads a nested mapping (a config file's) strictly.
+
+        Raises:
+          UserError: a key that does not exist, a missing one, or a value out of its range.
+        """
+        config = dict(config)
+        for section in ("data", "model"):
+            if section not in config:
+                raise UserError(f"config has no section {section!r}")
+        nested = {
+            "data": DataSettings,
+            "optimizer": OptimizerSettings,
+            "loop": LoopSettings,
+        }
+        values = {
+            key: from_mapping(nested[key], value, f"{key}.") if key in nested else value
+            for key, value in config.items()
+        }
+        return from_mapping(cls, values, "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; ``from_mapping`` reads it back."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+def from_mapping(kind: type[_T], values: Mapping[str, Any], prefix: str) -> _T:
+    """An instance of a dataclass from a mapping.
+
+    Raises:
+      UserError: a key that the dataclass does not have, named with its prefix.
+    """
+    known = [field.name for field in dataclasses.fields(kind)]  # pyright: ignore[reportArgumentType]
+    for key in values:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {prefix}{close[0]}?" if close else f"keys are {known}"
+            raise UserError(f"config key {prefix}{key} does not exist; {hint}")
+    return kind(**values)
+
+
+def _choose(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UserError(f"{key}={value!r} is unknown; use one of {choices}")

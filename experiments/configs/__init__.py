@@ -1,0 +1,1 @@
+"""Configs as data, each with the header that says what it reproduces."""

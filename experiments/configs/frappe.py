@@ -1,0 +1,53 @@
+"""DeepFM on Frappe by the recipe of the BARS benchmark (Frappe_x1).
+
+  python -m experiments.prepare --dataset=frappe --source=FRAPPE_FILES --out=data
+  python -m experiments.train --config=experiments/configs/frappe.py --workdir=runs/frappe
+
+Data: 202,027 / 57,722 / 28,860 rows, 10 categorical columns of integer ids.
+Recipe: embed_dim 10, tower 400-400-400 with batch norm, dropout 0.2, batch 4096, Adam 1e-3, L2 of
+  0.05 on the whole embedding table at every step, gradient norm clipped at 10; the learning rate
+  falls tenfold when validation AUC does not improve, and two such evaluations in a row end the run.
+Expected: test AUC about 0.984 (BARS, mean of five seeds: 0.9839, logloss 0.1495).
+Time: a few minutes on two CPU cores.
+Source: reczoo/BARS, DeepFM on Frappe_x1; Guo et al. 2017 (arXiv 1703.04247).
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The run as data."""
+    config = ConfigDict()
+    config.seed = 2021
+    config.data = dict(name="frappe", folder="data", options=dict())
+    config.model = dict(
+        name="deepfm",
+        embed_dim=10,
+        mlp_dims=(400, 400, 400),
+        dropout=0.2,
+        batch_norm=True,
+        init_std=1e-4,
+    )
+    config.optimizer = dict(
+        name="adam",
+        learning_rate=1e-3,
+        schedule="plateau",
+        warmup_steps=0,
+        plateau_factor=0.1,
+        plateau_floor=1e-6,
+        clip_norm=10.0,
+        embedding_l2=0.05,
+        dense_l2=0.0,
+    )
+    config.loop = dict(
+        batch_size=4096,
+        epochs=100,
+        monitor="auc",
+        patience=2,
+        min_improvement=1e-6,
+        evaluations_per_epoch=1,
+        checkpoint_steps=500,
+        log_steps=10,
+        eval_batch_size=8192,
+    )
+    return config

@@ -1,0 +1,49 @@
+"""How every launcher starts: flags parsed strictly, a user's mistake told in one line."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from absl import app, flags
+from ml_collections import ConfigDict
+
+from deepfm_jax.errors import UserError
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a launcher's ``main`` after parsing flags.
+
+    The exit status is 0 on success and 2, with one line on stderr, on a user's mistake.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow only reads files here.
+
+    def body(argv: list[str]) -> None:
+        if len(argv) > 1:
+            _fail(f"unexpected argument {argv[1]!r}; every option is a --flag=value")
+        try:
+            main()
+        except UserError as error:
+            _fail(str(error))
+
+    app.run(body, flags_parser=_parse)
+
+
+def to_mapping(config: ConfigDict) -> dict:
+    """The config file's values, with command-line overrides, as plain data."""
+    return config.to_dict()
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        _fail(f"{error} (--help lists the flags)")
+    except (AttributeError, KeyError, TypeError, ValueError, FileNotFoundError) as error:
+        # ml_collections raises these for a config key or file that does not exist.
+        _fail(f"config: {' '.join(str(error).split())}")
+    raise AssertionError
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)

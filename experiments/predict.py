@@ -1,0 +1,34 @@
+"""Scores raw rows: ``python -m experiments.predict --workdir=DIR --input=FILE --output=FILE``.
+
+The output holds the same rows in the same order with a ``probability`` column at the end; its
+format (TSV, CSV or Parquet) is told by its name.
+"""
+
+from absl import flags
+
+from experiments import launcher
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
+_INPUT = flags.DEFINE_string("input", None, "Raw rows, labelled or not.")
+_OUTPUT = flags.DEFINE_string("output", None, "File to write.")
+_MAX_BAD_ROWS = flags.DEFINE_integer(
+    "max_bad_rows", 0, "Bad rows to leave out, count and report.", lower_bound=0
+)
+flags.mark_flags_as_required(["workdir", "input", "output"])
+
+
+def main() -> None:
+    """Scores the file."""
+    from deepfm_jax.serving.predict import predict_file
+    from deepfm_jax.serving.predictor import Predictor
+
+    report = predict_file(
+        Predictor(_WORKDIR.value), _INPUT.value, _OUTPUT.value, max_bad_rows=_MAX_BAD_ROWS.value
+    )
+    for message in report.first_errors:
+        print(f"rejected: {message}")
+    print(f"{report.kept:,} rows scored, {report.rejected:,} rejected; written to {_OUTPUT.value}")
+
+
+if __name__ == "__main__":
+    launcher.run(main)

@@ -1,0 +1,74 @@
+"""Encodes raw click logs: ``python -m experiments.prepare --dataset=NAME --source=DIR --out=DIR``.
+
+Prints the rows read, kept and rejected, the positive rates and the vocabulary sizes, and writes
+them to ``results.json`` in the prepared data set's folder.
+"""
+
+import dataclasses
+
+from absl import flags
+
+from experiments import launcher
+
+_DATASET = flags.DEFINE_string("dataset", None, "Data set: criteo, frappe or synthetic.")
+_SOURCE = flags.DEFINE_string("source", None, "Folder of raw files; synthetic needs none.")
+_OUT = flags.DEFINE_string("out", "data", "Folder of prepared data sets.")
+_MIN_COUNT = flags.DEFINE_integer(
+    "min_count", None, "Values in fewer training rows share id 0.", lower_bound=1
+)
+_NUMERIC = flags.DEFINE_enum(
+    "numeric",
+    None,
+    ["log", "log2_floor", "standardise", "quantile"],
+    "Transform of every numeric column.",
+)
+_BUCKETS = flags.DEFINE_integer("buckets", None, "Quantile buckets.", lower_bound=2)
+_SEPARATE_MISSING = flags.DEFINE_bool(
+    "separate_missing", None, "Give missing values an id of their own."
+)
+_ROWS = flags.DEFINE_integer("rows", None, "Training rows of synthetic.", lower_bound=100)
+_MAX_BAD_ROWS = flags.DEFINE_integer(
+    "max_bad_rows", 0, "Bad rows to skip, count and report in each split.", lower_bound=0
+)
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a prepared data set.")
+flags.mark_flag_as_required("dataset")
+
+
+def main() -> None:
+    """Prepares the data set and prints what became of its rows."""
+    # After the flags: importing TensorFlow takes seconds, and a typo should not cost them.
+    from deepfm_jax.data.builders.click_log import BuildOptions
+    from deepfm_jax.data.encoder import Encoder
+    from deepfm_jax.data.prepare import dataset_folder, describe, prepare
+    from deepfm_jax.files import write_json
+
+    summaries = prepare(
+        _DATASET.value,
+        _OUT.value,
+        source=_SOURCE.value,
+        options=BuildOptions(
+            min_count=_MIN_COUNT.value,
+            numeric=_NUMERIC.value,
+            buckets=_BUCKETS.value,
+            separate_missing=_SEPARATE_MISSING.value,
+            max_bad_rows=_MAX_BAD_ROWS.value,
+            rows=_ROWS.value,
+        ),
+        overwrite=_OVERWRITE.value,
+    )
+    folder = dataset_folder(_DATASET.value, _OUT.value)
+    encoder = Encoder.load(folder)
+    print(describe(summaries, encoder))
+    write_json(
+        folder / "results.json",
+        {
+            "dataset": _DATASET.value,
+            "splits": {split: dataclasses.asdict(summary) for split, summary in summaries.items()},
+            "field_dims": list(encoder.field_dims),
+        },
+    )
+    print(f"prepared in {folder}")
+
+
+if __name__ == "__main__":
+    launcher.run(main)

@@ -1,0 +1,54 @@
+"""Trains a model: ``python -m experiments.train --config=FILE --workdir=DIR``.
+
+With no flags it runs the embedded demo: simulates a click log, trains DeepFM on it and says how
+close to the best possible model it came. Started again on the same workdir, it goes on from the
+last checkpoint.
+"""
+
+import pathlib
+
+from absl import flags
+from ml_collections import config_flags
+
+from experiments import launcher
+
+_DEMO = str(pathlib.Path(__file__).parent / "configs" / "demo.py")
+_CONFIG = config_flags.DEFINE_config_file("config", _DEMO, "Config file of the run.", lock_config=True)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run; runs/NAME_OF_THE_CONFIG when left out."
+)
+
+
+def main() -> None:
+    """Prepares simulated data where the config asks for them, then trains and reports."""
+    from deepfm_jax.data.builders import BUILDERS
+    from deepfm_jax.data.builders.click_log import BuildOptions
+    from deepfm_jax.data.encoder import Encoder
+    from deepfm_jax.data.prepare import dataset_folder, describe, prepare
+    from deepfm_jax.training.loop import train
+    from deepfm_jax.training.report import metrics_table
+    from deepfm_jax.training.settings import Experiment, from_mapping
+
+    experiment = Experiment.from_mapping(launcher.to_mapping(_CONFIG.value))
+    name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    workdir = pathlib.Path(_WORKDIR.value or f"runs/{name}")
+    data = experiment.data
+    folder = dataset_folder(data.name, data.folder)
+    if not BUILDERS[data.name].NEEDS_SOURCE:
+        options = from_mapping(BuildOptions, data.options, "data.options.")
+        summaries = prepare(data.name, data.folder, options=options)
+        print(describe(summaries, Encoder.load(folder)))
+    results = train(experiment, workdir)
+    print(metrics_table(results["metrics"]))
+    for split, oracle in results.get("oracle", {}).items():
+        coverage = oracle["coverage"]
+        print(
+            f"{split}: the best possible AUC is {oracle['auc']:.5f} and logloss "
+            f"{oracle['logloss']:.5f}; from the base rate to there the model has covered "
+            f"{coverage['auc']:.1%} (AUC) and {coverage['logloss']:.1%} (logloss)"
+        )
+    print(f"results.json, training.png and calibration.png are in {workdir}")
+
+
+if __name__ == "__main__":
+    launcher.run(main)
