@@ -76,7 +76,7 @@ class BinaryMetrics:
         cls,
         logits: Shaped[Any, "batch"],
         labels: Shaped[Any, "batch"],
-        mask: Shaped[Any, "batch"],
+        mask: Shaped[Any, "batch"] | None = None,
     ) -> "BinaryMetrics":
         """The state of one batch; copies device arrays to the host.
 
@@ -84,11 +84,14 @@ class BinaryMetrics:
           logits: Scores of any float dtype; those of padding may be anything.
           labels: 0 or 1; those of padding may be anything.
           mask: Weights >= 0, or booleans; rows of weight 0 are padding and are dropped.
+            None for rows that all count once.
 
         Raises:
           UserError: shapes that differ or are not [B], a negative or non-finite weight, or a label
             other than 0 and 1.
         """
+        if mask is None:
+            mask = np.ones(np.shape(logits))
         z, y, w = (np.asarray(array).astype(np.float64) for array in (logits, labels, mask))
         if z.ndim != 1 or not z.shape == y.shape == w.shape:
             raise UserError(

@@ -118,6 +118,12 @@ def test_padded_rows_have_no_influence():
     assert padded.compute()["rows"] == 64
 
 
+def test_rows_without_a_mask_all_count_once():
+    state = BinaryMetrics.from_batch(np.array([0.5, -1.0, 2.0]), np.array([1, 0, 1]))
+    chex.assert_trees_all_equal(state.weights, np.ones(3))
+    chex.assert_trees_all_equal(state.logits, np.array([0.5, -1.0, 2.0]))
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_device_arrays_of_low_precision_become_float64(dtype):
     logits = jnp.array([0.5, -1.0, 2.0], dtype)

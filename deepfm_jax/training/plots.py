@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from etils import epath
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, PercentFormatter
+from matplotlib.ticker import EngFormatter
 
 from deepfm_jax.errors import UserError
+from deepfm_jax.files import write_atomically
 from deepfm_jax.metrics import BinaryMetrics
 
 _BLUE, _ORANGE, _GREEN, _INK = "#3b6fb6", "#d9722b", "#2f8f6b", "#555555"
@@ -119,7 +119,7 @@ def calibration_figure(states: Mapping[str, BinaryMetrics]) -> Figure:
         ylim=view,
     )
     spread.set(title="Predictions", xlabel="predicted probability", ylabel="share of rows")
-    spread.yaxis.set_major_formatter(PercentFormatter(xmax=1.0, decimals=0))
+    spread.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
     for axes in (rates, spread):
         _finish(axes)
     figure.align_ylabels()
@@ -176,9 +176,6 @@ def _finish(axes: Axes) -> None:
 
 
 def _save(figure: Figure, path: str | os.PathLike) -> None:
-    target = epath.Path(path)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=_DPI)
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-    partial.write_bytes(image.getvalue())
-    partial.replace(target)
+    write_atomically(path, image.getvalue())

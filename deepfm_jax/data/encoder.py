@@ -1,0 +1,167 @@
+"""The encoder: a schema and the vocabularies fitted on training rows; raw rows to ids and values."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import pathlib
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+from jaxtyping import Float32, Int32
+
+from deepfm_jax.data.vocabulary import FieldCoder, fit_field, merge_counts
+from deepfm_jax.errors import UserError
+from deepfm_jax.files import write_atomically, write_json
+from deepfm_jax.schema import Schema
+
+_FORMAT = 1
+_JSON, _PARQUET = "encoder.json", "encoder.parquet"
+# Chunks of counts merged at a time: few enough to bound memory, enough to keep merging cheap.
+_MERGE_EVERY = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """Rows as a model reads them.
+
+    Attributes:
+      ids: Local to each field, [rows, slots].
+      values: 1 for categories, the transformed number for value fields, [rows, slots].
+      labels: [rows, tasks], None for rows without labels.
+    """
+
+    ids: Int32[np.ndarray, "rows slots"]
+    values: Float32[np.ndarray, "rows slots"]
+    labels: Float32[np.ndarray, "rows tasks"] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """Reads a raw row in one way everywhere: in preparation, evaluation and serving.
+
+    Attributes:
+      schema: What the columns mean.
+      coders: One for each field of the schema, in its order.
+    """
+
+    schema: Schema
+    coders: tuple[FieldCoder, ...]
+
+    @property
+    def field_dims(self) -> tuple[int, ...]:
+        """Rows of the embedding table for each field, id 0 included."""
+        return tuple(coder.dim for coder in self.coders)
+
+    def encode(self, table: pa.Table) -> Encoded:
+        """Encodes typed rows (see ``data.sources``); unseen and missing values get id 0."""
+        rows, slots = table.num_rows, len(self.coders)
+        ids = np.empty((rows, slots), dtype=np.int32)
+        values = np.ones((rows, slots), dtype=np.float32)
+        for slot, coder in enumerate(self.coders):
+            coder.encode(table[coder.field.name], ids[:, slot], values[:, slot])
+        labels = None
+        name = self.schema.label.name
+        if name in table.column_names:
+            labels = table[name].to_numpy().astype(np.float32).reshape(rows, 1)
+        return Encoded(ids=ids, values=values, labels=labels)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes ``encoder.parquet``, then ``encoder.json``, each whole or not at all."""
+        content = json.loads(self._to_json())
+        write_atomically(pathlib.Path(folder) / _PARQUET, self._to_parquet())
+        write_json(pathlib.Path(folder) / _JSON, content)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> "Encoder":
+        """Reads what ``save`` wrote.
+
+        Raises:
+          UserError: a file is missing, damaged, or of another version of the format.
+        """
+        folder = pathlib.Path(folder)
+        for name in (_JSON, _PARQUET):
+            if not (folder / name).is_file():
+                raise UserError(f"{folder / name}: no such file; the encoder is incomplete")
+        try:
+            content = json.loads((folder / _JSON).read_text())
+            table = pa.parquet.read_table(folder / _PARQUET)
+        except (ValueError, pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{folder}: the encoder is damaged ({error})") from None
+        if content.get("format") != _FORMAT:
+            raise UserError(
+                f"{folder / _JSON}: format {content.get('format')}, this version reads {_FORMAT}"
+            )
+        schema = Schema.from_dict(content["schema"])
+        coders = []
+        for field, statistics in zip(schema.fields, content["statistics"], strict=True):
+            rows = table.filter(pc.equal(table["column"], field.name))
+            coders.append(FieldCoder.from_saved(field, statistics, rows))
+        return cls(schema=schema, coders=tuple(coders))
+
+    def fingerprint(self) -> str:
+        """16 hex digits that change with any part of the encoder."""
+        digest = hashlib.sha256(self._to_json().encode())
+        for coder in self.coders:
+            # Not the Parquet bytes: those change with the writer's version.
+            for text, count in zip(*(c.to_pylist() for c in coder.saved_rows()), strict=True):
+                digest.update(f"{text}\0{count}\n".encode())
+        return digest.hexdigest()[:16]
+
+    def _to_json(self) -> str:
+        return json.dumps(
+            {
+                "format": _FORMAT,
+                "schema": self.schema.to_dict(),
+                "field_dims": list(self.field_dims),
+                "statistics": [coder.statistics() for coder in self.coders],
+            },
+            sort_keys=True,
+        )
+
+    def _to_parquet(self) -> bytes:
+        parts = []
+        for coder in self.coders:
+            texts, counts = coder.saved_rows()
+            parts.append(
+                pa.table(
+                    {
+                        "column": pa.array([coder.field.name] * len(texts), pa.string()),
+                        "value": texts,
+                        "count": counts,
+                        "id": pa.array(np.arange(len(texts)) + coder.first_id, pa.int64()),
+                    }
+                )
+            )
+        buffer = io.BytesIO()
+        pa.parquet.write_table(pa.concat_tables(parts), buffer)
+        return buffer.getvalue()
+
+
+def fit(tables: Iterable[pa.Table], schema: Schema) -> Encoder:
+    """Fits an encoder on typed *training* rows, in one pass.
+
+    What is held is one count for each distinct value of each column; every vocabulary, quantile
+    and mean follows from those, and so the result does not depend on how rows are chunked.
+
+    Raises:
+      UserError: no rows.
+    """
+    names = [field.name for field in schema.fields]
+    counts: dict[str, list[pa.Table]] = {name: [] for name in names}
+    seen = False
+    for table in tables:
+        seen = True
+        for name in names:
+            found = pc.value_counts(table[name].combine_chunks())
+            counts[name].append(pa.table(found.flatten(), names=["value", "count"]))
+            if len(counts[name]) >= _MERGE_EVERY:
+                counts[name] = [merge_counts(counts[name])]
+    if not seen:
+        raise UserError("the training split has no rows to fit an encoder on")
+    coders = tuple(fit_field(field, merge_counts(counts[field.name])) for field in schema.fields)
+    return Encoder(schema=schema, coders=coders)
