@@ -1,4 +1,4 @@
-"""The encoder: a schema and the vocabularies fitted on training rows; raw rows to ids and values."""
+"""The encoder: a schema and vocabularies fitted on training rows; raw rows to ids and values."""
 
 import dataclasses
 import hashlib

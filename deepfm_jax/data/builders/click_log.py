@@ -84,6 +84,8 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """
 
     VERSION = tfds.core.Version("1.0.0")
+    # TFDS hands manual_dir only to builders that say what belongs there.
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "The raw files, as the class describes them (--source)."
     SCHEMA: ClassVar[Schema]
     NEEDS_SOURCE: ClassVar[bool] = True
 
