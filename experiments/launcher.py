@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from deepfm_jax.errors import UserError
@@ -20,6 +20,9 @@ def run(main: Callable[[], None]) -> None:
     def body(argv: list[str]) -> None:
         if len(argv) > 1:
             _fail(f"unexpected argument {argv[1]!r}; every option is a --flag=value")
+        if not flags.FLAGS["verbosity"].present:
+            # Orbax and TFDS tell every file they write; it would bury the progress bar.
+            logging.set_verbosity(logging.WARNING)
         try:
             main()
         except UserError as error:
