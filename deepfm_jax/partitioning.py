@@ -16,7 +16,7 @@ Rules: TypeAlias = Sequence[tuple[str, PartitionSpec]]
 TABLE_RULES: Rules = ((r"(^|/)table/", PartitionSpec(DATA_AXIS)),)
 
 
-def create_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+def create_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of one axis, ``data``, over the given devices (all of them when None)."""
     devices = jax.devices() if devices is None else devices
     return jax.make_mesh((len(devices),), (DATA_AXIS,), (AxisType.Auto,), devices=devices)

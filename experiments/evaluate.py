@@ -10,13 +10,12 @@ from absl import flags
 
 from experiments import launcher
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Split to measure.")
 _INPUT = flags.DEFINE_string("input", None, "Raw labelled rows to measure instead of a split.")
 _MAX_BAD_ROWS = flags.DEFINE_integer(
     "max_bad_rows", 0, "Bad rows of --input to skip, count and report.", lower_bound=0
 )
-flags.mark_flag_as_required("workdir")
 
 
 def main() -> None:

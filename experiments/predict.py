@@ -8,13 +8,12 @@ from absl import flags
 
 from experiments import launcher
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
-_INPUT = flags.DEFINE_string("input", None, "Raw rows, labelled or not.")
-_OUTPUT = flags.DEFINE_string("output", None, "File to write.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
+_INPUT = flags.DEFINE_string("input", None, "Raw rows, labelled or not.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "File to write.", required=True)
 _MAX_BAD_ROWS = flags.DEFINE_integer(
     "max_bad_rows", 0, "Bad rows to leave out, count and report.", lower_bound=0
 )
-flags.mark_flags_as_required(["workdir", "input", "output"])
 
 
 def main() -> None:

@@ -10,7 +10,9 @@ from absl import flags
 
 from experiments import launcher
 
-_DATASET = flags.DEFINE_string("dataset", None, "Data set: criteo, frappe or synthetic.")
+_DATASET = flags.DEFINE_string(
+    "dataset", None, "Data set: criteo, frappe or synthetic.", required=True
+)
 _SOURCE = flags.DEFINE_string("source", None, "Folder of raw files; synthetic needs none.")
 _OUT = flags.DEFINE_string("out", "data", "Folder of prepared data sets.")
 _MIN_COUNT = flags.DEFINE_integer(
@@ -31,7 +33,6 @@ _MAX_BAD_ROWS = flags.DEFINE_integer(
     "max_bad_rows", 0, "Bad rows to skip, count and report in each split.", lower_bound=0
 )
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a prepared data set.")
-flags.mark_flag_as_required("dataset")
 
 
 def main() -> None:
@@ -48,7 +49,7 @@ def main() -> None:
         source=_SOURCE.value,
         options=BuildOptions(
             min_count=_MIN_COUNT.value,
-            numeric=_NUMERIC.value,
+            numeric=_NUMERIC.value,  # pyright: ignore[reportArgumentType]
             buckets=_BUCKETS.value,
             separate_missing=_SEPARATE_MISSING.value,
             max_bad_rows=_MAX_BAD_ROWS.value,

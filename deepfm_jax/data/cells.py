@@ -1,7 +1,11 @@
 """From raw cells to typed columns, with every bad cell named by file, line, column and value."""
 
+# pyarrow.compute makes its functions when imported, out of the type checker's sight.
+# pyright: reportAttributeAccessIssue=false
+
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +31,13 @@ class RowReport:
     first_errors: list[str] = dataclasses.field(default_factory=list)
 
 
+class GoodRows(NamedTuple):
+    """The same rows twice: every column as it was read, and the schema's columns typed."""
+
+    raw: pa.Table
+    typed: pa.Table
+
+
 @dataclasses.dataclass
 class RowChecker:
     """Types the rows of one source and rejects the bad ones, up to a limit.
@@ -45,13 +56,13 @@ class RowChecker:
     report: RowReport
     unit: str = "line"
 
-    def typed(
+    def good_rows(
         self,
         table: pa.Table,
         positions: np.ndarray,
         malformed: Sequence[tuple[int, str]] = (),
-    ) -> pa.Table:
-        """The good rows of ``table``, typed.
+    ) -> GoodRows:
+        """The good rows of ``table``, as they stand and typed.
 
         Args:
           table: Raw columns, text or not. Those of the schema's fields are read, and the label's
@@ -61,8 +72,8 @@ class RowChecker:
             before or among these rows.
 
         Returns:
-          Categorical columns as string or int64, numeric ones as float64 (null: missing) and the
-          label as float32.
+          Typed, categorical columns are string or int64, numeric ones float64 (null: missing) and
+          the label float32.
 
         Raises:
           UserError: more bad rows than ``max_bad_rows``, the first beyond it in file order.
@@ -81,6 +92,7 @@ class RowChecker:
                 shown = "missing" if value is None else f"{str(value)[:_SHOWN_CHARACTERS]!r}"
                 # A row with several faults is one bad row, told by its first column.
                 faults.setdefault(int(row), f"column {column.name}: value {shown} {fault}")
+        self.report.read += table.num_rows + len(malformed)
         told = [(int(positions[row]), message) for row, message in faults.items()]
         for position, message in sorted([*told, *malformed]):
             self._reject(f"{self.source}, {self.unit} {position}, {message}; {_REMEDY}")
@@ -88,10 +100,9 @@ class RowChecker:
         if faults:
             good = np.ones(table.num_rows, dtype=bool)
             good[list(faults)] = False
-            typed = typed.filter(pa.array(good))
-        self.report.read += table.num_rows + len(malformed)
+            table, typed = table.filter(pa.array(good)), typed.filter(pa.array(good))
         self.report.kept += typed.num_rows
-        return typed
+        return GoodRows(raw=table, typed=typed)
 
     def _reject(self, message: str) -> None:
         self.report.rejected += 1

@@ -1,5 +1,8 @@
 """The encoder: a schema and vocabularies fitted on training rows; raw rows to ids and values."""
 
+# pyarrow.compute makes its functions when imported, out of the type checker's sight.
+# pyright: reportAttributeAccessIssue=false
+
 import dataclasses
 import hashlib
 import io
@@ -11,7 +14,7 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet
+import pyarrow.parquet as pa_parquet
 from jaxtyping import Float32, Int32
 
 from deepfm_jax.data.vocabulary import FieldCoder, fit_field, merge_counts
@@ -89,7 +92,7 @@ class Encoder:
                 raise UserError(f"{folder / name}: no such file; the encoder is incomplete")
         try:
             content = json.loads((folder / _JSON).read_text())
-            table = pa.parquet.read_table(folder / _PARQUET)
+            table = pa_parquet.read_table(folder / _PARQUET)
         except (ValueError, pa.ArrowInvalid, OSError) as error:
             raise UserError(f"{folder}: the encoder is damaged ({error})") from None
         if content.get("format") != _FORMAT:
@@ -138,7 +141,7 @@ class Encoder:
                 )
             )
         buffer = io.BytesIO()
-        pa.parquet.write_table(pa.concat_tables(parts), buffer)
+        pa_parquet.write_table(pa.concat_tables(parts), buffer)
         return buffer.getvalue()
 
 

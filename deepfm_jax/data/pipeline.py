@@ -96,7 +96,7 @@ class PreparedData:
           [B] float32. The last batch is padded with its own rows, repeated, under mask 0: batch
           norm then sees rows of the data, and the loss and the metrics do not see them at all.
         """
-        source = self._builder.as_data_source(split)
+        source = self._builder.as_data_source(split)  # pyright: ignore[reportCallIssue]
         windows = _Windows(source, self.rows(split), seed, epoch, start_batch * batch_size)
         slots = len(self.encoder.field_dims)
 
@@ -129,7 +129,7 @@ class PreparedData:
             .map(pad)
             .prefetch(2)
         )
-        return dataset.as_numpy_iterator()
+        return dataset.as_numpy_iterator()  # pyright: ignore[reportReturnType]
 
 
 class _Windows:

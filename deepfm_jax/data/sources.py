@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pa_parquet
 
-from deepfm_jax.data.cells import RowChecker, RowReport
+from deepfm_jax.data.cells import GoodRows, RowChecker, RowReport
 from deepfm_jax.errors import UserError
 from deepfm_jax.schema import Ignored, Schema
 
@@ -19,7 +19,7 @@ _COMPRESSIONS = (".gz", ".zst")
 _BLOCK_BYTES = 16 << 20
 _PARQUET_ROWS = 1 << 16
 
-__all__ = ["RowReport", "read_tables", "text_columns", "text_extension"]
+__all__ = ["GoodRows", "RowReport", "read_rows", "read_tables", "text_columns", "text_extension"]
 
 
 def text_extension(path: str | os.PathLike[str]) -> str | None:
@@ -38,7 +38,7 @@ def read_tables(
     report: RowReport | None = None,
     block_bytes: int = _BLOCK_BYTES,
 ) -> Iterator[pa.Table]:
-    """The rows of a file as typed tables (see ``RowChecker.typed``), in file order.
+    """The rows of a file as typed tables (see ``RowChecker.good_rows``), in file order.
 
     Text files (``.tsv``, ``.csv``, ``.txt``, ``.data``, plain, ``.gz`` or ``.zst``) are read in the
     layout of ``schema.text``; ``.parquet`` by column names. An empty cell is a missing value.
@@ -55,6 +55,26 @@ def read_tables(
       UserError: the file is missing, empty, truncated or not text; a column is missing; or a bad
         row beyond ``max_bad_rows``, named by line, column and value.
     """
+    for rows in _read(path, schema, max_bad_rows, labelled, report, block_bytes, every=False):
+        yield rows.typed
+
+
+def read_rows(
+    path: str | os.PathLike[str],
+    schema: Schema,
+    *,
+    max_bad_rows: int = 0,
+    labelled: bool | None = None,
+    report: RowReport | None = None,
+    block_bytes: int = _BLOCK_BYTES,
+) -> Iterator[GoodRows]:
+    """As ``read_tables``, with every column of the file as it stands beside the typed ones."""
+    return _read(path, schema, max_bad_rows, labelled, report, block_bytes, every=True)
+
+
+def _read(
+    path, schema, max_bad_rows, labelled, report, block_bytes, *, every
+) -> Iterator[GoodRows]:
     path = pathlib.Path(path)
     if path.is_dir():
         raise UserError(f"{path}: a folder, not a file")
@@ -68,9 +88,9 @@ def read_tables(
         unit="row" if path.suffix == ".parquet" else "line",
     )
     if path.suffix == ".parquet":
-        tables = _read_parquet(path, schema, labelled, checker)
+        tables = _read_parquet(path, schema, labelled, checker, every)
     elif text_extension(path):
-        tables = _read_text(path, schema, labelled, checker, block_bytes)
+        tables = _read_text(path, schema, labelled, checker, block_bytes, every)
     else:
         raise UserError(
             f"{path}: unknown kind of file; use one of {', '.join(TEXT_EXTENSIONS)} "
@@ -78,10 +98,10 @@ def read_tables(
         )
     found = False
     try:
-        for table in tables:
+        for rows in tables:
             found = True
-            if table.num_rows:
-                yield table
+            if rows.typed.num_rows:
+                yield rows
     except pa.ArrowInvalid as error:
         raise UserError(f"{path}: {_cause(path, error)}") from None
     except OSError as error:
@@ -113,21 +133,21 @@ def text_columns(
     return names, line
 
 
-def _read_text(path, schema, labelled, checker, block_bytes) -> Iterator[pa.Table]:
+def _read_text(path, schema, labelled, checker, block_bytes, every) -> Iterator[GoodRows]:
     names, _ = text_columns(path, schema, labelled)
     wanted = {column.name for column in schema.columns if not isinstance(column, Ignored)}
-    include = [name for name in names if name in wanted]
+    include = [name for name in names if every or name in wanted]
     first_line = 2 if schema.text.header else 1
     lines = _Lines(first_line, len(names))
     reader = _open_csv(path, schema, names, include, lines, block_bytes)
     for batch in reader:
         table = pa.Table.from_batches([batch])
         positions, malformed = lines.take(table.num_rows)
-        yield checker.typed(table, positions, malformed)
+        yield checker.good_rows(table, positions, malformed)
     positions, malformed = lines.take(0)
     if malformed:
         empty = pa.table({name: pa.array([], pa.string()) for name in include})
-        yield checker.typed(empty, positions, malformed)
+        yield checker.good_rows(empty, positions, malformed)
 
 
 class _Lines:
@@ -139,7 +159,7 @@ class _Lines:
         self._offset = first_line - 1
         self._pending: list[tuple[int, str]] = []
 
-    def malformed(self, row: pa.csv.InvalidRow) -> str:
+    def malformed(self, row: pa_csv.InvalidRow) -> str:
         """Called by the reader for each row of another width."""
         shown = (row.text or "")[:60]
         self._pending.append(
@@ -169,23 +189,23 @@ class _Lines:
 
 def _open_csv(path, schema, names, include, lines, block_bytes):
     text = schema.text
-    return pa.csv.open_csv(
+    return pa_csv.open_csv(
         path,
-        read_options=pa.csv.ReadOptions(
+        read_options=pa_csv.ReadOptions(
             # One thread: only then does the reader know the line of a malformed row.
             use_threads=False,
             block_size=block_bytes,
             column_names=names,
             skip_rows=1 if text.header else 0,
         ),
-        parse_options=pa.csv.ParseOptions(
+        parse_options=pa_csv.ParseOptions(
             delimiter=text.delimiter,
             quote_char='"' if text.quoting else False,
             double_quote=text.quoting,
             ignore_empty_lines=False,
             invalid_row_handler=lines.malformed,
         ),
-        convert_options=pa.csv.ConvertOptions(
+        convert_options=pa_csv.ConvertOptions(
             column_types={name: pa.string() for name in names},
             include_columns=include,
             strings_can_be_null=True,
@@ -230,15 +250,16 @@ def _check_names(where: str, names: list[str], schema: Schema, labelled: bool | 
         raise UserError(f"{where}: column {missing[0]!r} is missing; found {', '.join(names)}")
 
 
-def _read_parquet(path, schema, labelled, checker) -> Iterator[pa.Table]:
-    with pa.parquet.ParquetFile(path) as file:
+def _read_parquet(path, schema, labelled, checker, every) -> Iterator[GoodRows]:
+    with pa_parquet.ParquetFile(path) as file:
         names = file.schema_arrow.names
         _check_names(os.fspath(path), names, schema, labelled)
-        wanted = [column.name for column in schema.columns if column.name in names]
+        declared = {c.name for c in schema.columns if not isinstance(c, Ignored)}
+        wanted = [name for name in names if every or name in declared]
         row = 1
         for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=wanted):
             table = pa.Table.from_batches([batch])
-            yield checker.typed(table, np.arange(row, row + table.num_rows))
+            yield checker.good_rows(table, np.arange(row, row + table.num_rows))
             row += table.num_rows
 
 

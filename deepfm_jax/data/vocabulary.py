@@ -1,5 +1,8 @@
 """How one field turns values into ids: fitted from counts of its training values."""
 
+# pyarrow.compute makes its functions when imported, out of the type checker's sight.
+# pyright: reportAttributeAccessIssue=false
+
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence

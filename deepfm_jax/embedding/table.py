@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from deepfm_jax.errors import UserError
 from deepfm_jax.typing import Embeddings, FirstOrder, Ids, Values
@@ -68,7 +68,7 @@ def check_ids(ids, field_dims: Sequence[int]) -> None:
         )
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise UserError(f"ids have dtype {ids.dtype}; pass int32 (float32 confuses ids above 2^24)")
-    if isinstance(ids, jax.core.Tracer) or not getattr(ids, "is_fully_addressable", True):
+    if isinstance(ids, Tracer) or not getattr(ids, "is_fully_addressable", True):
         return
     local = np.asarray(ids)
     wrong = np.argwhere((local < 0) | (local >= np.asarray(field_dims)))

@@ -1,15 +1,18 @@
 """Scoring a file: the same rows in the same order, with a probability at the end of each."""
 
+import csv
+import io
 import os
 import pathlib
+from collections.abc import Iterator
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pa_parquet
 
-from deepfm_jax.data.sources import RowReport, read_tables, text_extension
+from deepfm_jax.data.sources import RowReport, read_rows, text_extension
 from deepfm_jax.errors import UserError
+from deepfm_jax.schema import TextFormat
 from deepfm_jax.serving.predictor import Predictor
 
 _COLUMN = "probability"
@@ -22,14 +25,14 @@ def predict_file(
     *,
     max_bad_rows: int = 0,
 ) -> RowReport:
-    """Writes the fields (and label, where there is one) of each row, then its probability.
+    """Writes every column of each good row as it stands, then its probability.
 
     The output's name tells its format: ``.parquet``, or text in the layout of the schema (a header
-    line where the input has one). It is complete or absent.
+    line where the input has one), compressed where the name ends so. It is complete or absent.
 
     Raises:
       UserError: see ``sources.read_tables``; an output that cannot be written or whose format is
-        unknown.
+        unknown; an input with a column ``probability``.
     """
     output = pathlib.Path(output)
     if output.suffix != ".parquet" and text_extension(output) is None:
@@ -38,21 +41,17 @@ def predict_file(
         raise UserError(f"{output}: its folder does not exist; make it first")
     report = RowReport()
     schema = predictor.encoder.schema
+    tables = _scored(predictor, path, max_bad_rows, report)
+    # The suffix stays, for it tells the compression.
     temporary = output.with_name(f".{os.getpid()}.{output.name}")
-    writer = None
     try:
-        for table in read_tables(
-            path, schema, labelled=None, max_bad_rows=max_bad_rows, report=report
-        ):
-            scored = table.append_column(
-                _COLUMN, pa.array(predictor.probabilities(table).astype(np.float64))
-            )
-            if writer is None:
-                writer = _open(temporary, scored.schema, schema.text)
-            writer.write_table(scored)
-        if writer is not None:
-            writer.close()
-            os.replace(temporary, output)
+        if output.suffix == ".parquet":
+            _write_parquet(temporary, tables)
+        else:
+            _write_text(temporary, tables, schema.text)
+        if report.kept == 0:
+            raise UserError(f"{path}: no good row to score ({report.rejected} rejected)")
+        os.replace(temporary, output)
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror or error})") from None
     finally:
@@ -60,15 +59,48 @@ def predict_file(
     return report
 
 
-def _open(path: pathlib.Path, columns: pa.Schema, text):
-    if path.suffix == ".parquet":
-        return pa.parquet.ParquetWriter(path, columns)
-    return pa.csv.CSVWriter(
-        pa.output_stream(os.fspath(path), compression="detect"),
-        columns,
-        write_options=pa.csv.WriteOptions(
-            include_header=text.header,
-            delimiter=text.delimiter,
-            quoting_style="needed" if text.quoting else "none",
-        ),
-    )
+def _scored(predictor, path, max_bad_rows, report) -> Iterator[pa.Table]:
+    schema = predictor.encoder.schema
+    for rows in read_rows(path, schema, max_bad_rows=max_bad_rows, report=report):
+        if _COLUMN in rows.raw.column_names:
+            raise UserError(f"{path}: has a column {_COLUMN!r} already; rename it")
+        probability = pa.array(predictor.probabilities(rows.typed), pa.float64())
+        yield rows.raw.append_column(_COLUMN, probability)
+
+
+def _write_parquet(path: pathlib.Path, tables: Iterator[pa.Table]) -> None:
+    writer = None
+    for table in tables:
+        writer = writer or pa_parquet.ParquetWriter(path, table.schema)
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
+
+
+def _write_text(path: pathlib.Path, tables: Iterator[pa.Table], text: TextFormat) -> None:
+    with pa.output_stream(os.fspath(path), compression="detect") as stream:
+        for index, table in enumerate(tables):
+            if index == 0 and text.header:
+                line = io.StringIO()
+                csv.writer(line, delimiter=text.delimiter, lineterminator="\n").writerow(
+                    table.column_names
+                )
+                stream.write(line.getvalue().encode())
+            stream.write(_lines(table, text))
+
+
+def _lines(table: pa.Table, text: TextFormat) -> pa.Buffer:
+    """Rows as text, with quotes only where a cell of these rows needs them."""
+
+    def written(style: str) -> pa.Buffer:
+        buffer = pa.BufferOutputStream()
+        options = pa_csv.WriteOptions(
+            include_header=False, delimiter=text.delimiter, quoting_style=style
+        )
+        pa_csv.write_csv(table, buffer, options)
+        return buffer.getvalue()
+
+    try:
+        return written("none")
+    except pa.ArrowInvalid:
+        return written("needed")

@@ -58,7 +58,7 @@ def make_train_step(
     return jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None))
 
 
-def make_score_step(model: nn.Module) -> Callable[[Any, Any, jax.Array, jax.Array], Logits]:
+def make_score_step(model: nn.Module) -> Callable[[Any, Any, Any, Any], Logits]:
     """``score(params, batch_stats, ids, values) -> logits [B]``, jitted."""
 
     @jax.jit

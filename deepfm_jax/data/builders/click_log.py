@@ -20,6 +20,9 @@ from deepfm_jax.schema import Categorical, Column, Numeric, NumericTransform, Sc
 # Thousands of rows a record, so that reading is a copy of bytes and not a parse per row.
 BLOCK_ROWS = 4096
 
+# Arrays of one length: ids, values and labels.
+Block: TypeAlias = dict[str, np.ndarray]
+
 # Reads a split from its start; called again for each pass, with a report to fill or None.
 ReadSplit: TypeAlias = Callable[[RowReport | None], Iterator[pa.Table]]
 
@@ -145,12 +148,12 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         report = RowReport()
         digest = hashlib.sha256(encoder.fingerprint().encode())
         rows, positives = 0, 0
-        for index, block in enumerate(_blocks(encoder.encode(t) for t in read(report))):
-            for array in (block.ids, block.values, block.labels):
+        for index, block in enumerate(_blocks(_columns(encoder.encode(t)) for t in read(report))):
+            for array in block.values():
                 digest.update(np.ascontiguousarray(array).tobytes())
-            rows += len(block.ids)
-            positives += int(block.labels.sum())
-            yield index, {"ids": block.ids, "values": block.values, "labels": block.labels}
+            rows += len(block["ids"])
+            positives += int(block["labels"].sum())
+            yield index, block
         _check_classes(split, rows, positives)
         summary = SplitSummary(
             read=report.read or rows,
@@ -174,13 +177,18 @@ def _check_classes(split: str, rows: int, positives: int) -> None:
         )
 
 
-def _blocks(chunks: Iterable[Encoded]) -> Iterator[Encoded]:
-    """Encoded chunks of any size as blocks of BLOCK_ROWS rows (fewer in the last one)."""
-    held: list[Encoded] = []
+def _columns(encoded: Encoded) -> Block:
+    assert encoded.labels is not None  # The sources of a builder read labelled rows alone.
+    return {"ids": encoded.ids, "values": encoded.values, "labels": encoded.labels}
+
+
+def _blocks(chunks: Iterable[Block]) -> Iterator[Block]:
+    """Chunks of any size as blocks of BLOCK_ROWS rows (fewer in the last one)."""
+    held: list[Block] = []
     count = 0
     for chunk in chunks:
         held.append(chunk)
-        count += len(chunk.ids)
+        count += len(chunk["ids"])
         if count < BLOCK_ROWS:
             continue
         joined = _joined(held)
@@ -192,17 +200,9 @@ def _blocks(chunks: Iterable[Encoded]) -> Iterator[Encoded]:
         yield _joined(held)
 
 
-def _joined(chunks: list[Encoded]) -> Encoded:
-    return Encoded(
-        ids=np.concatenate([chunk.ids for chunk in chunks]),
-        values=np.concatenate([chunk.values for chunk in chunks]),
-        labels=np.concatenate([chunk.labels for chunk in chunks]),
-    )
+def _joined(chunks: list[Block]) -> Block:
+    return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
 
 
-def _sliced(chunk: Encoded, start: int, stop: int) -> Encoded:
-    return Encoded(
-        ids=chunk.ids[start:stop],
-        values=chunk.values[start:stop],
-        labels=chunk.labels[start:stop],
-    )
+def _sliced(chunk: Block, start: int, stop: int) -> Block:
+    return {key: array[start:stop] for key, array in chunk.items()}

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from deepfm_jax.data.builders.click_log import ClickLogBuilder, ReadSplit
 from deepfm_jax.data.builders.files import find_split, has_split
-from deepfm_jax.data.sources import read_tables
+from deepfm_jax.data.sources import RowReport, read_tables
 from deepfm_jax.schema import Categorical, Label, Numeric, Schema, TextFormat
 
 _EXTENSIONS = (".tsv", ".txt")
@@ -43,18 +43,24 @@ class Criteo(ClickLogBuilder, skip_registration=True):
             paths = {"train": train}
             paths |= {s: find_split(source, s, _EXTENSIONS) for s in ("valid", "test")}
             return {s: functools.partial(self._read, path) for s, path in paths.items()}
-        return {
-            s: functools.partial(self._read_share, train, bounds)
-            for s, bounds in _SPLIT_SHARES.items()
-        }
+        return {split: functools.partial(self._read_share, train, split) for split in _SPLIT_SHARES}
 
     def _read(self, path, report):
         return read_tables(path, self.schema, max_bad_rows=self.options.max_bad_rows, report=report)
 
-    def _read_share(self, path, bounds, report):
-        """The rows of ``path`` whose seeded draw falls within ``bounds``."""
-        low, high = bounds
+    def _read_share(self, path, split, report):
+        """The rows of ``path`` that the seeded draw gives to ``split``."""
+        low, high = _SPLIT_SHARES[split]
         rng = np.random.default_rng(_SPLIT_SEED)
-        for table in self._read(path, report):
+        report = RowReport() if report is None else report
+        whole_file = RowReport()
+        for table in self._read(path, whole_file):
             draw = rng.random(table.num_rows)
-            yield table.filter(pa.array((low <= draw) & (draw < high)))
+            share = table.filter(pa.array((low <= draw) & (draw < high)))
+            report.read += share.num_rows
+            report.kept += share.num_rows
+            yield share
+        if split == "train":  # A bad row is drawn into no split; it is told once.
+            report.read += whole_file.rejected
+            report.rejected = whole_file.rejected
+            report.first_errors = whole_file.first_errors
