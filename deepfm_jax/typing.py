@@ -18,11 +18,16 @@ Id 0 of a field stands for values that are missing or were not seen when the enc
 
 from typing import Any, TypeAlias
 
+import jax
+import numpy as np
 from jaxtyping import Array, Float, Int
 
-Ids: TypeAlias = Int[Array, "batch slots"]
-Values: TypeAlias = Float[Array, "batch slots"]
-Embeddings: TypeAlias = Float[Array, "batch slots dim"]
-FirstOrder: TypeAlias = Float[Array, "batch slots"]
+# What JAX functions take; NumPy arrays serve as well.
+AnyArray: TypeAlias = jax.Array | np.ndarray
+
+Ids: TypeAlias = Int[AnyArray, "batch slots"]
+Values: TypeAlias = Float[AnyArray, "batch slots"]
+Embeddings: TypeAlias = Float[AnyArray, "batch slots dim"]
+FirstOrder: TypeAlias = Float[AnyArray, "batch slots"]
 Logits: TypeAlias = Float[Array, "batch"]
 PyTree: TypeAlias = Any

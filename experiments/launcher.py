@@ -15,7 +15,9 @@ def run(main: Callable[[], None]) -> None:
 
     The exit status is 0 on success and 2, with one line on stderr, on a user's mistake.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow only reads files here.
+    # TensorFlow only reads files here; its notes on its own kernels would be noise.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
     def body(argv: list[str]) -> None:
         if len(argv) > 1:

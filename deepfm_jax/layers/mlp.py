@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from deepfm_jax.typing import AnyArray
+
 
 class MLP(nn.Module):
     """Blocks of Dense, BatchNorm (optional), ReLU, Dropout, then one Dense without activation.
@@ -28,7 +30,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(
-        self, inputs: Float[Array, "batch width"], *, train: bool = False
+        self, inputs: Float[AnyArray, "batch width"], *, train: bool = False
     ) -> Float[Array, "batch out"]:
         """Maps [B, width] to [B, out_dim]; dropping in training needs the rng ``dropout``."""
         kernel_init = nn.initializers.glorot_normal()

@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
         plateau_factor=0.1,
         plateau_floor=1e-6,
         clip_norm=10.0,
-        embedding_l2=1e-5,
+        embedding_l2=1e-4,
         dense_l2=0.0,
     )
     config.loop = dict(

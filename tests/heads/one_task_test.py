@@ -1,0 +1,30 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deepfm_jax.heads import OneTask
+from tests import references
+
+LOGITS = jnp.asarray([0.3, -2.0, 1.5, 4.0])
+LABELS = jnp.asarray([[1.0], [0.0], [0.0], [1.0]])
+
+
+def test_loss_is_the_mean_logloss_of_the_rows_under_the_mask():
+    loss = OneTask().loss(LOGITS, LABELS, jnp.asarray([1.0, 1.0, 1.0, 0.0]))
+    assert float(loss) == pytest.approx(references.logloss([0.3, -2.0, 1.5], [1, 0, 0]), rel=1e-6)
+
+
+def test_gradient_is_the_residual_over_the_number_of_rows():
+    mask = jnp.asarray([1.0, 0.0, 1.0, 1.0])
+    gradient = jax.grad(OneTask().loss)(LOGITS, LABELS, mask)
+    probability = 1 / (1 + np.exp(-np.asarray(LOGITS, np.float64)))
+    np.testing.assert_allclose(
+        gradient, (probability - LABELS[:, 0]) * mask / 3, rtol=1e-5, atol=1e-7
+    )
+
+
+def test_probabilities_are_sigmoids():
+    np.testing.assert_allclose(
+        OneTask().probabilities(LOGITS), 1 / (1 + np.exp(-np.asarray(LOGITS))), rtol=1e-6
+    )

@@ -1,0 +1,72 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepfm_jax.layers import factorization_machine
+from tests import references
+
+
+def embeddings(batch=3, slots=5, dim=4, seed=0, scale=1.0):
+    return np.random.default_rng(seed).normal(0, scale, (batch, slots, dim)).astype(np.float32)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    batch=st.integers(1, 4),
+    slots=st.integers(1, 7),
+    dim=st.integers(1, 6),
+    scale=st.sampled_from([1e-4, 1.0, 30.0]),
+    seed=st.integers(0, 99),
+)
+def test_equals_the_explicit_double_sum(batch, slots, dim, scale, seed):
+    e = embeddings(batch, slots, dim, seed, scale)
+    # The identity subtracts squares: float32 error scales with the sum of squares.
+    tolerance = 1e-6 * float(np.square(e.astype(np.float64)).sum()) * slots + 1e-12
+    np.testing.assert_allclose(
+        factorization_machine(jnp.asarray(e)), references.fm_pairwise(e), rtol=0, atol=tolerance
+    )
+
+
+def test_hand_computed_value():
+    # <(1,2),(3,4)> + <(1,2),(5,6)> + <(3,4),(5,6)> = 11 + 17 + 39
+    e = jnp.asarray([[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]])
+    chex.assert_trees_all_equal(factorization_machine(e), jnp.asarray([67.0]))
+
+
+def test_gradient_of_each_vector_is_the_sum_of_the_others():
+    e = embeddings()
+    gradient = jax.grad(lambda x: factorization_machine(x).sum())(jnp.asarray(e))
+    expected = e.sum(axis=1, keepdims=True) - e
+    np.testing.assert_allclose(gradient, expected, atol=1e-5)
+    numeric = references.numeric_gradient(lambda x: references.fm_pairwise(x).sum(), e)
+    np.testing.assert_allclose(gradient, numeric, atol=1e-4)
+
+
+def test_is_invariant_to_field_order():
+    e = embeddings()
+    shuffled = e[:, [3, 0, 4, 2, 1]]
+    np.testing.assert_allclose(factorization_machine(shuffled), factorization_machine(e), atol=1e-5)
+
+
+def test_one_field_has_no_pair():
+    np.testing.assert_allclose(
+        factorization_machine(jnp.asarray(embeddings(slots=1))), np.zeros(3), atol=1e-6
+    )
+
+
+def test_dimensions_do_not_mix():
+    # A layer that flattens [B, S * D] would add products across dimensions.
+    e = embeddings(dim=6)
+    apart = factorization_machine(jnp.asarray(e[..., :2])) + factorization_machine(
+        jnp.asarray(e[..., 2:])
+    )
+    np.testing.assert_allclose(factorization_machine(jnp.asarray(e)), apart, atol=1e-5)
+
+
+def test_rows_do_not_mix():
+    e = embeddings()
+    one_by_one = jnp.concatenate([factorization_machine(jnp.asarray(row[None])) for row in e])
+    np.testing.assert_allclose(factorization_machine(jnp.asarray(e)), one_by_one, atol=1e-6)
