@@ -15,6 +15,26 @@ jaxtyping.install_import_hook("deepfm_jax", "beartype.beartype")
 
 
 @pytest.fixture(scope="session")
+def frappe_files(tmp_path_factory):
+    """Raw files in Frappe's layout, a few thousand learnable rows."""
+    from tests import click_logs
+
+    folder = tmp_path_factory.mktemp("frappe_files")
+    click_logs.write_frappe(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory, frappe_files):
+    """``prepare``'s ``--out`` with data set ``frappe`` made of ``frappe_files``."""
+    from deepfm_jax.data.prepare import prepare
+
+    out = tmp_path_factory.mktemp("prepared")
+    prepare("frappe", out, source=frappe_files)
+    return out
+
+
+@pytest.fixture(scope="session")
 def data_folder():
     """The folder of real samples, or a skip where it is absent."""
     import pathlib

@@ -1,15 +1,18 @@
 """From raw files to an encoded data set on disk, complete or absent."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
 import pathlib
+import tempfile
 from collections.abc import Mapping
 
 import tensorflow_datasets as tfds
 
 from deepfm_jax.data.builders import BUILDERS
-from deepfm_jax.data.builders.click_log import BuildOptions, SplitSummary
+from deepfm_jax.data.builders.click_log import BuildOptions, ClickLogBuilder, SplitSummary
 from deepfm_jax.data.encoder import Encoder
 from deepfm_jax.errors import UserError
 
@@ -61,6 +64,11 @@ def prepare(
             raise UserError(f"--source={source}: no such folder")
     made_with = dataclasses.asdict(options)
     if folder.is_dir() and not overwrite:
+        if not (folder / _OPTIONS_FILE).is_file():
+            raise UserError(
+                f"{folder}: not a data set that prepare made ({_OPTIONS_FILE} is missing); choose "
+                "another --out, or pass --overwrite"
+            )
         there = json.loads((folder / _OPTIONS_FILE).read_text())
         if there != made_with:
             key = next(k for k in made_with if there.get(k) != made_with[k])
@@ -69,20 +77,29 @@ def prepare(
                 "choose another --out, or pass --overwrite"
             )
         return split_summaries(folder)
-    mode = tfds.GenerateMode.REUSE_DATASET_IF_EXISTS
-    if overwrite and folder.is_dir():
-        mode = tfds.GenerateMode.REUSE_CACHE_IF_EXISTS
-    builder = builder_class(options=options, data_dir=os.fspath(out))
-    builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(
-            manual_dir=None if source is None else os.fspath(source),
-            download_mode=mode,
-            compute_stats=tfds.download.ComputeStatsMode.SKIP,
-            try_download_gcs=False,
-        ),
-        file_format="array_record",
-    )
+    if not folder.is_dir():
+        _build(builder_class(options=options, data_dir=os.fspath(out)), source)
+        return split_summaries(folder)
+    # The old one stays until the new one is whole.
+    with tempfile.TemporaryDirectory(dir=out, prefix=f".{name}.") as staging:
+        _build(builder_class(options=options, data_dir=staging), source)
+        os.replace(folder, pathlib.Path(staging) / "replaced")
+        os.replace(dataset_folder(name, staging), folder)
     return split_summaries(folder)
+
+
+def _build(builder: ClickLogBuilder, source: str | os.PathLike[str] | None) -> None:
+    # TFDS announces a download, which there is none of, and counts blocks; ours counts rows.
+    tfds.disable_progress_bar()
+    with contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(
+                manual_dir=None if source is None else os.fspath(source),
+                compute_stats=tfds.download.ComputeStatsMode.SKIP,
+                try_download_gcs=False,
+            ),
+            file_format="array_record",
+        )
 
 
 def split_summaries(folder: pathlib.Path) -> dict[str, SplitSummary]:

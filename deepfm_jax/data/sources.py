@@ -1,6 +1,7 @@
 """Raw files to clean, typed tables, a chunk at a time, so that memory does not grow with rows."""
 
 import csv
+import io
 import os
 import pathlib
 from collections.abc import Iterator
@@ -267,7 +268,7 @@ def _cause(path: pathlib.Path, error: pa.ArrowInvalid) -> str:
     """What a reader's error means; text that is not UTF-8 is looked for by line."""
     if "UTF8" in str(error) and path.suffix != ".parquet":
         with pa.input_stream(os.fspath(path), compression="detect") as stream:
-            for number, line in enumerate(stream, start=1):
+            for number, line in enumerate(io.BufferedReader(stream), start=1):
                 try:
                     line.decode()
                 except UnicodeDecodeError:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 import pyarrow as pa
 import tensorflow_datasets as tfds
+from tqdm import tqdm
 
 from deepfm_jax.data.encoder import Encoded, Encoder, fit
 from deepfm_jax.data.sources import RowReport
@@ -133,7 +134,7 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         source = pathlib.Path(dl_manager.manual_dir) if self.NEEDS_SOURCE else None
         splits = self._read_splits(source)
-        encoder = fit(splits["train"](None), self.schema)
+        encoder = fit(_counted(splits["train"](None), "vocabularies"), self.schema)
         folder = pathlib.Path(self.data_dir)
         # Written with the blocks, so that the folder is complete or absent.
         (folder / "options.json").write_text(json.dumps(dataclasses.asdict(self.options)))
@@ -148,7 +149,8 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         report = RowReport()
         digest = hashlib.sha256(encoder.fingerprint().encode())
         rows, positives = 0, 0
-        for index, block in enumerate(_blocks(_columns(encoder.encode(t)) for t in read(report))):
+        tables = _counted(read(report), f"encode {split}")
+        for index, block in enumerate(_blocks(_columns(encoder.encode(t)) for t in tables)):
             for array in block.values():
                 digest.update(np.ascontiguousarray(array).tobytes())
             rows += len(block["ids"])
@@ -165,6 +167,14 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
         path = pathlib.Path(self.data_dir) / f"rows_{split}.json"
         path.write_text(json.dumps(dataclasses.asdict(summary), indent=2))
+
+
+def _counted(tables: Iterable[pa.Table], title: str) -> Iterator[pa.Table]:
+    """The tables, with a progress bar of their rows."""
+    with tqdm(desc=title, unit=" rows", unit_scale=True, mininterval=0.5) as bar:
+        for table in tables:
+            yield table
+            bar.update(table.num_rows)
 
 
 def _check_classes(split: str, rows: int, positives: int) -> None:

@@ -1,0 +1,181 @@
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepfm_jax import Categorical, Label, Numeric, Schema, UserError
+from deepfm_jax.data.encoder import Encoder, fit
+from deepfm_jax.data.vocabulary import log2_floor
+
+SCHEMA = Schema(
+    (
+        Label("y"),
+        Categorical("c", min_count=2),
+        Categorical("m", separate_missing=True),
+        Categorical("i", dtype="integer"),
+        Numeric("log"),
+        Numeric("std", transform="standardise"),
+        Numeric("lf", transform="log2_floor", min_count=2),
+        Numeric("q", transform="quantile", buckets=4),
+    )
+)
+
+
+def table(**columns):
+    types = {"y": pa.float32(), "c": pa.string(), "m": pa.string(), "i": pa.int64()}
+    return pa.table(
+        {name: pa.array(cells, types.get(name, pa.float64())) for name, cells in columns.items()}
+    )
+
+
+TRAIN = table(
+    y=[1, 0, 1, 0, 1, 0],
+    c=["a", "b", "a", "b", "b", "rare"],
+    m=["x", None, "x", "z", None, "x"],
+    i=[5, 5, -3, None, 2**40, 5],
+    log=[0, 1, -1, None, 100, 7],
+    std=[1, 2, 3, None, 4, 5],
+    lf=[0, 1, 1, 50, 50, None],
+    q=[1, 2, 3, 4, 5, None],
+)
+
+
+@pytest.fixture
+def encoder():
+    return fit([TRAIN], SCHEMA)
+
+
+def encode_column(encoder, name, cells):
+    """ids and values of one column; the others are filled with training cells."""
+    repeated = [i % TRAIN.num_rows for i in range(len(cells))]
+    full = {n: TRAIN[n].take(repeated).to_pylist() for n in TRAIN.column_names}
+    encoded = encoder.encode(table(**{**full, name: cells}))
+    slot = [field.name for field in SCHEMA.fields].index(name)
+    return encoded.ids[:, slot].tolist(), encoded.values[:, slot].tolist()
+
+
+def test_ids_follow_frequency_then_value_and_rare_values_share_id_zero(encoder):
+    ids, values = encode_column(encoder, "c", ["b", "a", "rare", "unseen", None])
+    assert ids == [1, 2, 0, 0, 0]
+    assert values == [1.0] * 5
+
+
+def test_missing_may_have_an_id_of_its_own(encoder):
+    assert encode_column(encoder, "m", ["x", "z", None, "unseen"])[0] == [2, 3, 1, 0]
+
+
+def test_integers_are_values_not_sizes(encoder):
+    assert encode_column(encoder, "i", [5, -3, 2**40, None, 7])[0] == [1, 2, 3, 0, 0]
+
+
+def test_log_keeps_the_sign(encoder):
+    ids, values = encode_column(encoder, "log", [0, 100, -100, None, 1e12])
+    assert ids == [1, 1, 1, 0, 1]
+    expected = [0, math.log(101), -math.log(101), 1.0, math.log(1e12 + 1)]
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+
+
+def test_standardise_uses_the_training_mean_and_deviation(encoder):
+    ids, values = encode_column(encoder, "std", [3, 5, None])
+    assert ids == [1, 1, 0]
+    np.testing.assert_allclose(values, [0, 2 / math.sqrt(2), 1.0], rtol=1e-6)
+
+
+def test_log2_floor_buckets_are_categories(encoder):
+    # 1 and 50 twice each, 0 once (below min_count): floor(ln(50)^2) = 15.
+    assert encode_column(encoder, "lf", [1, 50, 0, None, 51.0, 1e6])[0] == [1, 2, 0, 0, 2, 0]
+
+
+def test_quantile_buckets_cover_the_line(encoder):
+    ids, _ = encode_column(encoder, "q", [-1e9, 1, 2, 3, 4, 5, 1e9, None])
+    assert ids[-1] == 0
+    assert ids[0] == ids[1] == 1
+    assert ids[:-1] == sorted(ids[:-1])
+    assert max(ids) == encoder.field_dims[-1] - 1
+    assert ids[5] == ids[6]
+
+
+@pytest.mark.parametrize(
+    ("x", "bucket"),
+    [(-7.2, -8), (-1, -1), (0, 0), (1, 1), (2, 2), (2.5, 0), (3, 1), (5, 2), (20, 8), (1e6, 190)],
+)
+def test_log2_floor_by_hand(x, bucket):
+    assert log2_floor(np.array([x]))[0] == bucket
+    if x > 2:
+        assert bucket == math.floor(math.log(x) ** 2)
+
+
+def test_every_id_lies_in_its_field(encoder):
+    encoded = encoder.encode(TRAIN)
+    assert (encoded.ids >= 0).all()
+    assert (encoded.ids < np.asarray(encoder.field_dims)).all()
+    assert encoded.ids.dtype == np.int32
+    assert encoded.labels.tolist() == [[1], [0], [1], [0], [1], [0]]
+
+
+def test_rows_without_labels_have_none(encoder):
+    assert encoder.encode(TRAIN.drop_columns(["y"])).labels is None
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 6), st.randoms(use_true_random=False))
+def test_the_fit_depends_neither_on_chunks_nor_on_order(size, random):
+    order = list(range(TRAIN.num_rows))
+    random.shuffle(order)
+    shuffled = TRAIN.take(order)
+    chunks = [shuffled.slice(start, size) for start in range(0, TRAIN.num_rows, size)]
+    assert fit(chunks, SCHEMA).fingerprint() == fit([TRAIN], SCHEMA).fingerprint()
+
+
+def test_many_chunks_are_merged_on_the_way():
+    schema = Schema((Label("y"), Categorical("c", min_count=40)))
+    chunks = [table(y=[0, 1], c=["a", f"v{i % 2}"]) for i in range(100)]
+    encoder = fit(chunks, schema)
+    assert encoder.coders[0].vocabulary.to_pylist() == ["a", "v0", "v1"]
+    assert encoder.coders[0].counts.to_pylist() == [100, 50, 50]
+
+
+def test_saved_and_loaded_it_is_the_same(encoder, tmp_path):
+    encoder.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["encoder.json", "encoder.parquet"]
+    loaded = Encoder.load(tmp_path)
+    assert loaded.schema == encoder.schema
+    assert loaded.fingerprint() == encoder.fingerprint()
+    ours, theirs = encoder.encode(TRAIN), loaded.encode(TRAIN)
+    np.testing.assert_array_equal(ours.ids, theirs.ids)
+    np.testing.assert_array_equal(ours.values, theirs.values)
+
+
+def test_a_field_that_was_never_seen_still_encodes(tmp_path):
+    schema = Schema((Label("y"), Categorical("c"), Numeric("q", transform="quantile")))
+    encoder = fit([table(y=[0, 1], c=[None, None], q=[None, None])], schema)
+    encoder.save(tmp_path)
+    for each in (encoder, Encoder.load(tmp_path)):
+        assert each.encode(table(y=[0], c=["new"], q=[3])).ids.tolist() == [[0, 1]]
+
+
+def test_the_fingerprint_sees_every_part(encoder):
+    other = fit([TRAIN.slice(0, 5)], SCHEMA)
+    assert other.fingerprint() != encoder.fingerprint()
+
+
+def test_damage_is_named(encoder, tmp_path):
+    with pytest.raises(UserError, match="the encoder is incomplete"):
+        Encoder.load(tmp_path)
+    encoder.save(tmp_path)
+    (tmp_path / "encoder.parquet").write_bytes(b"no parquet")
+    with pytest.raises(UserError, match="the encoder is damaged"):
+        Encoder.load(tmp_path)
+    encoder.save(tmp_path)
+    text = (tmp_path / "encoder.json").read_text().replace('"format": 1', '"format": 99')
+    (tmp_path / "encoder.json").write_text(text)
+    with pytest.raises(UserError, match="format 99, this version reads 1"):
+        Encoder.load(tmp_path)
+
+
+def test_no_rows_cannot_be_fitted():
+    with pytest.raises(UserError, match="no rows to fit"):
+        fit([], SCHEMA)

@@ -1,0 +1,118 @@
+import jax
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from deepfm_jax import UserError
+from deepfm_jax.data import pipeline
+from deepfm_jax.data.pipeline import PreparedData, prefetch_to_device
+from deepfm_jax.data.sources import read_tables
+from deepfm_jax.partitioning import batch_sharding, create_mesh
+from tests.click_logs import ROWS
+
+BATCH = 768
+
+
+@pytest.fixture
+def data(prepared):
+    return PreparedData("frappe", prepared)
+
+
+@pytest.fixture(params=[64, 2, 1], ids=lambda blocks: f"window={blocks}")
+def any_window(request, monkeypatch):
+    monkeypatch.setattr(pipeline, "WINDOW_BLOCKS", request.param)
+
+
+@pytest.fixture(scope="module")
+def raw(prepared, frappe_files):
+    encoder = PreparedData("frappe", prepared).encoder
+    tables = read_tables(frappe_files / "train.csv", encoder.schema)
+    return encoder.encode(pa.concat_tables(tables))
+
+
+def taken(batches):
+    """ids and labels of the rows under mask 1, joined."""
+    kept = [(b["ids"][b["mask"] > 0], b["labels"][b["mask"] > 0]) for b in batches]
+    return np.concatenate([np.concatenate(pair, axis=1) for pair in kept])
+
+
+def as_multiset(rows):
+    return rows[np.lexsort(rows.T)]
+
+
+@pytest.mark.usefixtures("any_window")
+def test_without_a_seed_rows_come_in_file_order(data, raw):
+    rows = taken(data.batches("train", BATCH))
+    np.testing.assert_array_equal(rows, np.concatenate([raw.ids, raw.labels], axis=1))
+
+
+@pytest.mark.usefixtures("any_window")
+def test_a_shuffled_pass_holds_every_row_once(data, raw):
+    rows = taken(data.batches("train", BATCH, seed=1))
+    expected = np.concatenate([raw.ids, raw.labels], axis=1)
+    assert not np.array_equal(rows, expected)
+    np.testing.assert_array_equal(as_multiset(rows), as_multiset(expected))
+
+
+def test_seed_and_epoch_decide_the_order(data):
+    def order(seed, epoch):
+        return taken(data.batches("train", BATCH, seed=seed, epoch=epoch))
+
+    np.testing.assert_array_equal(order(1, 0), order(1, 0))
+    assert not np.array_equal(order(1, 0), order(1, 1))
+    assert not np.array_equal(order(1, 0), order(2, 0))
+
+
+@pytest.mark.usefixtures("any_window")
+@pytest.mark.parametrize("start", [1, 5, 6, 13])
+def test_a_pass_goes_on_where_it_was_left(data, start):
+    whole = list(data.batches("train", BATCH, seed=3, epoch=2))
+    rest = list(data.batches("train", BATCH, seed=3, epoch=2, start_batch=start))
+    assert len(rest) == len(whole) - start
+    for ours, theirs in zip(rest, whole[start:], strict=True):
+        for key in ours:
+            np.testing.assert_array_equal(ours[key], theirs[key])
+
+
+@pytest.mark.parametrize("batch_size", [BATCH, 1000, 20_000])
+def test_the_last_batch_is_padded_with_its_own_rows_under_mask_zero(data, batch_size):
+    batches = list(data.batches("train", batch_size, seed=1))
+    assert len(batches) == data.steps_per_epoch("train", batch_size)
+    assert all(batch["ids"].shape == (batch_size, 10) for batch in batches)
+    assert sum(batch["mask"].sum() for batch in batches) == ROWS["train"]
+    last = batches[-1]
+    count = int(last["mask"].sum())
+    for key in ("ids", "values", "labels"):
+        expected = last[key][np.arange(batch_size) % count]
+        np.testing.assert_array_equal(last[key], expected)
+
+
+def test_types_are_what_the_models_read(data):
+    batch = next(iter(data.batches("valid", 8)))
+    assert {key: value.dtype for key, value in batch.items()} == {
+        "ids": np.int32, "values": np.float32, "labels": np.float32, "mask": np.float32,
+    }  # fmt: skip
+    assert batch["labels"].shape == (8, 1)
+
+
+def test_prefetching_keeps_order_and_splits_rows_over_devices(data):
+    sharding = batch_sharding(create_mesh(), BATCH)
+    plain = list(data.batches("train", BATCH, seed=1))
+    ahead = list(prefetch_to_device(data.batches("train", BATCH, seed=1), sharding, depth=3))
+    assert len(plain) == len(ahead)
+    for ours, theirs in zip(ahead, plain, strict=True):
+        assert ours["ids"].sharding == sharding
+        assert ours["ids"].addressable_shards[0].data.shape == (BATCH // jax.device_count(), 10)
+        np.testing.assert_array_equal(ours["ids"], theirs["ids"])
+
+
+def test_tensorflow_sees_no_accelerator(data):
+    import tensorflow as tf
+
+    assert data.rows("train")
+    assert tf.config.get_visible_devices("GPU") == []
+
+
+def test_data_that_are_not_prepared_say_how_to(tmp_path):
+    with pytest.raises(UserError, match=r"run python -m experiments.prepare --dataset=frappe"):
+        PreparedData("frappe", tmp_path)

@@ -1,0 +1,210 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from deepfm_jax import UserError
+from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.encoder import Encoder
+from deepfm_jax.data.pipeline import PreparedData
+from deepfm_jax.data.prepare import dataset_folder, describe, prepare
+from deepfm_jax.data.sources import read_tables
+from tests import click_logs
+
+SMALL = {"train": 60, "valid": 30, "test": 30}
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    click_logs.write_frappe(folder, SMALL)
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def nothing_left(out):
+    """No data set, whole or half-written."""
+    return not [path for path in out.rglob("*") if path.is_file()]
+
+
+def test_counts_are_those_of_the_files(prepared, frappe_files):
+    summaries = prepare("frappe", prepared, source=frappe_files)
+    assert {split: s.rows for split, s in summaries.items()} == click_logs.ROWS
+    for split, summary in summaries.items():
+        lines = (frappe_files / f"{split}.csv").read_text().splitlines()[1:]
+        assert summary.read == len(lines)
+        assert summary.positives == sum(line[0] == "1" for line in lines)
+        assert summary.rejected == 0
+
+
+def test_description_tells_rows_and_vocabularies(prepared, frappe_files):
+    summaries = prepare("frappe", prepared, source=frappe_files)
+    text = describe(summaries, Encoder.load(dataset_folder("frappe", prepared)))
+    assert "10,000" in text
+    assert "user 21" in text
+    assert "10 fields, 210 table rows in all" in text
+
+
+def test_vocabularies_see_the_training_split_only(source, out):
+    text = (source / "valid.csv").read_text().splitlines()
+    text[1] = "1," + ",".join(["999"] * 10)
+    (source / "valid.csv").write_text("\n".join(text) + "\n")
+    prepare("frappe", out, source=source)
+    encoder = Encoder.load(dataset_folder("frappe", out))
+    assert all(999 not in coder.vocabulary.to_pylist() for coder in encoder.coders)
+    first = next(iter(PreparedData("frappe", out).batches("valid", 8)))
+    assert first["ids"][0].tolist() == [0] * 10
+    assert (first["ids"][1:] > 0).any()
+
+
+def test_a_prepared_set_is_reused_and_other_options_are_refused(source, out):
+    prepare("frappe", out, source=source)
+    folder = dataset_folder("frappe", out)
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    prepare("frappe", out, source=source)
+    assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    with pytest.raises(UserError, match="prepared with min_count=None, not min_count=3"):
+        prepare("frappe", out, source=source, options=BuildOptions(min_count=3))
+
+
+def test_overwrite_replaces_it(source, out):
+    prepare("frappe", out, source=source)
+    options = BuildOptions(min_count=30)
+    summaries = prepare("frappe", out, source=source, options=options, overwrite=True)
+    assert summaries["train"].rows == 60
+    encoder = Encoder.load(dataset_folder("frappe", out))
+    assert encoder.field_dims == (1,) * 10
+    click_logs.write_frappe(source, SMALL, seed=5)
+    changed = prepare("frappe", out, source=source, options=options, overwrite=True)
+    assert changed["train"].fingerprint != summaries["train"].fingerprint
+    rows = sum(int(b["mask"].sum()) for b in PreparedData("frappe", out).batches("train", 8))
+    assert rows == 60
+
+
+def test_a_failed_overwrite_keeps_what_was_there(source, out):
+    prepare("frappe", out, source=source)
+    fingerprint = PreparedData("frappe", out).fingerprint
+    (source / "valid.csv").write_text("label\n1\n")
+    with pytest.raises(UserError, match="column 'user' is missing"):
+        prepare("frappe", out, source=source, overwrite=True)
+    assert PreparedData("frappe", out).fingerprint == fingerprint
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_bad_row_stops_it_and_leaves_nothing(source, out, split):
+    path = source / f"{split}.csv"
+    lines = path.read_text().splitlines()
+    lines[4] = lines[4].replace(",", ",x", 1)
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=rf"{split}.csv, line 5, column user: value 'x\d+' is not"):
+        prepare("frappe", out, source=source)
+    assert nothing_left(out)
+    summaries = prepare("frappe", out, source=source, options=BuildOptions(max_bad_rows=1))
+    rejected = {name: summary.rejected for name, summary in summaries.items()}
+    assert rejected == {**dict.fromkeys(SMALL, 0), split: 1}
+    assert "line 5" in summaries[split].first_errors[0]
+    assert summaries[split].rows == SMALL[split] - 1
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_a_split_of_one_class_is_refused(source, out, split):
+    path = source / f"{split}.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], *("1" + line[1:] for line in lines[1:])]) + "\n")
+    with pytest.raises(UserError, match=rf"split '{split}': all {SMALL[split]} labels are 1"):
+        prepare("frappe", out, source=source)
+    assert nothing_left(out)
+
+
+def test_missing_things_are_named(source, out, tmp_path):
+    with pytest.raises(UserError, match="'frape' is unknown; use one of"):
+        prepare("frape", out, source=source)
+    with pytest.raises(UserError, match="say where with --source"):
+        prepare("frappe", out)
+    with pytest.raises(UserError, match="no such folder"):
+        prepare("frappe", out, source=tmp_path / "none")
+    (source / "valid.csv").unlink()
+    with pytest.raises(UserError, match=r"no file for split 'valid'; looked for valid\.csv"):
+        prepare("frappe", out, source=source)
+    assert nothing_left(out)
+
+
+def test_two_files_for_one_split_are_refused(source, out):
+    (source / "train.csv.gz").write_bytes(b"")
+    with pytest.raises(UserError, match=r"as train.csv and train.csv.gz; keep one"):
+        prepare("frappe", out, source=source)
+
+
+def test_options_reach_every_column():
+    schema = click_logs.Criteo.SCHEMA
+    changed = BuildOptions(min_count=7, numeric="quantile", buckets=9, separate_missing=True)
+    for column, other in zip(schema.fields, changed.apply(schema).fields, strict=True):
+        assert (other.min_count, other.separate_missing, other.name) == (7, True, column.name)
+        if hasattr(other, "transform"):
+            assert (other.transform, other.buckets) == ("quantile", 9)
+    assert BuildOptions().apply(schema) == schema
+
+
+def test_criteo_of_three_files_encodes_as_its_encoder_says(tmp_path, out):
+    click_logs.write_criteo(tmp_path, {"train": 300, "valid": 60, "test": 60})
+    prepare("criteo", out, source=tmp_path)
+    data = PreparedData("criteo", out)
+    (table,) = read_tables(tmp_path / "test.tsv", data.encoder.schema)
+    expected = data.encoder.encode(table)
+    (batch,) = data.batches("test", 60)
+    np.testing.assert_array_equal(batch["ids"], expected.ids)
+    np.testing.assert_array_equal(batch["labels"], expected.labels)
+
+
+def test_criteo_of_one_file_is_split_once_and_for_all(tmp_path, out):
+    lines = click_logs.criteo_lines(2000)
+    lines[10] = lines[10] + "\textra"
+    (tmp_path / "train.txt").write_text("\n".join(lines) + "\n")
+    (tmp_path / "test.txt").write_text(lines[0][2:] + "\n")  # The challenge's, without labels.
+    summaries = prepare("criteo", out, source=tmp_path, options=BuildOptions(max_bad_rows=1))
+    rows = {split: summary.rows for split, summary in summaries.items()}
+    assert sum(rows.values()) == 1999
+    assert 1540 < rows["train"] < 1660
+    assert {split: s.rejected for split, s in summaries.items()} == {
+        "train": 1, "valid": 0, "test": 0,
+    }  # fmt: skip
+    assert sum(summary.read for summary in summaries.values()) == 2000
+    data = PreparedData("criteo", out)
+    order = np.random.default_rng(2017).random(1999)
+    assert rows["valid"] == int(((order >= 0.8) & (order < 0.9)).sum())
+    assert sum(data.rows(split) for split in rows) == 1999
+
+
+def test_synthetic_brings_its_oracle(out):
+    options = BuildOptions(rows=3000)
+    summaries = prepare("synthetic", out, options=options)
+    assert {s: v.rows for s, v in summaries.items()} == {"train": 3000, "valid": 300, "test": 300}
+    folder = dataset_folder("synthetic", out)
+    oracle = json.loads((folder / "oracle.json").read_text())
+    assert oracle.keys() == {"valid", "test"}
+    assert 0.75 < oracle["valid"]["auc"] < 0.95
+    assert oracle["valid"]["rows"] == 300
+    assert json.loads((folder / "options.json").read_text()) == dataclasses.asdict(options)
+    assert PreparedData("synthetic", out).oracle == oracle
+
+
+@pytest.mark.parametrize(("name", "rows", "dims"), [("frappe", 202_027, 5389)])
+def test_the_real_data_are_read_whole(data_folder, out, name, rows, dims):
+    summaries = prepare(name, out, source=data_folder / name)
+    assert summaries["train"].rows == rows
+    assert sum(Encoder.load(dataset_folder(name, out)).field_dims) == dims
+
+
+def test_a_folder_of_something_else_is_left_alone(source, out):
+    folder = dataset_folder("frappe", out)
+    folder.mkdir(parents=True)
+    (folder / "mine.txt").write_text("precious")
+    with pytest.raises(UserError, match="not a data set that prepare made"):
+        prepare("frappe", out, source=source)
+    assert (folder / "mine.txt").read_text() == "precious"

@@ -1,0 +1,199 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from deepfm_jax import MODELS, build_model
+from deepfm_jax.heads import OneTask
+from deepfm_jax.partitioning import batch_sharding, create_mesh
+from deepfm_jax.training.optimizer import create_optimizer, learning_rate_schedule
+from deepfm_jax.training.settings import OptimizerSettings
+from deepfm_jax.training.state import create_state, parameter_count
+from deepfm_jax.training.step import cut_learning_rate, make_score_step, make_train_step
+
+DIMS = (24, 16)
+HYPERPARAMETERS = {
+    "lr": {},
+    "fm": {"embed_dim": 3, "init_std": 0.3},
+    "deepfm": {"embed_dim": 3, "mlp_dims": (8,), "dropout": 0.0, "init_std": 0.3},
+}
+
+
+def batch_of(rows=32, seed=0):
+    rng = np.random.default_rng(seed)
+    mask = np.ones(rows, np.float32)
+    mask[-3:] = 0
+    return {
+        "ids": np.stack([rng.integers(0, dim, rows) for dim in DIMS], axis=1).astype(np.int32),
+        "values": rng.normal(1, 0.2, (rows, 2)).astype(np.float32),
+        "labels": rng.integers(0, 2, (rows, 1)).astype(np.float32),
+        "mask": mask,
+    }
+
+
+def run(settings, steps=3, devices=None, name="deepfm", seed=0, **hyperparameters):
+    """The states before and after some steps, as NumPy, and their losses."""
+    mesh = create_mesh(devices)
+    model = build_model(name, DIMS, {**HYPERPARAMETERS[name], **hyperparameters})
+    optimizer = create_optimizer(settings, steps)
+    state = create_state(model, optimizer, seed, mesh)
+    before = jax.tree.map(np.array, state)
+    step = make_train_step(model, optimizer, OneTask(), mesh)
+    losses = []
+    for i in range(steps):
+        batch = jax.device_put(batch_of(seed=i), batch_sharding(mesh, 32))
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"]))
+    return before, jax.tree.map(np.array, state), losses
+
+
+def plain_gradient(params, batch, name="deepfm"):
+    model = build_model(name, DIMS, HYPERPARAMETERS[name])
+
+    def loss(p):
+        logits = model.apply({"params": p}, batch["ids"], batch["values"])
+        rows = jnp.logaddexp(0, logits) - batch["labels"][:, 0] * logits
+        return jnp.sum(rows * batch["mask"]) / batch["mask"].sum()
+
+    return jax.value_and_grad(loss)(params)
+
+
+def test_one_sgd_step_is_minus_rate_times_gradient_of_loss_and_penalties():
+    settings = OptimizerSettings("sgd", learning_rate=0.5, embedding_l2=0.3, dense_l2=0.7)
+    before, after, losses = run(settings, steps=1)
+    loss, gradient = plain_gradient(before.params, batch_of())
+    assert losses[0] == pytest.approx(float(loss), rel=1e-6)
+
+    def expected(path, w, g):
+        name = jax.tree_util.keystr(path)
+        decay = 0.3 if "table" in name else 0.7 if "kernel" in name else 0.0
+        return w - 0.5 * (g + decay * w)
+
+    chex.assert_trees_all_close(
+        after.params,
+        jax.tree.map_with_path(expected, before.params, gradient),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    assert after.step == 1
+
+
+def test_clipping_counts_the_penalties():
+    settings = OptimizerSettings("sgd", learning_rate=1.0, embedding_l2=5.0, clip_norm=0.01)
+    before, after, _ = run(settings, steps=1)
+    moved = jax.tree.map(lambda a, b: a - b, after.params, before.params)
+    assert float(optax.global_norm(moved)) == pytest.approx(0.01, rel=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adagrad", "sgd"])
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_eight_devices_do_what_one_does(name, optimizer):
+    settings = OptimizerSettings(optimizer, learning_rate=0.05, embedding_l2=0.01, clip_norm=1.0)
+    _, sharded, many = run(settings, name=name)
+    _, alone, one = run(settings, name=name, devices=jax.devices()[:1])
+    # Sums over devices are taken in another order.
+    np.testing.assert_allclose(many, one, rtol=1e-5)
+    chex.assert_trees_all_close(sharded.params, alone.params, rtol=2e-4, atol=2e-5)
+
+
+def test_eight_devices_share_one_batch_norm():
+    settings = OptimizerSettings("sgd", learning_rate=0.05)
+    _, sharded, _ = run(settings, batch_norm=True)
+    _, alone, _ = run(settings, batch_norm=True, devices=jax.devices()[:1])
+    assert sharded.batch_stats
+    chex.assert_trees_all_close(sharded.batch_stats, alone.batch_stats, rtol=1e-4, atol=1e-5)
+
+
+def test_the_state_is_donated_and_one_compilation_serves_all_steps():
+    mesh = create_mesh()
+    model = build_model("deepfm", DIMS, HYPERPARAMETERS["deepfm"])
+    optimizer = create_optimizer(OptimizerSettings(), 10)
+    step = make_train_step(model, optimizer, OneTask(), mesh)
+    first = create_state(model, optimizer, 0, mesh)
+    state = first
+    for _ in range(3):
+        state, _ = step(state, jax.device_put(batch_of(), batch_sharding(mesh, 32)))
+    assert first.params["table"]["embedding"].is_deleted()
+    assert step._cache_size() == 1
+
+
+def test_dropout_differs_by_step_and_repeats_by_seed():
+    settings = OptimizerSettings("sgd", learning_rate=1e-9)
+    losses = run(settings, dropout=0.5)[2]
+    assert losses == run(settings, dropout=0.5)[2]
+    assert losses != run(settings, dropout=0.5, seed=1)[2]
+    mesh = create_mesh()
+    model = build_model("deepfm", DIMS, {**HYPERPARAMETERS["deepfm"], "dropout": 0.5})
+    optimizer = create_optimizer(settings, 2)
+    step = make_train_step(model, optimizer, OneTask(), mesh)
+    state = create_state(model, optimizer, 0, mesh)
+    same = jax.device_put(batch_of(), batch_sharding(mesh, 32))
+    state, one = step(state, same)
+    _, two = step(state, same)
+    assert abs(float(one["loss"]) - float(two["loss"])) > 1e-4
+
+
+def test_rows_under_mask_zero_change_nothing():
+    mesh = create_mesh()
+    model = build_model("deepfm", DIMS, HYPERPARAMETERS["deepfm"])
+    optimizer = create_optimizer(OptimizerSettings("sgd", learning_rate=0.1), 1)
+    step = make_train_step(model, optimizer, OneTask(), mesh)
+    results = []
+    for wild in (False, True):
+        batch = batch_of()
+        if wild:
+            batch["values"][-3:], batch["labels"][-3:] = 50.0, 1.0
+        state, metrics = step(
+            create_state(model, optimizer, 0, mesh),
+            jax.device_put(batch, batch_sharding(mesh, 32)),
+        )
+        results.append((jax.tree.map(np.array, state.params), float(metrics["loss"])))
+    chex.assert_trees_all_close(results[0], results[1], rtol=1e-6)
+
+
+def test_a_cut_divides_the_rate_down_to_its_floor():
+    mesh = create_mesh()
+    model = build_model("lr", DIMS, {})
+    optimizer = create_optimizer(OptimizerSettings("sgd", learning_rate=1.0), 1)
+    step = make_train_step(model, optimizer, OneTask(), mesh)
+    moves = []
+    for cuts in range(3):
+        state = create_state(model, optimizer, 0, mesh)
+        before = np.array(state.params["table"]["first_order"])
+        for _ in range(cuts):
+            state = cut_learning_rate(state, 0.1, floor_scale=0.05)
+        state, _ = step(state, jax.device_put(batch_of(), batch_sharding(mesh, 32)))
+        moves.append(np.array(state.params["table"]["first_order"]) - before)
+    np.testing.assert_allclose(moves[1], 0.1 * moves[0], rtol=1e-3, atol=1e-8)
+    np.testing.assert_allclose(moves[2], 0.05 * moves[0], rtol=1e-3, atol=1e-8)
+    assert step._cache_size() == 1
+
+
+def test_warm_up_and_cosine():
+    settings = OptimizerSettings(learning_rate=0.2, schedule="warmup_cosine", warmup_steps=10)
+    rate = learning_rate_schedule(settings, 110)
+    np.testing.assert_allclose(
+        [rate(step) for step in (0, 5, 10, 60, 110)], [0, 0.1, 0.2, 0.1, 0.0], atol=1e-7
+    )
+
+
+def test_scoring_uses_running_statistics_and_no_dropout():
+    model = build_model(
+        "deepfm", DIMS, {**HYPERPARAMETERS["deepfm"], "batch_norm": True, "dropout": 0.5}
+    )
+    batch = batch_of()
+    variables = model.init(jax.random.key(0), batch["ids"])
+    score = make_score_step(model)
+    whole = score(variables["params"], variables["batch_stats"], batch["ids"], batch["values"])
+    part = score(
+        variables["params"], variables["batch_stats"], batch["ids"][:5], batch["values"][:5]
+    )
+    np.testing.assert_allclose(whole[:5], part, rtol=1e-5, atol=1e-6)
+
+
+def test_parameters_are_counted():
+    _, state, _ = run(OptimizerSettings(), steps=1)
+    # 40 rows of 1 + 3, the bias, 6 x 8 + 8, 8 + 1
+    assert parameter_count(state.params) == 40 * 4 + 1 + 56 + 9
