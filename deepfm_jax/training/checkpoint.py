@@ -38,8 +38,8 @@ class Progress:
     seconds: float = 0.0
     examples: int = 0
     fingerprint: str = ""
-    train_losses: list[list[float]] = dataclasses.field(default_factory=list)
-    evaluations: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    train_losses: list[list[int | float]] = dataclasses.field(default_factory=list)
+    evaluations: list[dict[str, int | float]] = dataclasses.field(default_factory=list)
 
 
 class Checkpoints:

@@ -154,7 +154,21 @@ def from_mapping(kind: type[_T], values: Mapping[str, Any], prefix: str) -> _T:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {prefix}{close[0]}?" if close else f"keys are {known}"
             raise UserError(f"config key {prefix}{key} does not exist; {hint}")
+    for field in dataclasses.fields(kind):  # pyright: ignore[reportArgumentType]
+        if field.name in values and not _fits(values[field.name], field.type):
+            raise UserError(
+                f"config key {prefix}{field.name}={values[field.name]!r} must be of type "
+                f"{getattr(field.type, '__name__', field.type)}"
+            )
     return kind(**values)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return not isinstance(kind, type) or isinstance(value, kind)
 
 
 def _choose(key: str, value: str, choices: tuple[str, ...]) -> None:

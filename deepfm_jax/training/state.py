@@ -27,12 +27,13 @@ class TrainState:
       rng: Key data of dropout; each step folds its number in.
     """
 
-    step: jax.Array
+    # Arrays, and in their place shapes or shardings: a state is also the layout of one.
+    step: PyTree
     params: PyTree
     batch_stats: PyTree
     opt_state: PyTree
-    rate_scale: jax.Array
-    rng: jax.Array
+    rate_scale: PyTree
+    rng: PyTree
 
 
 def init_state(model: nn.Module, optimizer: optax.GradientTransformation, seed: int) -> TrainState:

@@ -20,9 +20,12 @@ def test_json_carries_it_whole():
         ({"optimiser": {}}, "config key optimiser does not exist; did you mean optimizer"),
         ({"optimizer": {"name": "adamw"}}, "optimizer.name='adamw' is unknown; use one of"),
         ({"optimizer": {"schedule": "step"}}, "optimizer.schedule='step' is unknown"),
-        ({"optimizer": {"learning_rate": 0}}, "optimizer.learning_rate=0 must be above 0"),
+        ({"optimizer": {"learning_rate": 0.0}}, "optimizer.learning_rate=0.0 must be above 0"),
         ({"loop": {"monitor": "gauc"}}, "loop.monitor='gauc' is unknown"),
         ({"loop": {"epochs": 0}}, "loop.epochs=0 must be at least 1"),
+        ({"loop": {"epochs": "3"}}, "loop.epochs='3' must be of type int"),
+        ({"optimizer": {"clip_norm": None}}, "optimizer.clip_norm=None must be of type float"),
+        ({"seed": True}, "config key seed=True must be of type int"),
         ({"model": {}}, "model.name is missing"),
     ],
 )

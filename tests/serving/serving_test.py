@@ -1,0 +1,140 @@
+"""Predictor, evaluation and scoring of files, on one small trained run."""
+
+import gzip
+
+import numpy as np
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pa_parquet
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from deepfm_jax import UserError
+from deepfm_jax.data.prepare import prepare
+from deepfm_jax.data.sources import read_tables
+from deepfm_jax.serving import Predictor
+from deepfm_jax.serving.evaluate import evaluate_file, evaluate_split
+from deepfm_jax.serving.predict import predict_file
+from deepfm_jax.training.loop import train
+from tests import click_logs, experiment_settings
+
+
+@pytest.fixture(scope="module")
+def workdir(prepared, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served")
+    train(experiment_settings.small(prepared, loop={"epochs": 1}), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictor(workdir):
+    return Predictor(workdir)
+
+
+def test_raw_rows_score_as_the_evaluated_split(predictor, frappe_files):
+    evaluated = evaluate_split(predictor, "test")
+    from_file = evaluate_file(predictor, frappe_files / "test.csv")
+    assert from_file["auc"] == pytest.approx(evaluated["auc"], abs=1e-6)
+    assert from_file["logloss"] == pytest.approx(evaluated["logloss"], abs=1e-6)
+
+
+def test_predicted_probabilities_have_the_evaluated_auc(predictor, frappe_files, tmp_path):
+    output = tmp_path / "scored.csv"
+    report = predict_file(predictor, frappe_files / "test.csv", output)
+    assert (report.kept, report.rejected) == (click_logs.ROWS["test"], 0)
+    scored = pa_csv.read_csv(output).to_pydict()
+    auc = roc_auc_score(scored["label"], scored["probability"])
+    assert auc == pytest.approx(evaluate_split(predictor, "test")["auc"], abs=1e-6)
+
+
+def test_rows_stay_as_they_are_with_the_probability_at_the_end(predictor, frappe_files, tmp_path):
+    lines = (frappe_files / "test.csv").read_text().splitlines()[:4]
+    source, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("\n".join(["note," + lines[0], *('"a, b",' + row for row in lines[1:])]))
+    predict_file(predictor, source, output)
+    found = output.read_text().splitlines()
+    assert found[0] == f"note,{lines[0]},probability"
+    cells = [line.replace('"a, b"', "AB").replace('"', "").split(",") for line in found[1:]]
+    assert [",".join(row[1:-1]) for row in cells] == lines[1:]
+    (table,) = read_tables(source, predictor.encoder.schema)
+    np.testing.assert_allclose(
+        [float(row[-1]) for row in cells], predictor.probabilities(table), rtol=1e-7
+    )
+
+
+def test_rows_do_not_depend_on_how_they_are_batched(predictor, frappe_files):
+    (table,) = read_tables(frappe_files / "test.csv", predictor.encoder.schema)
+    whole = predictor.logits(table)
+    np.testing.assert_array_equal(predictor.logits(table.slice(100, 7)), whole[100:107])
+    assert predictor.logits(table.slice(0, 0)).shape == (0,)
+
+
+def test_unlabelled_rows_unseen_values_and_parquet(predictor, frappe_files, tmp_path):
+    (table,) = read_tables(frappe_files / "test.csv", predictor.encoder.schema)
+    users = np.full(table.num_rows, 10**12)
+    unlabelled = table.drop_columns(["label", "user"]).append_column("user", [users])
+    source, output = tmp_path / "rows.parquet", tmp_path / "out.parquet"
+    pa_parquet.write_table(unlabelled, source)
+    predict_file(predictor, source, output)
+    scored = pa_parquet.read_table(output)
+    assert scored.column_names == [*unlabelled.column_names, "probability"]
+    p = scored["probability"].to_numpy()
+    assert np.isfinite(p).all()
+    assert ((p > 0) & (p < 1)).all()
+    assert scored["user"].to_pylist() == users.tolist()
+
+
+def test_a_compressed_output_is_whole(predictor, frappe_files, tmp_path):
+    predict_file(predictor, frappe_files / "test.csv", tmp_path / "out.csv.gz")
+    predict_file(predictor, frappe_files / "test.csv", tmp_path / "out.csv")
+    packed = gzip.decompress((tmp_path / "out.csv.gz").read_bytes())
+    assert packed == (tmp_path / "out.csv").read_bytes()
+
+
+def test_bad_rows_are_left_out_or_stop_it_leaving_nothing(predictor, frappe_files, tmp_path):
+    lines = (frappe_files / "test.csv").read_text().splitlines()
+    lines[3] = "1,2"
+    source, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=r"in.csv, line 4, 2 columns instead of 11"):
+        predict_file(predictor, source, output)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+    report = predict_file(predictor, source, output, max_bad_rows=1)
+    assert (report.kept, report.rejected) == (click_logs.ROWS["test"] - 1, 1)
+    assert len(output.read_text().splitlines()) == click_logs.ROWS["test"]
+
+
+def test_impossible_outputs_are_refused(predictor, frappe_files, tmp_path):
+    source = frappe_files / "test.csv"
+    with pytest.raises(UserError, match="unknown kind of file"):
+        predict_file(predictor, source, tmp_path / "out.xlsx")
+    with pytest.raises(UserError, match="its folder does not exist"):
+        predict_file(predictor, source, tmp_path / "none" / "out.csv")
+    predict_file(predictor, source, tmp_path / "once.csv")
+    with pytest.raises(UserError, match="has a column 'probability' already"):
+        predict_file(predictor, tmp_path / "once.csv", tmp_path / "twice.csv")
+    assert not (tmp_path / "twice.csv").exists()
+
+
+def test_a_file_of_one_class_cannot_be_evaluated(predictor, frappe_files, tmp_path):
+    lines = (frappe_files / "test.csv").read_text().splitlines()
+    source = tmp_path / "ones.csv"
+    source.write_text("\n".join([lines[0], *("1" + row[1:] for row in lines[1:50])]) + "\n")
+    with pytest.raises(UserError, match=r"ones\.csv"):
+        evaluate_file(predictor, source)
+
+
+def test_a_folder_without_a_run_says_so(tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        Predictor(tmp_path)
+
+
+def test_a_data_set_prepared_otherwise_is_refused(tmp_path):
+    source, out, workdir = tmp_path / "source", tmp_path / "out", tmp_path / "run"
+    source.mkdir()
+    click_logs.write_frappe(source, {"train": 600, "valid": 100, "test": 100})
+    prepare("frappe", out, source=source)
+    train(experiment_settings.small(out, loop={"epochs": 1}), workdir)
+    click_logs.write_frappe(source, {"train": 300, "valid": 100, "test": 100}, seed=4)
+    prepare("frappe", out, source=source, overwrite=True)
+    with pytest.raises(UserError, match="prepared with another encoding"):
+        evaluate_split(Predictor(workdir), "test")

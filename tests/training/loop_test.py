@@ -1,0 +1,216 @@
+import json
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from deepfm_jax import UserError
+from deepfm_jax.data.pipeline import PreparedData
+from deepfm_jax.serving import Predictor
+from deepfm_jax.training import loop
+from deepfm_jax.training.checkpoint import Checkpoints
+from deepfm_jax.training.loop import train
+from tests import click_logs, experiment_settings
+
+
+class Killed(BaseException):
+    """As abrupt as a signal: nothing in the loop may catch it."""
+
+
+@pytest.fixture(scope="module")
+def run(prepared, tmp_path_factory):
+    """A finished run: its results and workdir."""
+    workdir = tmp_path_factory.mktemp("run")
+    return train(experiment_settings.small(prepared), workdir), workdir
+
+
+def weights(workdir):
+    predictor = Predictor(workdir)
+    return jax.tree.map(np.asarray, (predictor._state.params, predictor._state.opt_state))
+
+
+def test_it_learns(run):
+    results, _ = run
+    assert results["metrics"]["test"]["auc"] > 0.7
+    assert results["metrics"]["test"]["normalized_entropy"] < 0.95
+    assert results["metrics"]["test"]["rows"] == click_logs.ROWS["test"]
+
+
+def test_it_leaves_results_pictures_logs_and_checkpoints(run):
+    results, workdir = run
+    assert json.loads((workdir / "results.json").read_text()) == results
+    for key in ("config", "dataset", "metrics", "throughput", "parameters", "versions"):
+        assert results[key]
+    assert results["parameters"] == 210 * 5 + 1 + (40 * 16 + 16) + (16 * 8 + 8) + 9
+    assert results["throughput"]["train_examples_per_second"] > 0
+    for name in ("training.png", "calibration.png"):
+        assert (workdir / name).read_bytes().startswith(b"\x89PNG")
+    assert list((workdir / "tensorboard").glob("events.*"))
+    assert not list(workdir.glob(".*.tmp"))
+
+
+def test_every_row_of_every_epoch_is_trained_on(run):
+    _, workdir = run
+    with Checkpoints(workdir) as checkpoints:
+        progress = checkpoints.progress(checkpoints.last_step)
+    assert progress.epoch == 2
+    steps = -(-click_logs.ROWS["train"] // 512)
+    assert [evaluation["step"] for evaluation in progress.evaluations] == [steps, 2 * steps]
+    assert progress.train_losses[-1][0] == 2 * steps
+    # The time of the first step is not counted, for it compiles.
+    assert progress.examples == 2 * click_logs.ROWS["train"] - 2 * 512
+
+
+@pytest.mark.parametrize("stop_at", [3, 9, 20, 27])
+def test_killed_and_started_again_it_ends_bit_for_bit_the_same(
+    run, prepared, tmp_path, monkeypatch, stop_at
+):
+    results, workdir = run
+    make_train_step = loop.make_train_step
+
+    def killing(*arguments):
+        step = make_train_step(*arguments)
+
+        def killed(state, batch):
+            if int(state.step) == stop_at:
+                raise Killed
+            return step(state, batch)
+
+        return killed
+
+    experiment = experiment_settings.small(prepared)
+    monkeypatch.setattr(loop, "make_train_step", killing)
+    with pytest.raises(Killed):
+        train(experiment, tmp_path)
+    monkeypatch.setattr(loop, "make_train_step", make_train_step)
+    resumed = train(experiment, tmp_path)
+    assert resumed["metrics"] == results["metrics"]
+    chex.assert_trees_all_equal(weights(tmp_path), weights(workdir))
+
+
+def test_started_again_after_its_end_it_only_reports(run, prepared):
+    results, workdir = run
+    again = train(experiment_settings.small(prepared), workdir)
+    assert again["metrics"] == results["metrics"]
+    assert again["best_step"] == results["best_step"]
+
+
+def test_more_epochs_go_on_from_the_end(run, prepared, tmp_path):
+    first = experiment_settings.small(prepared, loop={"epochs": 1})
+    train(first, tmp_path)
+    results = train(experiment_settings.small(prepared), tmp_path)
+    assert results["metrics"] == run[0]["metrics"]
+
+
+def test_patience_ends_the_run_and_the_best_weights_are_kept(prepared, tmp_path):
+    # A rate so high that validation AUC falls after the first evaluations.
+    experiment = experiment_settings.small(
+        prepared,
+        optimizer={"learning_rate": 0.05},
+        loop={"epochs": 30, "patience": 2, "evaluations_per_epoch": 2},
+    )
+    results = train(experiment, tmp_path)
+    with Checkpoints(tmp_path) as checkpoints:
+        progress = checkpoints.progress(checkpoints.last_step)
+        last = checkpoints.last_step
+    aucs = [evaluation["auc"] for evaluation in progress.evaluations]
+    assert len(aucs) < 60
+    assert int(np.argmax(aucs)) == len(aucs) - 3
+    assert results["best_step"] == progress.evaluations[-3]["step"] < last
+    assert results["metrics"]["valid"]["auc"] == pytest.approx(max(aucs), abs=1e-12)
+
+
+def test_a_plateau_cuts_the_rate(prepared, tmp_path):
+    experiment = experiment_settings.small(
+        prepared,
+        optimizer={"learning_rate": 0.05, "schedule": "plateau", "plateau_floor": 1e-3},
+        loop={"epochs": 30, "patience": 3, "evaluations_per_epoch": 2},
+    )
+    train(experiment, tmp_path)
+    with Checkpoints(tmp_path) as checkpoints:
+        step = checkpoints.last_step
+        like = Predictor(tmp_path)._state
+        scale = float(checkpoints.restore(step, like=like).rate_scale)
+    assert scale == pytest.approx(1e-3 / 0.05)
+
+
+def test_the_monitor_chooses_the_best_weights(prepared, tmp_path):
+    experiment = experiment_settings.small(
+        prepared,
+        optimizer={"learning_rate": 0.05},
+        loop={"epochs": 4, "monitor": "logloss", "evaluations_per_epoch": 2},
+    )
+    results = train(experiment, tmp_path)
+    with Checkpoints(tmp_path) as checkpoints:
+        evaluations = checkpoints.progress(checkpoints.last_step).evaluations
+    best = min(evaluations, key=lambda evaluation: evaluation["logloss"])
+    assert results["best_step"] == best["step"]
+
+
+def test_batch_norm_and_l2_train_too(prepared, tmp_path):
+    experiment = experiment_settings.small(
+        prepared,
+        model={"name": "deepfm", "embed_dim": 4, "mlp_dims": [16], "batch_norm": True},
+        optimizer={"embedding_l2": 1e-3, "dense_l2": 1e-4, "clip_norm": 10.0},
+        loop={"epochs": 1},
+    )
+    results = train(experiment, tmp_path)
+    assert results["metrics"]["test"]["auc"] > 0.6
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice(prepared, tmp_path):
+    experiment = experiment_settings.small(
+        prepared, optimizer={"name": "sgd", "learning_rate": 1e30}
+    )
+    with pytest.raises(UserError, match=r"loss is (nan|inf) at step \d+; lower optimizer.learning_rate"):
+        train(experiment, tmp_path)
+
+
+def test_what_is_wrong_is_told_before_the_workdir_is_touched(prepared, tmp_path):
+    workdir = tmp_path / "run"
+    for changes, message in (
+        ({"model": {"name": "deepfm", "embed_dims": 4}}, "did you mean 'embed_dim'"),
+        ({"loop": {"batch_size": 9}}, "multiple of 8"),
+        ({"data": {"folder": str(tmp_path)}}, "is not prepared"),
+    ):
+        with pytest.raises(UserError, match=message):
+            train(experiment_settings.small(prepared, **changes), workdir)
+        assert not workdir.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": {"name": "fm", "embed_dim": 4}}, r"model.dropout=0.1|model.name='deepfm'"),
+        ({"seed": 2}, "seed=1, and this one has seed=2"),
+        ({"optimizer": {"clip_norm": 1.0}}, "optimizer.clip_norm=0.0, and this one has"),
+    ],
+)
+def test_a_workdir_of_another_run_is_refused(run, prepared, changes, message):
+    _, workdir = run
+    with pytest.raises(UserError, match=message):
+        train(experiment_settings.small(prepared, **changes), workdir)
+
+
+def test_a_workdir_of_other_rows_is_refused(run, tmp_path):
+    from deepfm_jax.data.prepare import prepare
+
+    _, workdir = run
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    click_logs.write_frappe(source, seed=9)
+    prepare("frappe", out, source=source)
+    config = json.loads((workdir / "config.json").read_text())
+    experiment = experiment_settings.small(config["data"]["folder"])
+    data = PreparedData("frappe", out)
+    from deepfm_jax.training import workdir as workdirs
+
+    with pytest.raises(UserError, match="encoded otherwise"):
+        workdirs.claim(workdir, experiment, data.encoder)
+
+
+def test_checkpoints_without_a_config_are_left_alone(run, prepared, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(UserError, match="checkpoints of an unknown run"):
+        train(experiment_settings.small(prepared), tmp_path)
