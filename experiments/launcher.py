@@ -5,9 +5,12 @@ import sys
 from collections.abc import Callable
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
 from deepfm_jax.errors import UserError
+
+# What ml_collections raises for a config key or file that does not exist.
+_CONFIG_ERRORS = (AttributeError, KeyError, TypeError, ValueError, FileNotFoundError)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -33,6 +36,18 @@ def run(main: Callable[[], None]) -> None:
     app.run(body, flags_parser=_parse)
 
 
+def define_config(default: str) -> flags.FlagHolder:
+    """``--config=FILE`` and ``--config.KEY=VALUE``, which change only keys that the file has."""
+    try:
+        return config_flags.DEFINE_config_file(
+            "config", default, "Config file of the run.", lock_config=True
+        )
+    except _CONFIG_ERRORS as error:
+        # The default file is read, and changed by --config.KEY, as soon as the flag is defined.
+        _fail(f"config: {' '.join(str(error).split())}")
+        raise AssertionError from error
+
+
 def to_mapping(config: ConfigDict) -> dict:
     """The config file's values, with command-line overrides, as plain data."""
     return config.to_dict()
@@ -43,8 +58,7 @@ def _parse(argv: list[str]) -> list[str]:
         return flags.FLAGS(argv)
     except flags.Error as error:
         _fail(f"{error} (--help lists the flags)")
-    except (AttributeError, KeyError, TypeError, ValueError, FileNotFoundError) as error:
-        # ml_collections raises these for a config key or file that does not exist.
+    except _CONFIG_ERRORS as error:
         _fail(f"config: {' '.join(str(error).split())}")
     raise AssertionError
 

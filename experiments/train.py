@@ -13,9 +13,7 @@ from ml_collections import config_flags
 from experiments import launcher
 
 _DEMO = str(pathlib.Path(__file__).parent / "configs" / "demo.py")
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", _DEMO, "Config file of the run.", lock_config=True
-)
+_CONFIG = launcher.define_config(_DEMO)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; runs/NAME_OF_THE_CONFIG when left out."
 )

@@ -1,9 +1,11 @@
 """One binary task: a click, or none."""
 
 import dataclasses
+from typing import Any
 
-import jax
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Float64, Shaped
+from scipy.special import expit
 
 from deepfm_jax.losses import binary_cross_entropy, masked_mean
 from deepfm_jax.typing import Logits
@@ -22,6 +24,10 @@ class OneTask:
         """Mean logloss of the rows with mask 1; labels [B, 1] in {0, 1}."""
         return masked_mean(binary_cross_entropy(logits, labels[:, 0]), mask)
 
-    def probabilities(self, logits: Logits) -> Float[Array, "batch"]:
-        """P(click), [B], in (0, 1)."""
-        return jax.nn.sigmoid(logits)
+    def probabilities(self, logits: Shaped[Any, "batch"]) -> Float64[np.ndarray, "batch"]:
+        """P(click), [B], in [0, 1], on the host.
+
+        In float64, for in float32 nearby logits become one probability, and that ties rows that
+        the model ranks.
+        """
+        return expit(np.asarray(logits, dtype=np.float64))

@@ -5,7 +5,7 @@ import os
 import jax
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Float64, Int32
 
 from deepfm_jax.data.encoder import Encoder
 from deepfm_jax.errors import UserError
@@ -61,9 +61,9 @@ class Predictor:
         """Logits of encoded rows."""
         return np.asarray(self._score(self._state.params, self._state.batch_stats, ids, values))
 
-    def probabilities(self, table: pa.Table) -> Float32[np.ndarray, "rows"]:
+    def probabilities(self, table: pa.Table) -> Float64[np.ndarray, "rows"]:
         """P(click) of typed rows, in their order."""
-        return np.asarray(OneTask().probabilities(jax.numpy.asarray(self.logits(table))))
+        return OneTask().probabilities(self.logits(table))
 
 
 def _best_weights(workdir, experiment: Experiment, encoder: Encoder):

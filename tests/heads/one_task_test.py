@@ -26,5 +26,13 @@ def test_gradient_is_the_residual_over_the_number_of_rows():
 
 def test_probabilities_are_sigmoids():
     np.testing.assert_allclose(
-        OneTask().probabilities(LOGITS), 1 / (1 + np.exp(-np.asarray(LOGITS))), rtol=1e-6
+        OneTask().probabilities(LOGITS),
+        1 / (1 + np.exp(-np.asarray(LOGITS, np.float64))),
+        rtol=1e-12,
     )
+
+
+def test_logits_that_differ_give_probabilities_that_differ():
+    logits = np.float32(12.0) + np.arange(4, dtype=np.float32) * np.float32(1e-6)
+    assert len(set(logits.tolist())) == len(set(OneTask().probabilities(logits).tolist())) > 1
+    assert len(set(np.asarray(jax.nn.sigmoid(logits)).tolist())) == 1

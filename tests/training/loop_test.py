@@ -163,7 +163,9 @@ def test_a_loss_that_is_not_finite_stops_with_advice(prepared, tmp_path):
     experiment = experiment_settings.small(
         prepared, optimizer={"name": "sgd", "learning_rate": 1e30}
     )
-    with pytest.raises(UserError, match=r"loss is (nan|inf) at step \d+; lower optimizer.learning_rate"):
+    with pytest.raises(
+        UserError, match=r"loss is (nan|inf) at step \d+; lower optimizer.learning_rate"
+    ):
         train(experiment, tmp_path)
 
 

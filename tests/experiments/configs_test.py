@@ -1,0 +1,57 @@
+"""Each shipped config, shrunk to one step on a small data set."""
+
+import importlib.util
+import pathlib
+
+import pytest
+
+from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.prepare import prepare
+from deepfm_jax.training.loop import train
+from deepfm_jax.training.settings import Experiment
+from tests import click_logs
+
+CONFIGS = sorted(
+    path
+    for path in (pathlib.Path(__file__).parents[2] / "experiments/configs").glob("*.py")
+    if path.stem != "__init__"
+)
+every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_there_are_configs():
+    assert {path.stem for path in CONFIGS} >= {"demo", "criteo", "frappe"}
+
+
+@every_config
+def test_the_header_says_how_to_run_it_and_whence_it_comes(path):
+    header = load(path).__doc__
+    for part in ("python -m experiments.train", "Data:", "Expected:", "Time:", "Source"):
+        assert part in header
+
+
+@every_config
+def test_one_step_runs(path, prepared, tmp_path):
+    config = load(path).get_config()
+    name = config.data.name
+    config.data.folder = str(tmp_path / "data")
+    if name == "frappe":
+        config.data.folder = str(prepared)
+    elif name == "criteo":
+        click_logs.write_criteo(tmp_path, {"train": 200, "valid": 100, "test": 100})
+        prepare(name, config.data.folder, source=tmp_path)
+    else:
+        prepare(name, config.data.folder, options=BuildOptions(rows=1000))
+    config.loop.epochs = 1
+    config.loop.batch_size = 16 * 1024
+    results = train(Experiment.from_mapping(config.to_dict()), tmp_path / "run")
+    assert results["best_step"] == 1
+    assert 0.0 <= results["metrics"]["test"]["auc"] <= 1.0
+    assert ("oracle" in results) == (name == "synthetic")

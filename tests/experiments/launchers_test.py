@@ -1,0 +1,135 @@
+"""The launchers as a user runs them: processes, exit statuses, one line for each mistake."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow.csv as pa_csv
+import pytest
+from sklearn.metrics import roc_auc_score
+
+ROOT = pathlib.Path(__file__).parents[2]
+FRAPPE = "--config=experiments/configs/frappe.py"
+SMALL = (
+    "--config.loop.batch_size=512",
+    "--config.loop.checkpoint_steps=5",
+    "--config.model.mlp_dims=(16, 8)",
+    "--config.loop.patience=0",
+)
+
+
+def command(verb, *flags):
+    return [sys.executable, "-m", f"experiments.{verb}", *map(str, flags)]
+
+
+def run(verb, *flags):
+    return subprocess.run(
+        command(verb, *flags), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def mistake(verb, *flags):
+    """The one line that a mistake is told in."""
+    done = run(verb, *flags)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    return errors[0]
+
+
+def test_prepare_train_evaluate_and_predict(frappe_files, tmp_path):
+    data, workdir, scored = tmp_path / "data", tmp_path / "run", tmp_path / "scored.csv"
+    done = run("prepare", "--dataset=frappe", f"--source={frappe_files}", f"--out={data}")
+    assert done.returncode == 0, done.stderr
+    assert "10 fields, 210 table rows in all" in done.stdout
+    results = json.loads(next(data.rglob("results.json")).read_text())
+    assert results["splits"]["train"]["rows"] == 10_000
+
+    flags = (FRAPPE, f"--config.data.folder={data}", f"--workdir={workdir}", *SMALL)
+    done = run("train", *flags, "--config.loop.epochs=1")
+    assert done.returncode == 0, done.stderr
+    assert "epoch 1/1" in done.stderr
+    results = json.loads((workdir / "results.json").read_text())
+    auc = results["metrics"]["test"]["auc"]
+    assert f"{auc:.5f}" in done.stdout
+
+    done = run("evaluate", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    evaluated = json.loads((workdir / "evaluation_test.json").read_text())
+    assert evaluated["metrics"]["test"]["auc"] == pytest.approx(auc, abs=1e-9)
+
+    done = run(
+        "predict", f"--workdir={workdir}", f"--input={frappe_files}/test.csv", f"--output={scored}"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1,500 rows scored, 0 rejected" in done.stdout
+    columns = pa_csv.read_csv(scored).to_pydict()
+    assert roc_auc_score(columns["label"], columns["probability"]) == pytest.approx(auc, abs=1e-6)
+
+
+def test_killed_and_started_again_it_goes_on(prepared, tmp_path):
+    workdir = tmp_path / "run"
+    flags = (FRAPPE, f"--config.data.folder={prepared}", f"--workdir={workdir}", *SMALL)
+    arguments = command("train", *flags, "--config.loop.epochs=12")
+    with subprocess.Popen(
+        arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        deadline = time.monotonic() + 120
+        # A checkpoint that is still being written has a longer name.
+        while not [p for p in workdir.glob("checkpoints/*") if p.name.isdigit()]:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert not (workdir / "results.json").exists()
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "resuming at step" in done.stdout
+    assert (workdir / "results.json").exists()
+
+
+def test_the_demo_tells_how_close_to_the_best_it_came(tmp_path):
+    done = run(
+        "train",
+        f"--config.data.folder={tmp_path}",
+        "--config.data.options.rows=4000",
+        "--config.loop.epochs=1",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "test: the best possible AUC is 0.8" in done.stdout
+    assert "% (AUC)" in done.stdout
+    assert (tmp_path / "run" / "training.png").exists()
+
+
+def test_flags_and_keys_that_do_not_exist_are_named(tmp_path):
+    assert "Unknown command line flag 'workdirs'" in mistake("train", "--workdirs=x")
+    assert "epoch" in mistake("train", "--config.loop.epoch=3", f"--workdir={tmp_path}")
+    assert "none.py" in mistake("train", "--config=none.py")
+    assert "unexpected argument 'demo'" in mistake("train", "demo")
+    assert "--workdir" in mistake("predict", "--input=a.csv", "--output=b.csv")
+
+
+def test_mistakes_in_data_are_one_line_and_leave_nothing(frappe_files, tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    for split in ("train", "valid", "test"):
+        lines = (frappe_files / f"{split}.csv").read_text().splitlines()[:200]
+        if split == "valid":
+            lines[7] = "2" + lines[7][1:]
+        (source / f"{split}.csv").write_text("\n".join(lines) + "\n")
+    flags = ("--dataset=frappe", f"--source={source}", f"--out={out}")
+    message = mistake("prepare", *flags)
+    assert f"{source}/valid.csv, line 8, column label: value '2' is not a label" in message
+    assert not [path for path in out.rglob("*") if path.is_file()]
+    done = run("prepare", *flags, "--max_bad_rows=1")
+    assert done.returncode == 0, done.stderr
+    assert "rejected: " in done.stdout
+
+    assert "is not prepared" in mistake("train", FRAPPE, f"--config.data.folder={tmp_path}")
+    assert "holds no run" in mistake("evaluate", f"--workdir={tmp_path}")
