@@ -50,7 +50,10 @@ def define_config(default: str) -> flags.FlagHolder:
 
 def to_mapping(config: ConfigDict) -> dict:
     """The config file's values, with command-line overrides, as plain data."""
-    return config.to_dict()
+    try:
+        return config.to_dict()
+    except OSError as error:  # The file could not be loaded, which is told only now.
+        raise UserError(" ".join(str(error).split())) from None
 
 
 def _parse(argv: list[str]) -> list[str]:
