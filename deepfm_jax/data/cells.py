@@ -76,7 +76,8 @@ class RowChecker:
           the label float32.
 
         Raises:
-          UserError: more bad rows than ``max_bad_rows``, the first beyond it in file order.
+          UserError: more bad rows than ``max_bad_rows``, the first beyond it in file order; or a
+            column of a type that cannot be read as declared (Parquet).
         """
         columns, faults = {}, {}
         for column in self.schema.columns:
@@ -85,7 +86,14 @@ class RowChecker:
             if isinstance(column, Label) and column.name not in table.column_names:
                 continue
             raw = table[column.name].combine_chunks()
-            values, bad, fault = _typed_column(raw, column)
+            try:
+                values, bad, fault = _typed_column(raw, column)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                kind = type(column).__name__.lower()
+                raise UserError(
+                    f"{self.source}, column {column.name}: cells of type {raw.type} cannot be read "
+                    f"as a {kind} column ({' '.join(str(error).split())})"
+                ) from None
             columns[column.name] = values
             for row in np.flatnonzero(bad):
                 value = raw[int(row)].as_py()
@@ -183,7 +191,7 @@ def _integers(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
     try:
         return raw.cast(pa.int64()), bad
     except pa.ArrowInvalid:
-        numbers = raw.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        numbers = pc.cast(raw, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         whole = np.isfinite(numbers) & (np.floor(numbers) == numbers) & (np.abs(numbers) < 2**53)
         bad = ~whole & ~np.isnan(numbers)
         return pa.array(np.where(whole, numbers, 0).astype(np.int64), mask=~whole), bad

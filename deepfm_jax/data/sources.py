@@ -42,7 +42,8 @@ def read_tables(
     """The rows of a file as typed tables (see ``RowChecker.good_rows``), in file order.
 
     Text files (``.tsv``, ``.csv``, ``.txt``, ``.data``, plain, ``.gz`` or ``.zst``) are read in the
-    layout of ``schema.text``; ``.parquet`` by column names. An empty cell is a missing value.
+    layout of ``schema.text``; ``.parquet`` by column names. An empty cell is a missing value. In
+    messages a line is a record: a quoted cell may hold line breaks.
 
     Args:
       path: The file.
@@ -203,6 +204,7 @@ def _open_csv(path, schema, names, include, lines, block_bytes):
             delimiter=text.delimiter,
             quote_char='"' if text.quoting else False,
             double_quote=text.quoting,
+            newlines_in_values=text.quoting,
             ignore_empty_lines=False,
             invalid_row_handler=lines.malformed,
         ),
@@ -224,7 +226,8 @@ def _first_line(path: pathlib.Path) -> str:
     if not head:
         raise UserError(f"{path}: the file is empty")
     try:
-        return head.split(b"\n", 1)[0].rstrip(b"\r").decode()
+        # A byte order mark, which spreadsheets write, is no part of the first name.
+        return head.split(b"\n", 1)[0].rstrip(b"\r").decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}, line 1: not valid UTF-8 ({error.reason})") from None
 

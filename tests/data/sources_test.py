@@ -1,4 +1,5 @@
 import gzip
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -68,6 +69,48 @@ def test_quotes_hold_delimiters(write):
     assert rows(write(HEADER + '1,x,"a,b",2\n'))[0]["app"] == "a,b"
 
 
+def test_quotes_hold_line_breaks_across_blocks(write):
+    path = write(HEADER + '1,x,"two\nlines",2\n' * 200)
+    assert [row["app"] for row in rows(path, block_bytes=150)] == ["two\nlines"] * 200
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(write):
+    assert len(rows(write(b"\xef\xbb\xbf" + HEADER.encode() + b"1,x,a,2\n"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"price": [[1], [2]]}, "column price: cells of type list<.*> cannot be read as a numeric"),
+        ({"app": [[1], [2]]}, "column app: cells of type list<.*> cannot be read as a categorical"),
+        ({"app": [b"\xff", b"a"]}, "column app: cells of type binary cannot be read"),
+        ({"click": [1, 3]}, "row 2, column click: value '3' is not a label"),
+    ],
+)
+def test_parquet_of_the_wrong_type_is_named(tmp_path, columns, message):
+    path = tmp_path / "rows.parquet"
+    pa_parquet.write_table(
+        pa.table({"click": [1, 0], "app": ["a", "b"], "price": [1.0, 2.0], **columns}), path
+    )
+    assert re.search(message, failure(path))
+
+
+def test_parquet_types_that_mean_the_same_are_read_alike(tmp_path):
+    schema = Schema((Label("y"), Categorical("i", dtype="integer"), Numeric("x")))
+    path = tmp_path / "rows.parquet"
+    for y, i, x in (
+        ([True, False], [5, None], [1.5, None]),
+        ([1.0, 0.0], [5.0, None], ["1.5", ""]),
+        (["1", "0"], pa.array(["5", ""]).dictionary_encode(), [1.5, float("nan")]),
+    ):
+        pa_parquet.write_table(pa.table({"y": y, "i": i, "x": x}), path)
+        assert rows(path, schema) == [{"y": 1, "i": 5, "x": 1.5}, {"y": 0, "i": None, "x": None}]
+    pa_parquet.write_table(
+        pa.table({"y": [1], "i": pa.array([2**64 - 1], pa.uint64()), "x": [1]}), path
+    )
+    assert "column i: value '18446744073709551615'" in failure(path, schema)
+
+
 def test_a_file_without_a_last_newline_and_with_windows_lines(write):
     assert len(rows(write(HEADER.replace("\n", "\r\n") + "1,x,a,2\r\n0,x,b,3"))) == 2
 
@@ -114,8 +157,6 @@ def test_what_is_written_is_read_whatever_the_block_size(tmp_path_factory, cells
     ],
 )
 def test_a_bad_row_is_named_by_line_column_and_value(write, line, expected):
-    import re
-
     message = failure(write(HEADER + f"1,x,a,1\n{line}\n0,x,b,2\n"))
     assert re.search(expected, message), message
     assert "--max_bad_rows" in message
