@@ -14,6 +14,7 @@ from experiments import launcher
 
 _DEMO = str(pathlib.Path(__file__).parent / "configs" / "demo.py")
 _CONFIG = launcher.define_config(_DEMO)
+flags.declare_key_flag("config")
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; runs/NAME_OF_THE_CONFIG when left out."
 )
