@@ -5,9 +5,12 @@
 
 Data: 202,027 / 57,722 / 28,860 rows, 10 categorical columns of integer ids.
 Recipe: embed_dim 10, tower 400-400-400 with batch norm, dropout 0.2, batch 4096, Adam 1e-3, L2 of
-  0.05 on the whole embedding table at every step, gradient norm clipped at 10; the learning rate
+  0.1 on the whole embedding table at every step, gradient norm clipped at 10; the learning rate
   falls tenfold when validation AUC does not improve, and two such evaluations in a row end the run.
-Expected: test AUC about 0.984 (BARS, mean of five seeds: 0.9839, logloss 0.1495).
+Deviation: BARS has an L2 of 0.05. Validation AUC is the same with 0.1, validation logloss is better
+  (0.1471 for 0.1489), and seeds agree more.
+Expected: test AUC 0.9840 and logloss 0.150 (mean of seeds 2021, 190034, 992817); BARS has 0.9839
+  and 0.1495, the mean of five seeds.
 Time: a few minutes on two CPU cores.
 Source: reczoo/BARS, DeepFM on Frappe_x1; Guo et al. 2017 (arXiv 1703.04247).
 """
@@ -36,7 +39,7 @@ def get_config() -> ConfigDict:
         plateau_factor=0.1,
         plateau_floor=1e-6,
         clip_norm=10.0,
-        embedding_l2=0.05,
+        embedding_l2=0.1,
         dense_l2=0.0,
     )
     config.loop = dict(
