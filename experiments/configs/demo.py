@@ -6,8 +6,8 @@ Data: 1,000,000 rows shaped like Criteo's (13 numeric and 26 categorical columns
   first run into data/synthetic; 100,000 more in valid and in test.
 Recipe: embed_dim 16, tower 128-64, batch 4096, Adam with a warm-up to 8e-3 and a cosine to 0, L2 of
   3e-4 on the whole table, without which the rare values are learned by heart.
-Expected: test AUC 0.789 and logloss 0.456, which is 86% and 71% of the way from the base rate to the
-  best possible model; the run prints it.
+Expected: test AUC 0.789 and logloss 0.456, which is 86% and 71% of the way from the base rate to
+  the best possible model; the run prints it.
 Time: about two minutes on two CPU cores.
 Source of the model: Guo et al. 2017, DeepFM (arXiv 1703.04247).
 """
