@@ -44,7 +44,7 @@ def define_config(default: str) -> flags.FlagHolder:
         )
     except _CONFIG_ERRORS as error:
         # The default file is read, and changed by --config.KEY, as soon as the flag is defined.
-        _fail(f"config: {' '.join(str(error).split())}")
+        _fail(f"config: {_one_line(error)}")
         raise AssertionError from error
 
 
@@ -53,17 +53,23 @@ def to_mapping(config: ConfigDict) -> dict:
     try:
         return config.to_dict()
     except OSError as error:  # The file could not be loaded, which is told only now.
-        raise UserError(" ".join(str(error).split())) from None
+        raise UserError(_one_line(error)) from None
 
 
 def _parse(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        _fail(f"{error} (--help lists the flags)")
+        _fail(f"{_one_line(error)} (--help lists the flags)")
     except _CONFIG_ERRORS as error:
-        _fail(f"config: {' '.join(str(error).split())}")
+        _fail(f"config: {_one_line(error)}")
     raise AssertionError
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error).strip()
+    # ml_collections wraps a config file's own error in its whole trace; the cause comes last.
+    return text.splitlines()[-1] if "Traceback" in text else " ".join(text.split())
 
 
 def _fail(message: str) -> None:

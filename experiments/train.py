@@ -16,7 +16,7 @@ _DEMO = str(pathlib.Path(__file__).parent / "configs" / "demo.py")
 _CONFIG = launcher.define_config(_DEMO)
 flags.declare_key_flag("config")
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run; runs/NAME_OF_THE_CONFIG when left out."
+    "workdir", None, "Folder of the run; runs/CONFIG-MODEL when left out."
 )
 
 
@@ -32,7 +32,7 @@ def main() -> None:
 
     experiment = Experiment.from_mapping(launcher.to_mapping(_CONFIG.value))
     name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
-    workdir = pathlib.Path(_WORKDIR.value or f"runs/{name}")
+    workdir = pathlib.Path(_WORKDIR.value or f"runs/{name}-{experiment.model['name']}")
     data = experiment.data
     folder = dataset_folder(data.name, data.folder)
     if not BUILDERS[data.name].NEEDS_SOURCE:

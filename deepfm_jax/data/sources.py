@@ -1,10 +1,12 @@
 """Raw files to clean, typed tables, a chunk at a time, so that memory does not grow with rows."""
 
+import contextlib
 import csv
 import io
 import os
 import pathlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -141,8 +143,7 @@ def _read_text(path, schema, labelled, checker, block_bytes, every) -> Iterator[
     include = [name for name in names if every or name in wanted]
     first_line = 2 if schema.text.header else 1
     lines = _Lines(first_line, len(names))
-    reader = _open_csv(path, schema, names, include, lines, block_bytes)
-    for batch in reader:
+    for batch in _batches(lambda: _open_csv(path, schema, names, include, lines, block_bytes)):
         table = pa.Table.from_batches([batch])
         positions, malformed = lines.take(table.num_rows)
         yield checker.good_rows(table, positions, malformed)
@@ -187,6 +188,38 @@ class _Lines:
         else:
             ready, self._pending = self._pending, []
         return positions, ready
+
+
+def _batches(open_reader: Callable[[], pa_csv.CSVStreamingReader]) -> Iterator[pa.RecordBatch]:
+    with _decoding_untold():
+        reader = open_reader()
+    while True:
+        with _decoding_untold():
+            try:
+                batch = reader.read_next_batch()
+            except StopIteration:
+                return
+        yield batch
+
+
+@contextlib.contextmanager
+def _decoding_untold() -> Iterator[None]:
+    """Keeps stack traces of text that is not UTF-8 off stderr; ``_cause`` tells it by line.
+
+    The reader decodes a malformed row before it calls the handler, and where that fails, it
+    prints a trace, for nobody can catch it there, and only then raises.
+    """
+    kept = sys.unraisablehook
+
+    def hook(unraisable):
+        if not isinstance(unraisable.exc_value, UnicodeDecodeError):
+            kept(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = kept
 
 
 def _open_csv(path, schema, names, include, lines, block_bytes):
@@ -269,7 +302,7 @@ def _read_parquet(path, schema, labelled, checker, every) -> Iterator[GoodRows]:
 
 def _cause(path: pathlib.Path, error: pa.ArrowInvalid) -> str:
     """What a reader's error means; text that is not UTF-8 is looked for by line."""
-    if "UTF8" in str(error) and path.suffix != ".parquet":
+    if path.suffix != ".parquet" and any(sign in str(error) for sign in ("UTF8", "Expected")):
         with pa.input_stream(os.fspath(path), compression="detect") as stream:
             for number, line in enumerate(io.BufferedReader(stream), start=1):
                 try:

@@ -15,15 +15,22 @@ Source: Guo et al. 2017, DeepFM (arXiv 1703.04247).
 
 from ml_collections import ConfigDict
 
+_MODELS = dict(
+    lr=dict(init_std=1e-4),
+    fm=dict(embed_dim=16, init_std=1e-4),
+    deepfm=dict(embed_dim=16, mlp_dims=(400, 400, 400), dropout=0.2, init_std=1e-4),
+)
+_EMBEDDING_L2 = dict(lr=1e-5, fm=1e-4, deepfm=1e-4)
 
-def get_config() -> ConfigDict:
-    """The run as data."""
+
+def get_config(model: str = "deepfm") -> ConfigDict:
+    """The run as data, of the model named after the file: ``criteo.py:fm``."""
+    if model not in _MODELS:
+        raise ValueError(f"model {model!r} has no settings here; use one of {sorted(_MODELS)}")
     config = ConfigDict()
     config.seed = 2021
     config.data = dict(name="criteo", folder="data", options=dict())
-    config.model = dict(
-        name="deepfm", embed_dim=16, mlp_dims=(400, 400, 400), dropout=0.2, init_std=1e-4
-    )
+    config.model = dict(name=model, **_MODELS[model])
     config.optimizer = dict(
         name="adam",
         learning_rate=1e-3,
@@ -32,7 +39,7 @@ def get_config() -> ConfigDict:
         plateau_factor=0.1,
         plateau_floor=1e-6,
         clip_norm=10.0,
-        embedding_l2=1e-4,
+        embedding_l2=_EMBEDDING_L2[model],
         dense_l2=0.0,
     )
     config.loop = dict(

@@ -17,29 +17,34 @@ Source: reczoo/BARS, DeepFM on Frappe_x1; Guo et al. 2017 (arXiv 1703.04247).
 
 from ml_collections import ConfigDict
 
+_MODELS = dict(
+    lr=dict(init_std=1e-4),
+    fm=dict(embed_dim=10, init_std=1e-4),
+    deepfm=dict(
+        embed_dim=10, mlp_dims=(400, 400, 400), dropout=0.2, batch_norm=True, init_std=1e-4
+    ),
+)
+_EMBEDDING_L2 = dict(lr=0.0, fm=0.0, deepfm=0.1)
+_LEARNING_RATE = dict(lr=1e-2, fm=1e-3, deepfm=1e-3)
 
-def get_config() -> ConfigDict:
-    """The run as data."""
+
+def get_config(model: str = "deepfm") -> ConfigDict:
+    """The run as data, of the model named after the file: ``frappe.py:fm``."""
+    if model not in _MODELS:
+        raise ValueError(f"model {model!r} has no settings here; use one of {sorted(_MODELS)}")
     config = ConfigDict()
     config.seed = 2021
     config.data = dict(name="frappe", folder="data", options=dict())
-    config.model = dict(
-        name="deepfm",
-        embed_dim=10,
-        mlp_dims=(400, 400, 400),
-        dropout=0.2,
-        batch_norm=True,
-        init_std=1e-4,
-    )
+    config.model = dict(name=model, **_MODELS[model])
     config.optimizer = dict(
         name="adam",
-        learning_rate=1e-3,
+        learning_rate=_LEARNING_RATE[model],
         schedule="plateau",
         warmup_steps=0,
         plateau_factor=0.1,
         plateau_floor=1e-6,
         clip_norm=10.0,
-        embedding_l2=0.1,
+        embedding_l2=_EMBEDDING_L2[model],
         dense_l2=0.0,
     )
     config.loop = dict(

@@ -211,6 +211,7 @@ def test_lines_stay_right_over_many_blocks(write, block):
         (b"app,note,price\na,b,1\n", "line 1: column 'click' is missing"),
         (b"click,app,app,price\n1,a,a,1\n", "column 'app' stands twice"),
         (HEADER.encode() + b"1,x,a,1\n1,x,\xff\xfe,1\n", "line 3: not valid UTF-8"),
+        (HEADER.encode() + b"1,x,a,1\n1,\xff\xfe\n", "line 3: not valid UTF-8"),
         (b"\xff\xfe\n", "line 1: not valid UTF-8"),
     ],
 )

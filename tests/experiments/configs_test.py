@@ -37,9 +37,19 @@ def test_the_header_says_how_to_run_it_and_whence_it_comes(path):
         assert part in header
 
 
-@every_config
-def test_one_step_runs(path, prepared, tmp_path):
-    config = load(path).get_config()
+def runs():
+    """Each config with each model that it has settings for; ``""`` is its own choice."""
+    return [
+        pytest.param(path, model, id=f"{path.stem}:{model}" if model else path.stem)
+        for path in CONFIGS
+        for model in ("", *getattr(load(path), "_MODELS", ()))
+    ]
+
+
+@pytest.mark.parametrize(("path", "model"), runs())
+def test_one_step_runs(path, model, prepared, tmp_path):
+    config = load(path).get_config(*filter(None, [model]))
+    assert model in ("", config.model.name)
     name = config.data.name
     config.data.folder = str(tmp_path / "data")
     if name == "frappe":

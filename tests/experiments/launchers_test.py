@@ -110,6 +110,7 @@ def test_the_demo_tells_how_close_to_the_best_it_came(tmp_path):
 def test_flags_and_keys_that_do_not_exist_are_named(tmp_path):
     assert "Unknown command line flag 'workdirs'" in mistake("train", "--workdirs=x")
     assert "epoch" in mistake("train", "--config.loop.epoch=3", f"--workdir={tmp_path}")
+    assert "model 'ffm' has no settings here" in mistake("train", FRAPPE + ":ffm")
     assert "none.py" in mistake("train", "--config=none.py")
     assert "unexpected argument 'demo'" in mistake("train", "demo")
     assert "--workdir" in mistake("predict", "--input=a.csv", "--output=b.csv")
