@@ -78,7 +78,7 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, state: TrainState, progress: Progress, score: float | None = None) -> None:
-        """Saves state and progress under the state's step; ``score`` after an evaluation."""
+        """Saves state and progress under the state's step; ``score`` where it is the best yet."""
         self._manager.save(
             int(state.step),
             args=ocp.args.Composite(

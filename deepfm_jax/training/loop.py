@@ -160,7 +160,8 @@ class _Trainer:
         score = metrics["auc"] if self._loop.monitor == "auc" else -metrics["logloss"]
         best = progress.best_score
         message = f"step {step}: valid auc {metrics['auc']:.5f}, logloss {metrics['logloss']:.5f}"
-        if best is None or score > best + self._loop.min_improvement:
+        improved = best is None or score > best + self._loop.min_improvement
+        if improved:
             progress.best_score, progress.best_step, progress.bad_evaluations = score, step, 0
         else:
             progress.bad_evaluations += 1
@@ -172,7 +173,8 @@ class _Trainer:
         if progress.batch == self._steps_per_epoch:
             progress.epoch, progress.batch = progress.epoch + 1, 0
         progress.finished = self._is_finished(progress)
-        checkpoints.save(state, progress, score=score)
+        # A score within min_improvement of the best must not take its checkpoint's place.
+        checkpoints.save(state, progress, score=score if improved else None)
         return state
 
     def _is_finished(self, progress: Progress) -> bool:

@@ -148,6 +148,16 @@ def test_the_monitor_chooses_the_best_weights(prepared, tmp_path):
     assert results["best_step"] == best["step"]
 
 
+def test_the_best_weights_outlive_scores_that_are_hardly_better(prepared, tmp_path):
+    experiment = experiment_settings.small(prepared, loop={"epochs": 3, "min_improvement": 0.5})
+    results = train(experiment, tmp_path)
+    with Checkpoints(tmp_path) as checkpoints:
+        evaluations = checkpoints.progress(checkpoints.last_step).evaluations
+    assert results["best_step"] == evaluations[0]["step"]
+    assert evaluations[-1]["auc"] > evaluations[0]["auc"]
+    assert results["metrics"]["valid"]["auc"] == pytest.approx(evaluations[0]["auc"], abs=1e-12)
+
+
 def test_batch_norm_and_l2_train_too(prepared, tmp_path):
     experiment = experiment_settings.small(
         prepared,
