@@ -13,7 +13,8 @@ DATA_AXIS = "data"
 
 # First match of a parameter's path wins; whatever matches none is replicated.
 Rules: TypeAlias = Sequence[tuple[str, PartitionSpec]]
-TABLE_RULES: Rules = ((r"(^|/)table/", PartitionSpec(DATA_AXIS)),)
+# The optimizer's slots and the slot map's scratch have the table's rows.
+TABLE_RULES: Rules = ((r"(^|/)table/|^slots/|^scratch$", PartitionSpec(DATA_AXIS)),)
 
 
 def create_mesh(devices: Sequence[Any] | None = None) -> Mesh:

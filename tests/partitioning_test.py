@@ -11,7 +11,7 @@ from deepfm_jax.training.optimizer import create_optimizer
 from deepfm_jax.training.settings import OptimizerSettings
 from deepfm_jax.training.state import abstract_state, create_state
 
-OPTIMIZER = create_optimizer(OptimizerSettings(), 1)
+DENSE, SPARSE = (create_optimizer(OptimizerSettings(), 1, path) for path in ("dense", "sparse"))
 
 
 def by_path(shardings):
@@ -21,17 +21,20 @@ def by_path(shardings):
     }
 
 
-def test_table_rows_and_their_slots_are_split_and_the_rest_is_replicated():
-    shapes = abstract_state(DeepFM((40, 24), embed_dim=4, mlp_dims=(8,)), OPTIMIZER)
+@pytest.mark.parametrize(("optimizer", "names"), [(DENSE, {"table"}), (SPARSE, {"table", "slots"})])
+def test_table_rows_and_their_slots_are_split_and_the_rest_is_replicated(optimizer, names):
+    shapes = abstract_state(DeepFM((40, 24), embed_dim=4, mlp_dims=(8,)), optimizer, create_mesh())
     specs = by_path(state_shardings(shapes, create_mesh()))
     split = {path for path, spec in specs.items() if spec == PartitionSpec("data")}
-    assert len(split) == 6  # two tables, and Adam's two slots of each
-    assert all("table/" in path for path in split)
+    # Two arrays, Adam's two slots of each, and on the sparse path the scratch.
+    assert len(split - {"scratch"}) == 6
+    assert ("scratch" in split) == (optimizer is SPARSE)
+    assert all(names & set(path.split("/")) for path in split - {"scratch"})
     assert all(spec == PartitionSpec() for path, spec in specs.items() if path not in split)
 
 
 def test_a_table_that_does_not_divide_is_replicated():
-    shapes = abstract_state(DeepFM((40, 23), embed_dim=4, mlp_dims=(8,)), OPTIMIZER)
+    shapes = abstract_state(DeepFM((40, 23), embed_dim=4, mlp_dims=(8,)), SPARSE, create_mesh())
     assert set(by_path(state_shardings(shapes, create_mesh())).values()) == {PartitionSpec()}
 
 
@@ -44,12 +47,13 @@ def test_the_first_rule_that_matches_wins():
     assert found["table"]["b"] == NamedSharding(mesh, PartitionSpec(None, "data"))
 
 
-def test_a_state_is_created_where_it_will_live():
+@pytest.mark.parametrize("optimizer", [DENSE, SPARSE])
+def test_a_state_is_created_where_it_will_live(optimizer):
     model = DeepFM((40, 24), embed_dim=4, mlp_dims=(8,))
-    state = create_state(model, OPTIMIZER, 3, create_mesh())
+    state = create_state(model, optimizer, 3, create_mesh())
     table = state.params["table"]["embedding"]
     assert [shard.data.shape for shard in table.addressable_shards] == [(8, 4)] * 8
-    alone = create_state(model, OPTIMIZER, 3, create_mesh(jax.devices()[:1]))
+    alone = create_state(model, optimizer, 3, create_mesh(jax.devices()[:1]))
     chex.assert_trees_all_close(
         jax.tree.map(np.asarray, state), jax.tree.map(np.asarray, alone), rtol=1e-6
     )

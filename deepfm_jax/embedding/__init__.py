@@ -1,5 +1,36 @@
-"""One table for all fields: its layout, its parameters, its lookup."""
+"""One table for all fields: its layout, its lookup, and updates that touch only a batch's rows."""
 
-from deepfm_jax.embedding.table import EmbeddingTable, Rows, check_ids, field_offsets
+from deepfm_jax.embedding.row_gradients import (
+    RowGradients,
+    by_slot_map,
+    by_sort,
+    create_scratch,
+    needs_scratch,
+    sum_equal_rows,
+)
+from deepfm_jax.embedding.row_optimizers import ROW_OPTIMIZERS, RowOptimizer
+from deepfm_jax.embedding.table import (
+    EmbeddingTable,
+    Rows,
+    check_ids,
+    field_offsets,
+    read_rows,
+    table_rows,
+)
 
-__all__ = ["EmbeddingTable", "Rows", "check_ids", "field_offsets"]
+__all__ = [
+    "ROW_OPTIMIZERS",
+    "EmbeddingTable",
+    "RowGradients",
+    "RowOptimizer",
+    "Rows",
+    "by_slot_map",
+    "by_sort",
+    "check_ids",
+    "create_scratch",
+    "field_offsets",
+    "needs_scratch",
+    "read_rows",
+    "sum_equal_rows",
+    "table_rows",
+]

@@ -1,12 +1,14 @@
 """The embedding table: one array of rows for all fields, and the lookup of a batch's rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jaxtyping import Array, Int
 
 from deepfm_jax.errors import UserError
 from deepfm_jax.typing import Embeddings, FirstOrder, Ids, Values
@@ -80,22 +82,42 @@ def check_ids(ids, field_dims: Sequence[int]) -> None:
         )
 
 
+def table_rows(ids: Ids, field_dims: Sequence[int]) -> Int[Array, "batch slots"]:
+    """Row ``offset[f] + id`` of each id, [B, S]; V, which is no row, for an id out of range.
+
+    No sum overflows: offsets are at most V - 1 and ids at hand are checked; an id beyond its field,
+    whose sum could, never enters one.
+    """
+    dims = np.asarray(field_dims, dtype=np.int32)
+    inside = (ids >= 0) & (ids < dims[None, :])
+    # Without this, id field_dims[f] would silently read the next field's first row.
+    local = jnp.where(inside, ids, 0).astype(jnp.int32)
+    return jnp.where(
+        inside, local + field_offsets(field_dims)[None, :], int(dims.sum(dtype=np.int64))
+    )
+
+
 class EmbeddingTable(nn.Module):
     """First-order weights and latent vectors of every feature of every field.
 
     Row ``offset[f] + id`` belongs to value ``id`` of field ``f``. The module looks rows up and
     does no arithmetic on them, so that the training step may gather the same rows by another road.
 
+    Weights and vectors are two arrays, not one of D + 1 columns: slicing rows of odd width costs
+    more than the second gather saves.
+
     Attributes:
       field_dims: Rows of each field, F entries; V is their sum.
       embed_dim: D; 0 for a table of first-order weights alone.
       init_std: Standard deviation of the normal initialiser of the vectors. First-order weights
         start at the same scale.
+      dtype: What rows are stored in, ``"float32"`` or ``"bfloat16"``; rows read are float32.
     """
 
     field_dims: Sequence[int]
     embed_dim: int
     init_std: float = 0.01
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, ids: Ids) -> Rows:
@@ -105,18 +127,37 @@ class EmbeddingTable(nn.Module):
           UserError: see ``check_ids``.
         """
         check_ids(ids, self.field_dims)
-        offsets = field_offsets(self.field_dims)
         total = int(sum(self.field_dims))
-        dims = np.asarray(self.field_dims, dtype=np.int32)
-        inside = (ids >= 0) & (ids < dims[None, :])
-        # Without this, id field_dims[f] would silently read the next field's first row.
-        rows = jnp.where(inside, ids + offsets[None, :], total)
-
         init = nn.initializers.normal(self.init_std)
-        first_order = self.param("first_order", init, (total,))
-        embedding = None
+        dtype = table_dtype(self.dtype)
+        table = {"first_order": self.param("first_order", init, (total,), dtype)}
         if self.embed_dim:
-            table = self.param("embedding", init, (total, self.embed_dim))
-            embedding = jnp.take(table, rows, axis=0, mode="fill", fill_value=jnp.nan)
-        weights = jnp.take(first_order, rows, axis=0, mode="fill", fill_value=jnp.nan)
-        return Rows(first_order=weights, embedding=embedding)
+            shape = (total, self.embed_dim)
+            table["embedding"] = self.param("embedding", init, shape, dtype)
+        return read_rows(table, table_rows(ids, self.field_dims))
+
+
+def read_rows(table: Mapping[str, jax.Array], rows: Int[Array, "batch slots"]) -> Rows:
+    """The rows of a table, in float32; row V, which is none, reads as NaN.
+
+    Args:
+      table: ``first_order`` [V] and, where the model has vectors, ``embedding`` [V, D].
+      rows: See ``table_rows``.
+    """
+
+    def read(array):
+        return jnp.take(array, rows, axis=0, mode="fill", fill_value=jnp.nan).astype(jnp.float32)
+
+    embedding = read(table["embedding"]) if "embedding" in table else None
+    return Rows(first_order=read(table["first_order"]), embedding=embedding)
+
+
+def table_dtype(name: str) -> jnp.dtype:
+    """The dtype that rows are stored in.
+
+    Raises:
+      UserError: neither ``float32`` nor ``bfloat16``.
+    """
+    if name not in ("float32", "bfloat16"):
+        raise UserError(f"table dtype {name!r} is unknown; use 'float32' or 'bfloat16'")
+    return jnp.dtype(name)

@@ -2,7 +2,6 @@
 
 import os
 
-import jax
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32, Float64, Int32
@@ -11,12 +10,11 @@ from deepfm_jax.data.encoder import Encoder
 from deepfm_jax.errors import UserError
 from deepfm_jax.heads import OneTask
 from deepfm_jax.models import build_model
-from deepfm_jax.partitioning import create_mesh, state_shardings
+from deepfm_jax.partitioning import create_mesh
 from deepfm_jax.training import workdir as workdirs
 from deepfm_jax.training.checkpoint import Checkpoints
-from deepfm_jax.training.optimizer import create_optimizer
 from deepfm_jax.training.settings import Experiment
-from deepfm_jax.training.state import TrainState, abstract_state
+from deepfm_jax.training.state import weights_layout
 from deepfm_jax.training.step import make_score_step
 
 
@@ -36,8 +34,8 @@ class Predictor:
         """
         self.experiment, self.encoder = workdirs.read(workdir)
         self._batch_size = self.experiment.loop.eval_batch_size
-        self._model, self._state = _best_weights(workdir, self.experiment, self.encoder)
-        self._score = make_score_step(self._model)
+        model, self._weights = _best_weights(workdir, self.experiment, self.encoder)
+        self._score = make_score_step(model)
 
     def logits(self, table: pa.Table) -> Float32[np.ndarray, "rows"]:
         """Logits of typed rows (see ``data.sources``), in their order."""
@@ -59,7 +57,7 @@ class Predictor:
         self, ids: Int32[np.ndarray, "batch slots"], values: Float32[np.ndarray, "batch slots"]
     ) -> Float32[np.ndarray, "batch"]:
         """Logits of encoded rows."""
-        return np.asarray(self._score(self._state.params, self._state.batch_stats, ids, values))
+        return np.asarray(self._score(self._weights, ids, values))
 
     def probabilities(self, table: pa.Table) -> Float64[np.ndarray, "rows"]:
         """P(click) of typed rows, in their order."""
@@ -69,16 +67,9 @@ class Predictor:
 def _best_weights(workdir, experiment: Experiment, encoder: Encoder):
     hyperparameters = {key: value for key, value in experiment.model.items() if key != "name"}
     model = build_model(experiment.model["name"], encoder.field_dims, hyperparameters)
-    optimizer = create_optimizer(experiment.optimizer, 1)
-    shapes = abstract_state(model, optimizer)
-    like: TrainState = jax.tree.map(
-        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
-        shapes,
-        state_shardings(shapes, create_mesh()),
-    )
     with Checkpoints(workdir) as checkpoints:
         last = checkpoints.last_step
         best = None if last is None else checkpoints.progress(last).best_step
         if best is None:
             raise UserError(f"workdir {workdir} holds no evaluated checkpoint yet; train it first")
-        return model, checkpoints.restore(best, like=like)
+        return model, checkpoints.restore_weights(best, like=weights_layout(model, create_mesh()))

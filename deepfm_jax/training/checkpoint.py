@@ -8,7 +8,7 @@ from typing import Any
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from deepfm_jax.training.state import TrainState
+from deepfm_jax.training.state import TrainState, Weights
 
 
 @dataclasses.dataclass
@@ -82,7 +82,8 @@ class Checkpoints:
         self._manager.save(
             int(state.step),
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
+                weights=ocp.args.StandardSave(state.weights),
+                rest=ocp.args.StandardSave(_without_weights(state)),
                 progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
             ),
             metrics=None if score is None else {"score": score},
@@ -96,9 +97,29 @@ class Checkpoints:
         )
         return Progress(**restored["progress"])
 
-    def restore(self, step: int, like: Any) -> TrainState:
-        """The state of ``step``, with the shapes, dtypes and shardings of ``like``."""
+    def restore(self, step: int, like: TrainState) -> TrainState:
+        """The state of ``step``, with the shapes, dtypes, shardings and scratch of ``like``."""
         restored = self._manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))
+            step,
+            args=ocp.args.Composite(
+                weights=ocp.args.StandardRestore(like.weights),
+                rest=ocp.args.StandardRestore(_without_weights(like)),
+            ),
         )
-        return restored["state"]
+        return restored["rest"].replace(
+            params=restored["weights"].params,
+            batch_stats=restored["weights"].batch_stats,
+            scratch=like.scratch,
+        )
+
+    def restore_weights(self, step: int, like: Weights) -> Weights:
+        """The weights of ``step`` alone, laid out as ``like``."""
+        restored = self._manager.restore(
+            step, args=ocp.args.Composite(weights=ocp.args.StandardRestore(like))
+        )
+        return restored["weights"]
+
+
+def _without_weights(state: TrainState) -> Any:
+    """What is saved beside the weights: scoring reads those alone, and scratch means nothing."""
+    return state.replace(params=(), batch_stats=(), scratch=())  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,4 +1,4 @@
-"""Metrics of a state on a split, exact over all its rows."""
+"""Metrics of a model on a split, exact over all its rows."""
 
 from collections.abc import Callable, Iterable
 
@@ -7,12 +7,12 @@ import numpy as np
 
 from deepfm_jax.data.pipeline import Batch, prefetch_to_device
 from deepfm_jax.metrics import BinaryMetrics
-from deepfm_jax.training.state import TrainState
+from deepfm_jax.training.state import Weights
 
 
 def evaluate(
     score: Callable[..., jax.Array],
-    state: TrainState,
+    weights: Weights,
     batches: Iterable[Batch],
     sharding: jax.sharding.Sharding,
 ) -> BinaryMetrics:
@@ -20,13 +20,13 @@ def evaluate(
 
     Args:
       score: What ``make_score_step`` returned.
-      state: Its parameters and running statistics are used.
+      weights: The model's.
       batches: One pass over the split (see ``PreparedData.batches``).
       sharding: How a batch lies on the devices.
     """
     parts = []
     for batch in prefetch_to_device(batches, sharding):
-        logits = score(state.params, state.batch_stats, batch["ids"], batch["values"])
+        logits = score(weights, batch["ids"], batch["values"])
         parts.append((logits, batch["labels"][:, 0], batch["mask"]))
     return BinaryMetrics.concatenate(
         [BinaryMetrics.from_batch(*(np.asarray(array) for array in part)) for part in parts]

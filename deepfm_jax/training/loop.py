@@ -18,10 +18,10 @@ from deepfm_jax.training import workdir as workdirs
 from deepfm_jax.training.checkpoint import Checkpoints, Progress
 from deepfm_jax.training.evaluation import evaluate
 from deepfm_jax.training.loss_log import LossLog
-from deepfm_jax.training.optimizer import create_optimizer
+from deepfm_jax.training.optimizer import create_for
 from deepfm_jax.training.report import write_report
 from deepfm_jax.training.settings import Experiment
-from deepfm_jax.training.state import TrainState, create_state
+from deepfm_jax.training.state import TrainState, Weights, create_state, weights_layout
 from deepfm_jax.training.step import cut_learning_rate, make_score_step, make_train_step
 
 
@@ -49,7 +49,9 @@ def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, 
             state, progress = trainer.run(state, progress, checkpoints, writer)
             writer.close()
         assert progress.best_step is not None
-        best = checkpoints.restore(progress.best_step, like=state)
+        # Before the best weights come: two tables and the slots of one may not fit.
+        del state
+        best = checkpoints.restore_weights(progress.best_step, like=trainer.weights_layout())
     states = {split: trainer.evaluate(best, split) for split in ("valid", "test")}
     return write_report(workdir, experiment, data, progress, best.params, states)
 
@@ -72,7 +74,9 @@ class _Trainer:
             {key: value for key, value in experiment.model.items() if key != "name"},
         )
         total_steps = self._loop.epochs * self._steps_per_epoch
-        self._optimizer = create_optimizer(experiment.optimizer, total_steps)
+        self._optimizer = create_for(
+            experiment.optimizer, total_steps, self._model, self._loop.batch_size
+        )
         self._step = make_train_step(self._model, self._optimizer, OneTask(), self._mesh)
         self._score = make_score_step(self._model)
         count = min(self._loop.evaluations_per_epoch, self._steps_per_epoch)
@@ -97,10 +101,14 @@ class _Trainer:
         print(f"resuming at step {last} (epoch {progress.epoch + 1}, batch {progress.batch})")
         return checkpoints.restore(last, like=state), progress
 
-    def evaluate(self, state: TrainState, split: str) -> BinaryMetrics:
-        """Metrics of ``state`` on all rows of a split."""
+    def weights_layout(self) -> Weights:
+        """Shapes, dtypes and shardings of the weights, without arrays."""
+        return weights_layout(self._model, self._mesh)
+
+    def evaluate(self, weights: Weights, split: str) -> BinaryMetrics:
+        """Metrics of the model on all rows of a split."""
         batches = self._data.batches(split, self._loop.eval_batch_size)
-        return evaluate(self._score, state, batches, self._eval_sharding)
+        return evaluate(self._score, weights, batches, self._eval_sharding)
 
     def run(
         self, state: TrainState, progress: Progress, checkpoints: Checkpoints, writer
@@ -152,7 +160,7 @@ class _Trainer:
 
     def _validate(self, state, progress, checkpoints, writer, bar) -> TrainState:
         step = int(state.step)
-        metrics = self.evaluate(state, "valid").compute(split="valid")
+        metrics = self.evaluate(state.weights, "valid").compute(split="valid")
         rate = self._settings.learning_rate * float(state.rate_scale)
         writer.write_scalars(step, {f"valid/{key}": value for key, value in metrics.items()})
         writer.write_scalars(step, {"learning_rate": rate})
@@ -160,8 +168,7 @@ class _Trainer:
         score = metrics["auc"] if self._loop.monitor == "auc" else -metrics["logloss"]
         best = progress.best_score
         message = f"step {step}: valid auc {metrics['auc']:.5f}, logloss {metrics['logloss']:.5f}"
-        improved = best is None or score > best + self._loop.min_improvement
-        if improved:
+        if best is None or score > best + self._loop.min_improvement:
             progress.best_score, progress.best_step, progress.bad_evaluations = score, step, 0
         else:
             progress.bad_evaluations += 1
@@ -174,7 +181,7 @@ class _Trainer:
             progress.epoch, progress.batch = progress.epoch + 1, 0
         progress.finished = self._is_finished(progress)
         # A score within min_improvement of the best must not take its checkpoint's place.
-        checkpoints.save(state, progress, score=score if improved else None)
+        checkpoints.save(state, progress, score=score if progress.best_step == step else None)
         return state
 
     def _is_finished(self, progress: Progress) -> bool:

@@ -1,13 +1,52 @@
-"""From optimizer settings to an optax transformation."""
+"""From optimizer settings to what moves dense parameters and table rows."""
 
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
+from deepfm_jax.embedding import ROW_OPTIMIZERS, RowOptimizer
 from deepfm_jax.training.settings import OptimizerSettings
+from deepfm_jax.typing import PyTree
 
 _OPTIMIZERS = {"adam": optax.adam, "adagrad": optax.adagrad, "sgd": optax.sgd}
+
+# Rows of the table for each row that a batch reads, below which moving all of them is faster than
+# finding out which were touched. Measured with experiments/benchmarks/table_path.py.
+DENSE_ROWS_PER_READ = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """How a step moves parameters: decay, then clipping, then the update.
+
+    L1 and L2 terms are added to the gradient before clipping and before an optimizer's moments, as
+    the published recipes do it; decoupled weight decay would be another regulariser.
+
+    Attributes:
+      decay: ``(params, gradients) -> gradients`` of what ``dense`` moves, with their penalties.
+      clip_norm: Largest global norm of all gradients together; 0 for no clipping.
+      dense: Moves all parameters on the dense path, all but the table's on the sparse path.
+      rows: Moves the touched rows of each array of the table; None on the dense path.
+      row_decay: ``(weights, gradients) -> gradients`` of touched rows, with the penalties of
+        those arrays that ``rows`` does not penalise itself.
+    """
+
+    decay: Callable[[PyTree, PyTree], PyTree]
+    clip_norm: float
+    dense: optax.GradientTransformation
+    rows: Mapping[str, RowOptimizer] | None
+    row_decay: Callable[[PyTree, PyTree], PyTree]
+
+    def clip(self, grads: PyTree) -> PyTree:
+        """Gradients scaled down to a global norm of at most ``clip_norm``."""
+        if not self.clip_norm:
+            return grads
+        return optax.clip_by_global_norm(self.clip_norm).update(grads, optax.EmptyState())[0]
 
 
 def is_table(path: tuple) -> bool:
@@ -15,43 +54,101 @@ def is_table(path: tuple) -> bool:
     return any(getattr(key, "key", None) == "table" for key in path)
 
 
-def _is_dense_kernel(path: tuple) -> bool:
-    return not is_table(path) and getattr(path[-1], "key", None) == "kernel"
+def table_path(settings: OptimizerSettings, rows: int, reads: int) -> str:
+    """``"dense"`` or ``"sparse"``: the setting, or for ``"auto"`` the faster one.
+
+    A row optimizer that is named asks for the sparse path. Otherwise the dense path is taken up to
+    ``DENSE_ROWS_PER_READ`` table rows for each row read.
+
+    Args:
+      settings: Of the run.
+      rows: V, rows of the table.
+      reads: B S, rows that a batch reads.
+    """
+    if settings.table != "auto":
+        return settings.table
+    if settings.row_optimizer or settings.first_order_optimizer:
+        return "sparse"
+    return "dense" if rows <= DENSE_ROWS_PER_READ * reads else "sparse"
 
 
-def learning_rate_schedule(settings: OptimizerSettings, total_steps: int) -> optax.Schedule:
+def learning_rate_schedule(
+    settings: OptimizerSettings, total_steps: int, peak: float | None = None
+) -> optax.Schedule:
     """Learning rate by step; a plateau's cuts are the train state's (see ``TrainState``)."""
+    peak = settings.learning_rate if peak is None else peak
     if settings.schedule == "warmup_cosine":
         return optax.warmup_cosine_decay_schedule(
-            0.0 if settings.warmup_steps else settings.learning_rate,
-            settings.learning_rate,
+            0.0 if settings.warmup_steps else peak,
+            peak,
             settings.warmup_steps,
             max(total_steps, settings.warmup_steps + 1),
         )
-    return optax.constant_schedule(settings.learning_rate)
+    return optax.constant_schedule(peak)
 
 
-def create_optimizer(settings: OptimizerSettings, total_steps: int) -> optax.GradientTransformation:
-    """L2 terms, then clipping, then the optimizer.
-
-    L2 is added to the gradient before clipping and before Adam's moments, as the published
-    recipes do it; decoupled weight decay would be another regulariser.
-    """
-    chain: list[optax.GradientTransformation] = []
-    for strength, chosen in (
-        (settings.embedding_l2, is_table),
-        (settings.dense_l2, _is_dense_kernel),
-    ):
-        if strength:
-            chain.append(optax.add_decayed_weights(strength, mask=_mask(chosen)))
-    if settings.clip_norm:
-        chain.append(optax.clip_by_global_norm(settings.clip_norm))
-    chain.append(_OPTIMIZERS[settings.name](learning_rate_schedule(settings, total_steps)))
-    return optax.chain(*chain)
+def create_optimizer(settings: OptimizerSettings, total_steps: int, path: str) -> Optimizer:
+    """The optimizer of a run whose table moves on ``path`` (see ``table_path``)."""
+    dense = _OPTIMIZERS[settings.name](learning_rate_schedule(settings, total_steps))
+    return Optimizer(
+        decay=_decay(settings),
+        clip_norm=settings.clip_norm,
+        dense=dense,
+        rows=_row_optimizers(settings, total_steps) if path == "sparse" else None,
+        row_decay=_row_decay(settings),
+    )
 
 
-def _mask(chosen):
-    def mask(params: Any) -> Any:
-        return jax.tree_util.tree_map_with_path(lambda path, _: chosen(path), params)
+def _names(settings: OptimizerSettings) -> dict[str, str]:
+    vectors = settings.row_optimizer or settings.name
+    return {"first_order": settings.first_order_optimizer or vectors, "embedding": vectors}
 
-    return mask
+
+def _row_optimizers(settings: OptimizerSettings, total_steps: int) -> dict[str, RowOptimizer]:
+    peak = settings.row_learning_rate or settings.learning_rate
+    schedule = learning_rate_schedule(settings, total_steps, peak)
+
+    def create(name: str) -> RowOptimizer:
+        if name == "ftrl":
+            l1, l2 = settings.embedding_l1, settings.embedding_l2
+            return ROW_OPTIMIZERS[name](peak, l1=l1, l2=l2)
+        return ROW_OPTIMIZERS[name](schedule)
+
+    return {array: create(name) for array, name in _names(settings).items()}
+
+
+def _row_decay(settings: OptimizerSettings) -> Callable[[PyTree, PyTree], PyTree]:
+    names = _names(settings)
+    l1, l2 = settings.embedding_l1, settings.embedding_l2
+
+    def decay(weights, grads):
+        return {
+            array: grad if names[array] == "ftrl" else _penalised(l1, l2, weights[array], grad)
+            for array, grad in grads.items()
+        }
+
+    return decay
+
+
+def _penalised(l1: float, l2: float, weights: jax.Array, grads: jax.Array) -> jax.Array:
+    """The gradient of loss + l1 |w| + (l2 / 2) w^2."""
+    if l2:
+        grads = grads + l2 * weights.astype(grads.dtype)
+    return grads + l1 * jnp.sign(weights).astype(grads.dtype) if l1 else grads
+
+
+def _decay(settings: OptimizerSettings) -> Callable[[PyTree, PyTree], PyTree]:
+    def penalised(path, weights, grads):
+        if is_table(path):
+            return _penalised(settings.embedding_l1, settings.embedding_l2, weights, grads)
+        kernel = getattr(path[-1], "key", None) == "kernel"
+        return _penalised(0.0, settings.dense_l2, weights, grads) if kernel else grads
+
+    return functools.partial(jax.tree_util.tree_map_with_path, penalised)
+
+
+def create_for(settings: OptimizerSettings, total_steps: int, model: Any, batch: int) -> Optimizer:
+    """``create_optimizer`` on the path that suits a model and a batch size."""
+    reads = batch * len(model.field_dims)
+    path = table_path(settings, int(sum(model.field_dims)), reads)
+    return create_optimizer(settings, total_steps, path)

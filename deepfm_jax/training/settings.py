@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from deepfm_jax.embedding import ROW_OPTIMIZERS
 from deepfm_jax.errors import UserError
 
 _T = TypeVar("_T")
@@ -32,17 +33,33 @@ class OptimizerSettings:
 
     Attributes:
       name: ``adam``, ``adagrad`` or ``sgd``.
+      table: How the embedding table moves. ``dense``: by ``name``, every row at every step, as
+        optax does it. ``sparse``: by ``row_optimizer``, only the rows of the batch. ``auto``:
+        sparse where that is faster, that is where the table has many more rows than a batch
+        reads (see ``training.optimizer.table_path``).
+      row_optimizer: Of the table on the sparse path: ``sgd``, ``adagrad``, ``rowwise_adagrad``,
+        ``adam`` (lazy) or ``ftrl``; empty takes ``name``.
+      first_order_optimizer: The same for the first-order weights; empty takes
+        ``row_optimizer``.
+      row_learning_rate: Peak learning rate of the sparse path's rows; 0 takes ``learning_rate``.
       learning_rate: Peak learning rate.
       schedule: ``constant``; ``warmup_cosine``: linear over ``warmup_steps``, then a cosine to 0
         at the end of ``loop.epochs``; ``plateau``: multiplied by ``plateau_factor`` after each
         evaluation that does not improve, not below ``plateau_floor``.
       clip_norm: Largest global norm of the gradient, L2 terms included; 0 for no clipping.
-      embedding_l2: lambda of (lambda / 2) ||W||^2 over the whole table, first-order weights
-        included, at every step. It is part of the gradient, not decoupled weight decay.
+      embedding_l2: lambda of (lambda / 2) ||W||^2 over the table, first-order weights included.
+        It is part of the gradient, not decoupled weight decay. On the dense path every row
+        decays at every step; on the sparse path a row decays only at the steps that touch it,
+        so rare rows decay less and the best lambda is larger. For ``ftrl`` it is lambda_2.
+      embedding_l1: lambda of lambda |W|_1 over the same weights, likewise; ``ftrl``'s lambda_1.
       dense_l2: lambda for the kernels of all other layers; biases and batch norm are left alone.
     """
 
     name: str = "adam"
+    table: str = "auto"
+    row_optimizer: str = ""
+    first_order_optimizer: str = ""
+    row_learning_rate: float = 0.0
     learning_rate: float = 1e-3
     schedule: str = "constant"
     warmup_steps: int = 0
@@ -50,6 +67,7 @@ class OptimizerSettings:
     plateau_floor: float = 1e-6
     clip_norm: float = 0.0
     embedding_l2: float = 0.0
+    embedding_l1: float = 0.0
     dense_l2: float = 0.0
 
 
@@ -100,6 +118,7 @@ class Experiment:
 
     def __post_init__(self):
         _choose("optimizer.name", self.optimizer.name, ("adam", "adagrad", "sgd"))
+        _check_table_path(self.optimizer)
         _choose(
             "optimizer.schedule", self.optimizer.schedule, ("constant", "warmup_cosine", "plateau")
         )
@@ -169,6 +188,22 @@ def _fits(value: Any, kind: Any) -> bool:
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return not isinstance(kind, type) or isinstance(value, kind)
+
+
+def _check_table_path(optimizer: OptimizerSettings) -> None:
+    _choose("optimizer.table", optimizer.table, ("auto", "dense", "sparse"))
+    for key in ("row_optimizer", "first_order_optimizer"):
+        name = getattr(optimizer, key)
+        _choose(f"optimizer.{key}", name, ("", *ROW_OPTIMIZERS))
+        if optimizer.table == "dense" and name:
+            raise UserError(
+                f"optimizer.{key}={name!r} is of the sparse path, and optimizer.table='dense'"
+            )
+        if name == "ftrl" and optimizer.schedule != "constant":
+            raise UserError(
+                f"optimizer.{key}='ftrl' has a schedule of its own for each weight; set "
+                f"optimizer.schedule='constant' instead of {optimizer.schedule!r}"
+            )
 
 
 def _choose(key: str, value: str, choices: tuple[str, ...]) -> None:

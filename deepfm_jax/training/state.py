@@ -6,11 +6,25 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh
 
+from deepfm_jax.embedding import create_scratch, needs_scratch
 from deepfm_jax.partitioning import state_shardings
+from deepfm_jax.training.optimizer import Optimizer
 from deepfm_jax.typing import PyTree
+
+
+@flax.struct.dataclass
+class Weights:
+    """What scoring needs of a state.
+
+    Attributes:
+      params: Parameters of the model, the table's among them under ``table``.
+      batch_stats: Batch norm's running statistics; empty without batch norm.
+    """
+
+    params: PyTree
+    batch_stats: PyTree
 
 
 @flax.struct.dataclass
@@ -19,9 +33,14 @@ class TrainState:
 
     Attributes:
       step: Steps done, int32 scalar.
-      params: Parameters of the model.
+      params: Parameters of the model, the table's among them under ``table``: the model's own
+        tree, whichever path the table is trained on.
       batch_stats: Batch norm's running statistics; empty without batch norm.
-      opt_state: State of the optax transformation.
+      opt_state: State of the optax transformation: of all parameters on the dense path, of all
+        but the table's on the sparse path.
+      slots: The row optimizers' state for each array of the table; empty on the dense path.
+      scratch: int32[V] for the slot map; empty where nobody uses it. Its content means nothing
+        and is in no checkpoint: it is here to be donated, and so never filled or copied.
       rate_scale: Factor on every update, float32 scalar: the cuts of the plateau schedule. (Each
         optimizer here is linear in its learning rate, so a factor on updates is one on the rate.)
       rng: Key data of dropout; each step folds its number in.
@@ -32,41 +51,77 @@ class TrainState:
     params: PyTree
     batch_stats: PyTree
     opt_state: PyTree
+    slots: PyTree
+    scratch: PyTree
     rate_scale: PyTree
     rng: PyTree
 
+    @property
+    def weights(self) -> Weights:
+        """The part that scoring needs."""
+        return Weights(self.params, self.batch_stats)
 
-def init_state(model: nn.Module, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
-    """The state before the first step. Pure, so that it can be traced for its shapes."""
-    init_key, dropout_key = jax.random.split(jax.random.key(seed))
+
+def split_table(params: PyTree) -> tuple[PyTree, PyTree]:
+    """Parameters without the table's, and the table's arrays by name."""
+    return {k: v for k, v in params.items() if k != "table"}, params["table"]
+
+
+def init_weights(model: nn.Module, key: jax.Array) -> Weights:
+    """A model's first weights. Pure, so that it can be traced for its shapes."""
     fields = len(model.field_dims)  # pyright: ignore[reportAttributeAccessIssue]
-    variables = model.init(init_key, jnp.zeros((1, fields), jnp.int32))
-    params = variables["params"]
+    variables = model.init(key, jnp.zeros((1, fields), jnp.int32))
+    return Weights(variables["params"], variables.get("batch_stats", {}))
+
+
+def init_state(model: nn.Module, optimizer: Optimizer, seed: int, platform: str) -> TrainState:
+    """The state before the first step, for devices of ``platform``. Pure."""
+    init_key, dropout_key = jax.random.split(jax.random.key(seed))
+    weights = init_weights(model, init_key)
+    moved_by_optax, slots, scratch = weights.params, {}, ()
+    if optimizer.rows is not None:
+        moved_by_optax, table = split_table(weights.params)
+        slots = {name: optimizer.rows[name].init(array) for name, array in table.items()}
+        if needs_scratch(platform):
+            scratch = create_scratch(len(table["first_order"]))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=params,
-        batch_stats=variables.get("batch_stats", {}),
-        opt_state=optimizer.init(params),
+        params=weights.params,
+        batch_stats=weights.batch_stats,
+        opt_state=optimizer.dense.init(moved_by_optax),
+        slots=slots,
+        scratch=scratch,
         rate_scale=jnp.ones((), jnp.float32),
         rng=jax.random.key_data(dropout_key),
     )
 
 
-def create_state(
-    model: nn.Module, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh
-) -> TrainState:
+def create_state(model: nn.Module, optimizer: Optimizer, seed: int, mesh: Mesh) -> TrainState:
     """The state before the first step, created where it will live.
 
     Shapes come first, then shardings, then the arrays, each on its own devices: a table larger
     than one device is never on one.
     """
-    shardings = state_shardings(abstract_state(model, optimizer), mesh)
-    return jax.jit(lambda: init_state(model, optimizer, seed), out_shardings=shardings)()
+    platform = mesh.devices.flat[0].platform
+    shardings = state_shardings(abstract_state(model, optimizer, mesh), mesh)
+    init = jax.jit(lambda: init_state(model, optimizer, seed, platform), out_shardings=shardings)
+    return init()
 
 
-def abstract_state(model: nn.Module, optimizer: optax.GradientTransformation) -> Any:
-    """Shapes and dtypes of the state, without arrays."""
-    return jax.eval_shape(lambda: init_state(model, optimizer, 0))
+def abstract_state(model: nn.Module, optimizer: Optimizer, mesh: Mesh) -> Any:
+    """Shapes and dtypes of the state on ``mesh``, without arrays."""
+    platform = mesh.devices.flat[0].platform
+    return jax.eval_shape(lambda: init_state(model, optimizer, 0, platform))
+
+
+def weights_layout(model: nn.Module, mesh: Mesh) -> Weights:
+    """Shapes, dtypes and shardings of a model's weights, without arrays."""
+    shapes = jax.eval_shape(lambda: init_weights(model, jax.random.key(0)))
+    return jax.tree.map(
+        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
+        shapes,
+        state_shardings(shapes, mesh),
+    )
 
 
 def parameter_count(params: PyTree) -> int:

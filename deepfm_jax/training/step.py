@@ -9,61 +9,153 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from deepfm_jax.embedding import (
+    Rows,
+    by_slot_map,
+    by_sort,
+    read_rows,
+    sum_equal_rows,
+    table_rows,
+)
 from deepfm_jax.heads import OneTask
 from deepfm_jax.partitioning import state_shardings
-from deepfm_jax.training.state import TrainState, abstract_state
-from deepfm_jax.typing import Logits
+from deepfm_jax.training.optimizer import Optimizer
+from deepfm_jax.training.state import TrainState, Weights, abstract_state, split_table
+from deepfm_jax.typing import Logits, PyTree
 
 Batch: TypeAlias = dict[str, jax.Array]
 Metrics: TypeAlias = dict[str, jax.Array]
 TrainStep: TypeAlias = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
-def make_train_step(
-    model: nn.Module, optimizer: optax.GradientTransformation, head: OneTask, mesh: Mesh
-) -> TrainStep:
+def make_train_step(model: nn.Module, optimizer: Optimizer, head: OneTask, mesh: Mesh) -> TrainStep:
     """``train_step(state, batch) -> (state, metrics)``, jitted, the state donated.
 
     ``batch`` has ``ids`` [B, S], ``values`` [B, S], ``labels`` [B, 1], ``mask`` [B]; ``metrics``
-    has the ``loss`` of the batch before the update, without L2 terms.
+    has the ``loss`` of the batch before the update, without penalties. The optimizer says which
+    path the table takes; the model does not know.
     """
+    step = _dense_step if optimizer.rows is None else _sparse_step
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        dropout_key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
-
-        def loss_fn(params):
-            logits, changed = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                batch["ids"],
-                batch["values"],
-                train=True,
-                rngs={"dropout": dropout_key},
-                mutable=["batch_stats"],
-            )
-            return head.loss(logits, batch["labels"], batch["mask"]), changed
-
-        (loss, changed), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        updates = jax.tree.map(lambda update: state.rate_scale * update, updates)
-        state = state.replace(  # pyright: ignore[reportAttributeAccessIssue]
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            batch_stats=changed.get("batch_stats", {}),
-            opt_state=opt_state,
-        )
-        return state, {"loss": loss}
+        return step(model, optimizer, head, state, batch)
 
     # Without fixed output shardings the compiler may choose others, and the second call recompiles.
-    shardings = state_shardings(abstract_state(model, optimizer), mesh)
+    shardings = state_shardings(abstract_state(model, optimizer, mesh), mesh)
     return jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None))
 
 
-def make_score_step(model: nn.Module) -> Callable[[Any, Any, Any, Any], Logits]:
-    """``score(params, batch_stats, ids, values) -> logits [B]``, jitted."""
+def _dense_step(model, optimizer, head, state, batch):
+    """All parameters by dense gradients: every row of the table is read and written."""
+
+    def loss_fn(params):
+        return _loss(model, head, state, batch, params, batch["ids"], "__call__")
+
+    (loss, batch_stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    grads = optimizer.clip(optimizer.decay(state.params, grads))
+    params, opt_state = _moved(optimizer, state, state.params, grads)
+    state = state.replace(
+        step=state.step + 1, params=params, opt_state=opt_state, batch_stats=batch_stats
+    )
+    return state, {"loss": loss}
+
+
+def _sparse_step(model, optimizer, head, state, batch):
+    """The table by its touched rows alone, gathered outside ``grad`` and written in place."""
+    dense, table = split_table(state.params)
+    total_rows = len(table["first_order"])
+    rows_read = table_rows(batch["ids"], model.field_dims)
+    rows = read_rows(table, rows_read)
+
+    def loss_fn(dense, rows):
+        return _loss(model, head, state, batch, dense, rows, "from_rows")
+
+    (loss, batch_stats), (grads, row_grads) = jax.value_and_grad(
+        loss_fn, argnums=(0, 1), has_aux=True
+    )(dense, rows)
+    row_ids, scratch = rows_read.reshape(-1), state.scratch
+    if isinstance(scratch, tuple):  # none: see ``needs_scratch``
+        representatives = by_sort(row_ids)
+    else:
+        scratch, representatives = by_slot_map(scratch, row_ids)
+    touched = sum_equal_rows(row_ids, representatives, _by_occurrence(row_grads), total_rows)
+    # Positions that stand for no row have no weights, and so no penalty that the norm would count.
+    weights = jax.tree.map(
+        lambda w: jnp.where(_column(touched.row_ids < total_rows, w), w, 0.0), _by_occurrence(rows)
+    )
+    grads, row_grads = optimizer.clip(
+        (optimizer.decay(dense, grads), optimizer.row_decay(weights, touched.grads))
+    )
+    dense, opt_state = _moved(optimizer, state, dense, grads)
+    table, slots = dict(table), dict(state.slots)
+    for index, (name, update) in enumerate(sorted(optimizer.rows.items())):
+        if name in table:
+            key = jax.random.fold_in(_key(state), 1 + index)
+            table[name], slots[name] = update.update(
+                table[name],
+                slots[name],
+                touched.row_ids,
+                row_grads[name],
+                state.step,
+                state.rate_scale,
+                key,
+            )
+    state = state.replace(
+        step=state.step + 1,
+        params={**dense, "table": table},
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+        slots=slots,
+        scratch=scratch,
+    )
+    return state, {"loss": loss}
+
+
+def _loss(model, head, state, batch, params, inputs, method) -> tuple[jax.Array, PyTree]:
+    """The batch's loss, and batch norm's new statistics."""
+    logits, changed = model.apply(
+        {"params": params, "batch_stats": state.batch_stats},
+        inputs,
+        batch["values"],
+        train=True,
+        rngs={"dropout": jax.random.fold_in(_key(state), 0)},
+        mutable=["batch_stats"],
+        method=method,
+    )
+    return head.loss(logits, batch["labels"], batch["mask"]), changed.get("batch_stats", {})
+
+
+def _moved(
+    optimizer: Optimizer, state: TrainState, params: PyTree, grads: PyTree
+) -> tuple[PyTree, PyTree]:
+    """Parameters and optax state after the dense update."""
+    updates, opt_state = optimizer.dense.update(grads, state.opt_state, params)
+    updates = jax.tree.map(lambda update: state.rate_scale * update, updates)
+    return optax.apply_updates(params, updates), opt_state
+
+
+def _key(state: TrainState) -> jax.Array:
+    """This step's random key; dropout and each array's rounding fold a number of their own in."""
+    return jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
+
+
+def _by_occurrence(rows: Rows) -> dict[str, jax.Array]:
+    """Arrays [B, S, ...] of a batch's rows as [N, ...], by the table's names."""
+    arrays = {name: array for name, array in rows._asdict().items() if array is not None}
+    return {name: array.reshape(-1, *array.shape[2:]) for name, array in arrays.items()}
+
+
+def _column(mask: jax.Array, like: jax.Array) -> jax.Array:
+    return mask.reshape(-1, *(1,) * (like.ndim - 1))
+
+
+def make_score_step(model: nn.Module) -> Callable[[Weights, Any, Any], Logits]:
+    """``score(weights, ids, values) -> logits [B]``, jitted."""
 
     @jax.jit
-    def score(params, batch_stats, ids, values):
-        return model.apply({"params": params, "batch_stats": batch_stats}, ids, values)
+    def score(weights, ids, values):
+        variables = {"params": weights.params, "batch_stats": weights.batch_stats}
+        return model.apply(variables, ids, values)
 
     return score
 

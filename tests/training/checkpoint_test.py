@@ -10,7 +10,7 @@ from deepfm_jax.training.optimizer import create_optimizer
 from deepfm_jax.training.settings import OptimizerSettings
 from deepfm_jax.training.state import create_state
 
-OPTIMIZER = create_optimizer(OptimizerSettings(), 1)
+OPTIMIZER = create_optimizer(OptimizerSettings(), 1, "sparse")
 
 
 def state_at(step, value=0.0, devices=None):

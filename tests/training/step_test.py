@@ -9,10 +9,11 @@ from deepfm_jax.heads import OneTask
 from deepfm_jax.partitioning import batch_sharding, create_mesh
 from deepfm_jax.training.optimizer import create_optimizer, learning_rate_schedule
 from deepfm_jax.training.settings import OptimizerSettings
-from deepfm_jax.training.state import create_state, parameter_count
+from deepfm_jax.training.state import Weights, create_state, parameter_count
 from deepfm_jax.training.step import cut_learning_rate, make_score_step, make_train_step
 
 DIMS = (24, 16)
+every_path = pytest.mark.parametrize("path", ["dense", "sparse"])
 HYPERPARAMETERS = {
     "lr": {},
     "fm": {"embed_dim": 3, "init_std": 0.3},
@@ -32,11 +33,11 @@ def batch_of(rows=32, seed=0):
     }
 
 
-def run(settings, steps=3, devices=None, name="deepfm", seed=0, **hyperparameters):
+def run(settings, steps=3, devices=None, name="deepfm", seed=0, path="dense", **hyperparameters):
     """The states before and after some steps, as NumPy, and their losses."""
     mesh = create_mesh(devices)
     model = build_model(name, DIMS, {**HYPERPARAMETERS[name], **hyperparameters})
-    optimizer = create_optimizer(settings, steps)
+    optimizer = create_optimizer(settings, steps, path)
     state = create_state(model, optimizer, seed, mesh)
     before = jax.tree.map(np.array, state)
     step = make_train_step(model, optimizer, OneTask(), mesh)
@@ -87,12 +88,13 @@ def test_clipping_counts_the_penalties():
     assert norm == pytest.approx(0.01, rel=1e-4)
 
 
+@every_path
 @pytest.mark.parametrize("optimizer", ["adam", "adagrad", "sgd"])
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_eight_devices_do_what_one_does(name, optimizer):
+def test_eight_devices_do_what_one_does(name, optimizer, path):
     settings = OptimizerSettings(optimizer, learning_rate=0.05, embedding_l2=0.01, clip_norm=1.0)
-    _, sharded, many = run(settings, name=name)
-    _, alone, one = run(settings, name=name, devices=jax.devices()[:1])
+    _, sharded, many = run(settings, name=name, path=path)
+    _, alone, one = run(settings, name=name, path=path, devices=jax.devices()[:1])
     # Sums over devices are taken in another order.
     np.testing.assert_allclose(many, one, rtol=1e-5)
     chex.assert_trees_all_close(sharded.params, alone.params, rtol=2e-4, atol=2e-5)
@@ -106,10 +108,11 @@ def test_eight_devices_share_one_batch_norm():
     chex.assert_trees_all_close(sharded.batch_stats, alone.batch_stats, rtol=1e-4, atol=1e-5)
 
 
-def test_the_state_is_donated_and_one_compilation_serves_all_steps():
+@every_path
+def test_the_state_is_donated_and_one_compilation_serves_all_steps(path):
     mesh = create_mesh()
     model = build_model("deepfm", DIMS, HYPERPARAMETERS["deepfm"])
-    optimizer = create_optimizer(OptimizerSettings(), 10)
+    optimizer = create_optimizer(OptimizerSettings(), 10, path)
     step = make_train_step(model, optimizer, OneTask(), mesh)
     first = create_state(model, optimizer, 0, mesh)
     state = first
@@ -119,14 +122,15 @@ def test_the_state_is_donated_and_one_compilation_serves_all_steps():
     assert step._cache_size() == 1
 
 
-def test_dropout_differs_by_step_and_repeats_by_seed():
+@every_path
+def test_dropout_differs_by_step_and_repeats_by_seed(path):
     settings = OptimizerSettings("sgd", learning_rate=1e-9)
-    losses = run(settings, dropout=0.5)[2]
-    assert losses == run(settings, dropout=0.5)[2]
-    assert losses != run(settings, dropout=0.5, seed=1)[2]
+    losses = run(settings, dropout=0.5, path=path)[2]
+    assert losses == run(settings, dropout=0.5, path=path)[2]
+    assert losses != run(settings, dropout=0.5, seed=1, path=path)[2]
     mesh = create_mesh()
     model = build_model("deepfm", DIMS, {**HYPERPARAMETERS["deepfm"], "dropout": 0.5})
-    optimizer = create_optimizer(settings, 2)
+    optimizer = create_optimizer(settings, 2, path)
     step = make_train_step(model, optimizer, OneTask(), mesh)
     state = create_state(model, optimizer, 0, mesh)
     same = jax.device_put(batch_of(), batch_sharding(mesh, 32))
@@ -135,10 +139,11 @@ def test_dropout_differs_by_step_and_repeats_by_seed():
     assert abs(float(one["loss"]) - float(two["loss"])) > 1e-4
 
 
-def test_rows_under_mask_zero_change_nothing():
+@every_path
+def test_rows_under_mask_zero_change_nothing(path):
     mesh = create_mesh()
     model = build_model("deepfm", DIMS, HYPERPARAMETERS["deepfm"])
-    optimizer = create_optimizer(OptimizerSettings("sgd", learning_rate=0.1), 1)
+    optimizer = create_optimizer(OptimizerSettings("sgd", learning_rate=0.1), 1, path)
     step = make_train_step(model, optimizer, OneTask(), mesh)
     results = []
     for wild in (False, True):
@@ -153,10 +158,11 @@ def test_rows_under_mask_zero_change_nothing():
     chex.assert_trees_all_close(results[0], results[1], rtol=1e-6)
 
 
-def test_a_cut_divides_the_rate_down_to_its_floor():
+@every_path
+def test_a_cut_divides_the_rate_down_to_its_floor(path):
     mesh = create_mesh()
     model = build_model("lr", DIMS, {})
-    optimizer = create_optimizer(OptimizerSettings("sgd", learning_rate=1.0), 1)
+    optimizer = create_optimizer(OptimizerSettings("sgd", learning_rate=1.0), 1, path)
     step = make_train_step(model, optimizer, OneTask(), mesh)
     moves = []
     for cuts in range(3):
@@ -186,10 +192,9 @@ def test_scoring_uses_running_statistics_and_no_dropout():
     batch = batch_of()
     variables = model.init(jax.random.key(0), batch["ids"])
     score = make_score_step(model)
-    whole = score(variables["params"], variables["batch_stats"], batch["ids"], batch["values"])
-    part = score(
-        variables["params"], variables["batch_stats"], batch["ids"][:5], batch["values"][:5]
-    )
+    weights = Weights(variables["params"], variables["batch_stats"])
+    whole = score(weights, batch["ids"], batch["values"])
+    part = score(weights, batch["ids"][:5], batch["values"][:5])
     np.testing.assert_allclose(whole[:5], part, rtol=1e-5, atol=1e-6)
 
 

@@ -1,0 +1,197 @@
+"""Optimizers that touch only the rows of a batch.
+
+A ``RowOptimizer`` is to one array of the table what an optax transformation is to a parameter: a
+pair of pure functions. ``init(table)`` makes its slots, arrays whose first axis is the table's
+rows; ``update`` changes the touched rows of both, in place where both are donated. What it costs
+depends on the batch, never on V, and untouched rows keep every bit.
+
+Each optimizer is written as a rule for rows that are at hand. Where the dense optimizer leaves
+a row with zero gradient as it is (``sgd``, ``adagrad``), the two are equal. ``adam`` is *lazy*: the
+dense one goes on moving a row by its momentum while nothing touches it, and decays its moments; the
+lazy one does neither. The equation numbers are those of the sources named.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, Shaped
+
+from deepfm_jax.embedding.rounding import round_stochastically
+from deepfm_jax.typing import PyTree
+
+Table: TypeAlias = Shaped[Array, "rows *dim"]
+RowValues: TypeAlias = Float[Array, "occurrences *dim"]
+
+# rule(rate, count, grads, slots, weights) -> (change of the weights, new slots), all of them rows.
+_Rule: TypeAlias = Callable[
+    [Float[Array, ""], Int[Array, ""], RowValues, PyTree, RowValues], tuple[RowValues, PyTree]
+]
+
+
+class RowOptimizer(NamedTuple):
+    """``init(table) -> slots`` and ``update(...) -> (table, slots)``.
+
+    ``update(table, slots, row_ids, row_grads, count, scale, key)`` takes the touched rows, each
+    once (see ``RowGradients``: a row id of V is dropped), their gradients in float32, the number
+    of steps done before this one, a factor on the learning rate, and a random key, which is
+    used by tables in bfloat16 alone.
+    """
+
+    init: Callable[[Any], PyTree]
+    update: Callable[..., tuple[Any, PyTree]]
+
+
+def sgd(learning_rate: optax.ScalarOrSchedule) -> RowOptimizer:
+    """Gradient descent: w <- w - rate g."""
+
+    def rule(rate, count, grads, slots, weights):
+        del count, weights
+        return -rate * grads, slots
+
+    return _from_rule(learning_rate, lambda table: (), rule)
+
+
+def adagrad(
+    learning_rate: optax.ScalarOrSchedule, initial_accumulator: float = 0.1, eps: float = 1e-7
+) -> RowOptimizer:
+    """Element by element: n <- n + g^2; w <- w - rate g / sqrt(n + eps), as ``optax.adagrad``.
+
+    Source: Duchi, Hazan and Singer 2011, "Adaptive subgradient methods", Fig. 1 (diagonal).
+    """
+
+    def init(table):
+        return jnp.full(table.shape, initial_accumulator, jnp.float32)
+
+    def rule(rate, count, grads, slots, weights):
+        del count, weights
+        total = slots + grads * grads
+        return -rate * grads * jax.lax.rsqrt(total + eps), total
+
+    return _from_rule(learning_rate, init, rule)
+
+
+def rowwise_adagrad(
+    learning_rate: optax.ScalarOrSchedule, initial_accumulator: float = 0.0, eps: float = 1e-8
+) -> RowOptimizer:
+    """One number of state a row: n <- n + mean_d g_d^2; w <- w - rate g / (sqrt(n) + eps).
+
+    Source: the fused row-wise Adagrad of recommender training (Mudigere et al. 2022, "Software-
+      hardware co-design for fast and scalable training of deep learning recommendation models",
+      arXiv 2104.05158, sec. 4.1.2).
+    """
+
+    def init(table):
+        return jnp.full(table.shape[:1], initial_accumulator, jnp.float32)
+
+    def rule(rate, count, grads, slots, weights):
+        del count, weights
+        squares = grads * grads
+        total = slots + jnp.mean(squares.reshape(len(squares), -1), axis=1)
+        factor = -rate / (jnp.sqrt(total) + eps)
+        return grads * factor.reshape(-1, *(1,) * (grads.ndim - 1)), total
+
+    return _from_rule(learning_rate, init, rule)
+
+
+def adam(
+    learning_rate: optax.ScalarOrSchedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
+) -> RowOptimizer:
+    """Lazy Adam: Adam's Algorithm 1 on the touched rows, the moments of all others left alone.
+
+    m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2; w <- w - rate m^ / (sqrt(v^) + eps), with
+    m^ = m / (1 - b1^t) and v^ = v / (1 - b2^t), t the number of steps, not of a row's updates. A
+    row touched at every step moves as under ``optax.adam``.
+
+    Source: Kingma and Ba 2015, Algorithm 1 (arXiv 1412.6980).
+    """
+
+    def init(table):
+        zeros = jnp.zeros(table.shape, jnp.float32)
+        return {"m": zeros, "v": jnp.zeros_like(zeros)}
+
+    def rule(rate, count, grads, slots, weights):
+        del weights
+        m = b1 * slots["m"] + (1 - b1) * grads
+        v = b2 * slots["v"] + (1 - b2) * grads * grads
+        steps = (count + 1).astype(jnp.float32)
+        first, second = 1 - b1**steps, 1 - b2**steps
+        return -rate * (m / first) / (jnp.sqrt(v / second) + eps), {"m": m, "v": v}
+
+    return _from_rule(learning_rate, init, rule)
+
+
+def ftrl(learning_rate: float, beta: float = 1.0, l1: float = 0.0, l2: float = 0.0) -> RowOptimizer:
+    """FTRL-Proximal with per-coordinate rates; with ``l1`` it makes weights exactly 0.
+
+    s = (sqrt(n + g^2) - sqrt(n)) / a; z <- z + g - s w; n <- n + g^2; then w = 0 where |z| <= l1,
+    else w = -(z - sign(z) l1) / ((beta + sqrt(n)) / a + l2), with a the learning rate.
+
+    z starts where the closed form gives the table's first weights, so that an initialiser
+    other than zero is not forgotten at the first touch (the paper starts at 0).
+
+    Args:
+      learning_rate: The paper's alpha, a number: its rates have a decay of their own, and a
+        schedule would move weights that have no gradient.
+      beta: Of the per-coordinate rate a / (beta + sqrt(n)).
+      l1: lambda_1.
+      l2: lambda_2.
+
+    Source: McMahan et al. 2013, "Ad click prediction: a view from the trenches", Algorithm 1.
+    """
+
+    def init(table):
+        weights = table.astype(jnp.float32)
+        z = -weights * (beta / learning_rate + l2) - jnp.sign(weights) * l1
+        return {"n": jnp.zeros_like(z), "z": z}
+
+    def rule(rate, count, grads, slots, weights):
+        del count
+        total = slots["n"] + grads * grads
+        sigma = (jnp.sqrt(total) - jnp.sqrt(slots["n"])) / rate
+        z = slots["z"] + grads - sigma * weights
+        active = -(z - jnp.sign(z) * l1) / ((beta + jnp.sqrt(total)) / rate + l2)
+        return jnp.where(jnp.abs(z) <= l1, 0.0, active) - weights, {"n": total, "z": z}
+
+    return _from_rule(learning_rate, init, rule)
+
+
+ROW_OPTIMIZERS: dict[str, Callable[..., RowOptimizer]] = {
+    "sgd": sgd,
+    "adagrad": adagrad,
+    "rowwise_adagrad": rowwise_adagrad,
+    "adam": adam,
+    "ftrl": ftrl,
+}
+
+
+def _from_rule(
+    learning_rate: optax.ScalarOrSchedule, init: Callable[[Any], PyTree], rule: _Rule
+) -> RowOptimizer:
+    """Gathers the touched rows of table and slots, applies the rule, writes them back."""
+
+    def update(table, slots, row_ids, row_grads, count, scale, key):
+        rate = learning_rate(count) if callable(learning_rate) else learning_rate
+        # Rows that a rule does not read are never gathered: the compiler drops what nobody uses.
+        weights = _read(table, row_ids).astype(jnp.float32)
+        rows = jax.tree.map(lambda slot: _read(slot, row_ids), slots)
+        rate = scale * jnp.asarray(rate, jnp.float32)
+        change, rows = rule(rate, count, row_grads, rows, weights)
+        slots = jax.tree.map(lambda slot, new: _write(slot, row_ids, new), slots, rows)
+        if table.dtype == jnp.bfloat16:
+            return _write(table, row_ids, round_stochastically(key, weights + change)), slots
+        return table.at[row_ids].add(change, mode="drop", unique_indices=True), slots
+
+    return RowOptimizer(init, update)
+
+
+def _read(array, row_ids):
+    # Any row serves for an id of V: what is computed from it is dropped.
+    return array.at[row_ids].get(mode="clip")
+
+
+def _write(array, row_ids, rows):
+    # The ids that repeat are those of V, and they write nothing.
+    return array.at[row_ids].set(rows, mode="drop", unique_indices=True)
