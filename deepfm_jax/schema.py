@@ -49,6 +49,11 @@ class Numeric:
     min_count: int = 1
     separate_missing: bool = False
 
+    @property
+    def is_value_field(self) -> bool:
+        """Whether the number itself is the feature's value, under one id."""
+        return self.transform in ("log", "standardise")
+
 
 @dataclasses.dataclass(frozen=True)
 class Label:
@@ -111,6 +116,11 @@ class Schema:
     def fields(self) -> tuple[Field, ...]:
         """The columns that carry features, in the order of the model's fields."""
         return tuple(c for c in self.columns if isinstance(c, Categorical | Numeric))
+
+    @property
+    def has_values(self) -> bool:
+        """Whether any feature's value may differ from 1."""
+        return any(isinstance(field, Numeric) and field.is_value_field for field in self.fields)
 
     @property
     def label(self) -> Label:

@@ -1,6 +1,8 @@
 """How every launcher starts: flags parsed strictly, a user's mistake told in one line."""
 
+import ctypes
 import os
+import platform
 import sys
 from collections.abc import Callable
 
@@ -13,11 +15,34 @@ from deepfm_jax.errors import UserError
 _CONFIG_ERRORS = (AttributeError, KeyError, TypeError, ValueError, FileNotFoundError)
 
 
+# Numbers of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep freed memory for the next allocation; elsewhere it does nothing.
+
+    A training step on a CPU allocates its temporary arrays anew, a hundred megabytes and more. As a
+    rule glibc maps and unmaps them at every step, and the kernel then clears every page again:
+    about a fifth of a step's time. Call it before threads start, so before JAX and TensorFlow.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    # Arrays above a gibibyte, tables as a rule, still go back to the system when freed.
+    libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+    libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+    libc.mallopt(_M_TOP_PAD, 1 << 26)
+    # The arenas of other threads than the first cannot hold arrays above 64 MiB.
+    libc.mallopt(_M_ARENA_MAX, 1)
+
+
 def run(main: Callable[[], None]) -> None:
     """Runs a launcher's ``main`` after parsing flags.
 
     The exit status is 0 on success and 2, with one line on stderr, on a user's mistake.
     """
+    keep_freed_memory()
     # TensorFlow only reads files here; its notes on its own kernels would be noise.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

@@ -34,12 +34,13 @@ class Encoded:
 
     Attributes:
       ids: Local to each field, [rows, slots].
-      values: 1 for categories, the transformed number for value fields, [rows, slots].
+      values: 1 for categories, the transformed number for value fields, [rows, slots]; None where
+        the schema has no value field, and so every value is 1.
       labels: [rows, tasks], None for rows without labels.
     """
 
     ids: Int32[np.ndarray, "rows slots"]
-    values: Float32[np.ndarray, "rows slots"]
+    values: Float32[np.ndarray, "rows slots"] | None
     labels: Float32[np.ndarray, "rows tasks"] | None
 
 
@@ -64,9 +65,10 @@ class Encoder:
         """Encodes typed rows (see ``data.sources``); unseen and missing values get id 0."""
         rows, slots = table.num_rows, len(self.coders)
         ids = np.empty((rows, slots), dtype=np.int32)
-        values = np.ones((rows, slots), dtype=np.float32)
+        values = np.ones((rows, slots), dtype=np.float32) if self.schema.has_values else None
         for slot, coder in enumerate(self.coders):
-            coder.encode(table[coder.field.name], ids[:, slot], values[:, slot])
+            column = None if values is None else values[:, slot]
+            coder.encode(table[coder.field.name], ids[:, slot], column)
         labels = None
         name = self.schema.label.name
         if name in table.column_names:

@@ -92,22 +92,26 @@ class PreparedData:
           start_batch: Batches to skip.
 
         Yields:
-          ``ids`` [B, S] int32, ``values`` [B, S] float32, ``labels`` [B, 1] float32 and ``mask``
-          [B] float32. The last batch is padded with its own rows, repeated, under mask 0: batch
-          norm then sees rows of the data, and the loss and the metrics do not see them at all.
+          ``ids`` [B, S] int32, ``labels`` [B, 1] float32, ``mask`` [B] float32 and, where the
+          schema has value fields, ``values`` [B, S] float32. The last batch is padded with its
+          own rows, repeated, under mask 0: batch norm then sees rows of the data, and the loss and
+          the metrics do not see them at all.
         """
         source = self._builder.as_data_source(split)  # pyright: ignore[reportCallIssue]
-        windows = _Windows(source, self.rows(split), seed, epoch, start_batch * batch_size)
         slots = len(self.encoder.field_dims)
+        columns = {"ids": (tf.int32, slots), "labels": (tf.float32, 1)}
+        if self.encoder.schema.has_values:
+            columns["values"] = (tf.float32, slots)
+        skip_rows = start_batch * batch_size
+        windows = _Windows(source, tuple(columns), self.rows(split), seed, epoch, skip_rows)
 
         def load(window):
-            ids, values, labels = tf.numpy_function(
-                windows.load, [window], [tf.int32, tf.float32, tf.float32]
+            arrays = tf.numpy_function(
+                windows.load, [window], [dtype for dtype, _ in columns.values()]
             )
             return {
-                "ids": tf.ensure_shape(ids, [None, slots]),
-                "values": tf.ensure_shape(values, [None, slots]),
-                "labels": tf.ensure_shape(labels, [None, 1]),
+                name: tf.ensure_shape(array, [None, width])
+                for (name, (_, width)), array in zip(columns.items(), arrays, strict=True)
             }
 
         def pad(rows):
@@ -135,8 +139,17 @@ class PreparedData:
 class _Windows:
     """The windows of one pass: which blocks each reads, and how its rows are permuted."""
 
-    def __init__(self, source, rows: int, seed: int | None, epoch: int, skip_rows: int):
+    def __init__(
+        self,
+        source,
+        columns: tuple[str, ...],
+        rows: int,
+        seed: int | None,
+        epoch: int,
+        skip_rows: int,
+    ):
         self._source = source
+        self._columns = columns
         self._key = None if seed is None else (seed, epoch)
         blocks = np.arange(len(source))
         if self._key is not None:
@@ -150,20 +163,17 @@ class _Windows:
         self.first = int(np.searchsorted(window_ends, skip_rows, side="right"))
         self._skip = skip_rows - (int(window_ends[self.first - 1]) if self.first else 0)
 
-    def load(self, window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """ids, values and labels of the rows of a window, in the order of the pass."""
+    def load(self, window) -> list[np.ndarray]:
+        """The columns of the rows of a window, in the order of the pass."""
         window = int(window)
         blocks = self._source.__getitems__([int(block) for block in self._blocks[window]])
-        columns = [
-            np.concatenate([block[key] for block in blocks]) for key in ("ids", "values", "labels")
-        ]
+        columns = [np.concatenate([block[name] for block in blocks]) for name in self._columns]
         if self._key is not None:
             order = np.random.default_rng((*self._key, window)).permutation(len(columns[0]))
             columns = [column[order] for column in columns]
         if window == self.first:
             columns = [column[self._skip :] for column in columns]
-        ids, values, labels = columns
-        return ids, values, labels
+        return columns
 
 
 def prefetch_to_device(

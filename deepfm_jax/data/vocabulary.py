@@ -43,7 +43,7 @@ class FieldCoder:
     @property
     def is_value_field(self) -> bool:
         """Whether the number itself is the feature's value, under one id."""
-        return isinstance(self.field, Numeric) and self.field.transform in ("log", "standardise")
+        return isinstance(self.field, Numeric) and self.field.is_value_field
 
     @property
     def is_quantile(self) -> bool:
@@ -57,7 +57,7 @@ class FieldCoder:
             return 2
         return self.first_id + (len(self.edges) + 1 if self.is_quantile else len(self.vocabulary))
 
-    def encode(self, column: pa.ChunkedArray, ids: np.ndarray, values: np.ndarray) -> None:
+    def encode(self, column: pa.ChunkedArray, ids: np.ndarray, values: np.ndarray | None) -> None:
         """Writes the ids and, for a value field, the values of a typed column."""
         missing = pc.is_null(column).to_numpy()
         if isinstance(self.field, Categorical):
@@ -66,6 +66,7 @@ class FieldCoder:
             numbers = column.to_numpy()
             if self.is_value_field:
                 ids[:] = 1
+                assert values is not None  # The schema has a value field: this one.
                 values[:] = np.where(missing, 1.0, self._transformed(numbers))
             elif self.is_quantile:
                 ids[:] = np.searchsorted(self.edges, numbers, side="right") + self.first_id

@@ -1,5 +1,6 @@
 """One table for all fields: its layout, its lookup, and updates that touch only a batch's rows."""
 
+from deepfm_jax.embedding.access import from_stored, to_stored
 from deepfm_jax.embedding.row_gradients import (
     RowGradients,
     by_slot_map,
@@ -29,8 +30,10 @@ __all__ = [
     "check_ids",
     "create_scratch",
     "field_offsets",
+    "from_stored",
     "needs_scratch",
     "read_rows",
     "sum_equal_rows",
     "table_rows",
+    "to_stored",
 ]

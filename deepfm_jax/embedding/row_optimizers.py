@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Shaped
 
+from deepfm_jax.embedding.access import read, write
 from deepfm_jax.embedding.rounding import round_stochastically
 from deepfm_jax.typing import PyTree
 
@@ -34,10 +35,11 @@ _Rule: TypeAlias = Callable[
 class RowOptimizer(NamedTuple):
     """``init(table) -> slots`` and ``update(...) -> (table, slots)``.
 
-    ``update(table, slots, row_ids, row_grads, count, scale, key)`` takes the touched rows, each
-    once (see ``RowGradients``: a row id of V is dropped), their gradients in float32, the number
-    of steps done before this one, a factor on the learning rate, and a random key, which is
-    used by tables in bfloat16 alone.
+    ``init`` takes the table in its own dtype. ``update(table, slots, row_ids, row_grads, count,
+    scale, key)`` takes it as it is stored (``access.to_stored``), the touched rows, each once
+    (see ``RowGradients``: a row id of V is dropped), their gradients in float32, the number of
+    steps done before this one, a factor on the learning rate, and a random key, which tables in
+    bfloat16 alone use.
     """
 
     init: Callable[[Any], PyTree]
@@ -175,23 +177,13 @@ def _from_rule(
     def update(table, slots, row_ids, row_grads, count, scale, key):
         rate = learning_rate(count) if callable(learning_rate) else learning_rate
         # Rows that a rule does not read are never gathered: the compiler drops what nobody uses.
-        weights = _read(table, row_ids).astype(jnp.float32)
-        rows = jax.tree.map(lambda slot: _read(slot, row_ids), slots)
+        weights = read(table, row_ids).astype(jnp.float32)
+        rows = jax.tree.map(lambda slot: read(slot, row_ids), slots)
         rate = scale * jnp.asarray(rate, jnp.float32)
         change, rows = rule(rate, count, row_grads, rows, weights)
-        slots = jax.tree.map(lambda slot, new: _write(slot, row_ids, new), slots, rows)
-        if table.dtype == jnp.bfloat16:
-            return _write(table, row_ids, round_stochastically(key, weights + change)), slots
+        slots = jax.tree.map(lambda slot, new: write(slot, row_ids, new), slots, rows)
+        if table.dtype == jnp.uint16:  # bfloat16, as it is stored
+            return write(table, row_ids, round_stochastically(key, weights + change)), slots
         return table.at[row_ids].add(change, mode="drop", unique_indices=True), slots
 
     return RowOptimizer(init, update)
-
-
-def _read(array, row_ids):
-    # Any row serves for an id of V: what is computed from it is dropped.
-    return array.at[row_ids].get(mode="clip")
-
-
-def _write(array, row_ids, rows):
-    # The ids that repeat are those of V, and they write nothing.
-    return array.at[row_ids].set(rows, mode="drop", unique_indices=True)

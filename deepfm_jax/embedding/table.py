@@ -10,6 +10,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Int
 
+from deepfm_jax.embedding.access import read
 from deepfm_jax.errors import UserError
 from deepfm_jax.typing import Embeddings, FirstOrder, Ids, Values
 
@@ -128,8 +129,13 @@ class EmbeddingTable(nn.Module):
         """
         check_ids(ids, self.field_dims)
         total = int(sum(self.field_dims))
-        init = nn.initializers.normal(self.init_std)
+        normal = nn.initializers.normal(self.init_std)
         dtype = table_dtype(self.dtype)
+
+        def init(key, shape, dtype):
+            # Drawn in float32 whatever the table's dtype, whose own draws would be coarse.
+            return normal(key, shape, jnp.float32).astype(dtype)
+
         table = {"first_order": self.param("first_order", init, (total,), dtype)}
         if self.embed_dim:
             shape = (total, self.embed_dim)
@@ -144,12 +150,8 @@ def read_rows(table: Mapping[str, jax.Array], rows: Int[Array, "batch slots"]) -
       table: ``first_order`` [V] and, where the model has vectors, ``embedding`` [V, D].
       rows: See ``table_rows``.
     """
-
-    def read(array):
-        return jnp.take(array, rows, axis=0, mode="fill", fill_value=jnp.nan).astype(jnp.float32)
-
-    embedding = read(table["embedding"]) if "embedding" in table else None
-    return Rows(first_order=read(table["first_order"]), embedding=embedding)
+    found = {name: read(array, rows).astype(jnp.float32) for name, array in table.items()}
+    return Rows(first_order=found["first_order"], embedding=found.get("embedding"))
 
 
 def table_dtype(name: str) -> jnp.dtype:

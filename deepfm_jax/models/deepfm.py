@@ -24,6 +24,8 @@ class DeepFM(nn.Module):
       dropout: Probability of dropping a hidden unit in training.
       batch_norm: Whether the tower normalises its blocks (the paper does not).
       init_std: Standard deviation of the table's initialiser.
+      table_dtype: What the table is stored in, ``"float32"`` or ``"bfloat16"``.
+      compute_dtype: What the tower multiplies in, likewise; sums are float32.
 
     Source: Guo et al. 2017, "DeepFM: A Factorization-Machine based Neural Network for CTR
       Prediction" (arXiv 1703.04247). Deviation: Eq. 2 has no constant; w_0 is Rendle's.
@@ -35,11 +37,20 @@ class DeepFM(nn.Module):
     dropout: float = 0.2
     batch_norm: bool = False
     init_std: float = 0.01
+    table_dtype: str = "float32"
+    compute_dtype: str = "float32"
 
     def setup(self):
-        self.table = EmbeddingTable(self.field_dims, self.embed_dim, self.init_std)
+        self.table = EmbeddingTable(
+            self.field_dims, self.embed_dim, self.init_std, self.table_dtype
+        )
         self.bias = self.param("bias", nn.initializers.zeros, ())
-        self.tower = MLP(self.mlp_dims, dropout=self.dropout, batch_norm=self.batch_norm)
+        self.tower = MLP(
+            self.mlp_dims,
+            dropout=self.dropout,
+            batch_norm=self.batch_norm,
+            compute_dtype=self.compute_dtype,
+        )
 
     def __call__(self, ids: Ids, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] of ids [B, S] and values [B, S] (all 1 when None).

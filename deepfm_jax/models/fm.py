@@ -17,6 +17,7 @@ class FM(nn.Module):
       field_dims: Rows of each field.
       embed_dim: D, length of the latent vectors v_i.
       init_std: Standard deviation of the initialiser of w and v.
+      table_dtype: What w and v are stored in, ``"float32"`` or ``"bfloat16"``.
 
     Source: Rendle 2010, "Factorization Machines", Eq. 1.
     """
@@ -24,9 +25,12 @@ class FM(nn.Module):
     field_dims: Sequence[int]
     embed_dim: int = 16
     init_std: float = 0.01
+    table_dtype: str = "float32"
 
     def setup(self):
-        self.table = EmbeddingTable(self.field_dims, self.embed_dim, self.init_std)
+        self.table = EmbeddingTable(
+            self.field_dims, self.embed_dim, self.init_std, self.table_dtype
+        )
         self.bias = self.param("bias", nn.initializers.zeros, ())
 
     def __call__(self, ids: Ids, values: Values | None = None, *, train: bool = False) -> Logits:

@@ -25,7 +25,7 @@ def evaluate_split(predictor: Predictor, split: str) -> dict[str, float]:
     batches = data.batches(split, predictor.experiment.loop.eval_batch_size)
     states = [
         BinaryMetrics.from_batch(
-            predictor.score(batch["ids"], batch["values"]), batch["labels"][:, 0], batch["mask"]
+            predictor.score(batch["ids"], batch.get("values")), batch["labels"][:, 0], batch["mask"]
         )
         for batch in batches
     ]

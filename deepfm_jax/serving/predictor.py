@@ -46,17 +46,20 @@ class Predictor:
             stop = min(start + self._batch_size, rows)
             # One shape, one compilation: the last batch is filled up and cut again.
             padding = ((0, self._batch_size - (stop - start)), (0, 0))
+            values = encoded.values
             scored = self.score(
                 np.pad(encoded.ids[start:stop], padding),
-                np.pad(encoded.values[start:stop], padding),
+                None if values is None else np.pad(values[start:stop], padding),
             )
             logits.append(scored[: stop - start])
         return np.concatenate(logits) if logits else np.zeros(0, np.float32)
 
     def score(
-        self, ids: Int32[np.ndarray, "batch slots"], values: Float32[np.ndarray, "batch slots"]
+        self,
+        ids: Int32[np.ndarray, "batch slots"],
+        values: Float32[np.ndarray, "batch slots"] | None = None,
     ) -> Float32[np.ndarray, "batch"]:
-        """Logits of encoded rows."""
+        """Logits of encoded rows; all values are 1 when None."""
         return np.asarray(self._score(self._weights, ids, values))
 
     def probabilities(self, table: pa.Table) -> Float64[np.ndarray, "rows"]:

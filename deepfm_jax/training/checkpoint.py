@@ -106,11 +106,7 @@ class Checkpoints:
                 rest=ocp.args.StandardRestore(_without_weights(like)),
             ),
         )
-        return restored["rest"].replace(
-            params=restored["weights"].params,
-            batch_stats=restored["weights"].batch_stats,
-            scratch=like.scratch,
-        )
+        return restored["rest"].replace(scratch=like.scratch).with_weights(restored["weights"])
 
     def restore_weights(self, step: int, like: Weights) -> Weights:
         """The weights of ``step`` alone, laid out as ``like``."""

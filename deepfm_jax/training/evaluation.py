@@ -26,7 +26,7 @@ def evaluate(
     """
     parts = []
     for batch in prefetch_to_device(batches, sharding):
-        logits = score(weights, batch["ids"], batch["values"])
+        logits = score(weights, batch["ids"], batch.get("values"))
         parts.append((logits, batch["labels"][:, 0], batch["mask"]))
     return BinaryMetrics.concatenate(
         [BinaryMetrics.from_batch(*(np.asarray(array) for array in part)) for part in parts]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from deepfm_jax.embedding import ROW_OPTIMIZERS, RowOptimizer
+from deepfm_jax.errors import UserError
 from deepfm_jax.training.settings import OptimizerSettings
 from deepfm_jax.typing import PyTree
 
@@ -148,7 +149,18 @@ def _decay(settings: OptimizerSettings) -> Callable[[PyTree, PyTree], PyTree]:
 
 
 def create_for(settings: OptimizerSettings, total_steps: int, model: Any, batch: int) -> Optimizer:
-    """``create_optimizer`` on the path that suits a model and a batch size."""
+    """``create_optimizer`` on the path that suits a model and a batch size.
+
+    Raises:
+      UserError: the dense path was asked for a table in bfloat16.
+    """
+    if model.table_dtype == "bfloat16":
+        if settings.table == "dense":
+            raise UserError(
+                "model.table_dtype='bfloat16' needs optimizer.table='sparse': dense updates would "
+                "be rounded to nearest, which loses most of them"
+            )
+        return create_optimizer(settings, total_steps, "sparse")
     reads = batch * len(model.field_dims)
     path = table_path(settings, int(sum(model.field_dims)), reads)
     return create_optimizer(settings, total_steps, path)

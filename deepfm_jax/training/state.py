@@ -1,5 +1,6 @@
 """The train state: everything a step changes, in one pytree."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from deepfm_jax.embedding import create_scratch, needs_scratch
+from deepfm_jax.embedding import create_scratch, from_stored, needs_scratch, to_stored
 from deepfm_jax.partitioning import state_shardings
 from deepfm_jax.training.optimizer import Optimizer
 from deepfm_jax.typing import PyTree
@@ -34,7 +35,8 @@ class TrainState:
     Attributes:
       step: Steps done, int32 scalar.
       params: Parameters of the model, the table's among them under ``table``: the model's own
-        tree, whichever path the table is trained on.
+        tree, whichever path the table is trained on. (A bfloat16 table is kept as its bits, see
+        ``embedding.to_stored``; ``weights`` has it as the model reads it.)
       batch_stats: Batch norm's running statistics; empty without batch norm.
       opt_state: State of the optax transformation: of all parameters on the dense path, of all
         but the table's on the sparse path.
@@ -59,12 +61,21 @@ class TrainState:
     @property
     def weights(self) -> Weights:
         """The part that scoring needs."""
-        return Weights(self.params, self.batch_stats)
+        return Weights(_with_table(self.params, from_stored), self.batch_stats)
+
+    def with_weights(self, weights: Weights) -> "TrainState":
+        """This state with other weights."""
+        params = _with_table(weights.params, to_stored)
+        return self.replace(params=params, batch_stats=weights.batch_stats)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def split_table(params: PyTree) -> tuple[PyTree, PyTree]:
     """Parameters without the table's, and the table's arrays by name."""
     return {k: v for k, v in params.items() if k != "table"}, params["table"]
+
+
+def _with_table(params: PyTree, function: Callable[[jax.Array], jax.Array]) -> PyTree:
+    return {**params, "table": jax.tree.map(function, params["table"])}
 
 
 def init_weights(model: nn.Module, key: jax.Array) -> Weights:
@@ -86,7 +97,7 @@ def init_state(model: nn.Module, optimizer: Optimizer, seed: int, platform: str)
             scratch = create_scratch(len(table["first_order"]))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=weights.params,
+        params=_with_table(weights.params, to_stored),
         batch_stats=weights.batch_stats,
         opt_state=optimizer.dense.init(moved_by_optax),
         slots=slots,

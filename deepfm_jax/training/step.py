@@ -31,9 +31,9 @@ TrainStep: TypeAlias = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 def make_train_step(model: nn.Module, optimizer: Optimizer, head: OneTask, mesh: Mesh) -> TrainStep:
     """``train_step(state, batch) -> (state, metrics)``, jitted, the state donated.
 
-    ``batch`` has ``ids`` [B, S], ``values`` [B, S], ``labels`` [B, 1], ``mask`` [B]; ``metrics``
-    has the ``loss`` of the batch before the update, without penalties. The optimizer says which
-    path the table takes; the model does not know.
+    ``batch`` has ``ids`` [B, S], ``labels`` [B, 1], ``mask`` [B] and, unless all are 1, ``values``
+    [B, S]; ``metrics`` has the ``loss`` of the batch before the update, without penalties. The
+    optimizer says which path the table takes; the model does not know.
     """
     step = _dense_step if optimizer.rows is None else _sparse_step
 
@@ -116,7 +116,7 @@ def _loss(model, head, state, batch, params, inputs, method) -> tuple[jax.Array,
     logits, changed = model.apply(
         {"params": params, "batch_stats": state.batch_stats},
         inputs,
-        batch["values"],
+        batch.get("values"),
         train=True,
         rngs={"dropout": jax.random.fold_in(_key(state), 0)},
         mutable=["batch_stats"],

@@ -5,10 +5,12 @@ import pytest
 
 from deepfm_jax import UserError
 from deepfm_jax.data import pipeline
+from deepfm_jax.data.builders.click_log import BuildOptions
 from deepfm_jax.data.pipeline import PreparedData, prefetch_to_device
+from deepfm_jax.data.prepare import prepare
 from deepfm_jax.data.sources import read_tables
 from deepfm_jax.partitioning import batch_sharding, create_mesh
-from tests.click_logs import ROWS
+from tests.click_logs import ROWS, write_criteo
 
 BATCH = 768
 
@@ -82,7 +84,7 @@ def test_the_last_batch_is_padded_with_its_own_rows_under_mask_zero(data, batch_
     assert sum(batch["mask"].sum() for batch in batches) == ROWS["train"]
     last = batches[-1]
     count = int(last["mask"].sum())
-    for key in ("ids", "values", "labels"):
+    for key in ("ids", "labels"):
         expected = last[key][np.arange(batch_size) % count]
         np.testing.assert_array_equal(last[key], expected)
 
@@ -90,9 +92,24 @@ def test_the_last_batch_is_padded_with_its_own_rows_under_mask_zero(data, batch_
 def test_types_are_what_the_models_read(data):
     batch = next(iter(data.batches("valid", 8)))
     assert {key: value.dtype for key, value in batch.items()} == {
-        "ids": np.int32, "values": np.float32, "labels": np.float32, "mask": np.float32,
-    }  # fmt: skip
+        "ids": np.int32,
+        "labels": np.float32,
+        "mask": np.float32,
+    }
     assert batch["labels"].shape == (8, 1)
+
+
+def test_values_come_where_a_field_carries_numbers(tmp_path):
+    write_criteo(tmp_path, {"train": 300, "valid": 50, "test": 50})
+    prepare("criteo", tmp_path / "out", source=tmp_path, options=BuildOptions(numeric="log"))
+    data = PreparedData("criteo", tmp_path / "out")
+    (rows,) = data.batches("valid", 50)
+    (table,) = read_tables(tmp_path / "valid.tsv", data.encoder.schema)
+    encoded = data.encoder.encode(table)
+    assert rows["values"].dtype == np.float32
+    np.testing.assert_array_equal(rows["values"], encoded.values)
+    np.testing.assert_array_equal(rows["ids"], encoded.ids)
+    assert np.unique(rows["values"]).size > 10
 
 
 def test_prefetching_keeps_order_and_splits_rows_over_devices(data):

@@ -60,3 +60,14 @@ def test_a_state_saved_on_eight_devices_is_restored_on_one(tmp_path):
         restored = checkpoints.restore(1, like=like)
     assert len(restored.params["table"]["first_order"].sharding.device_set) == 1
     chex.assert_trees_all_equal(jax.tree.map(np.asarray, restored), jax.tree.map(np.asarray, state))
+
+
+def test_a_bfloat16_table_comes_back_bit_for_bit(tmp_path):
+    state = create_state(LR((8, 8), table_dtype="bfloat16"), OPTIMIZER, 0, create_mesh())
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state, Progress())
+        restored = checkpoints.restore(0, like=state)
+        weights = checkpoints.restore_weights(0, like=state.weights)
+    chex.assert_trees_all_equal(restored.params, state.params)
+    assert weights.params["table"]["first_order"].dtype == jnp.bfloat16
+    chex.assert_trees_all_equal(weights.params, state.weights.params)

@@ -21,7 +21,7 @@ from deepfm_jax.schema import Categorical, Column, Numeric, NumericTransform, Sc
 # Thousands of rows a record, so that reading is a copy of bytes and not a parse per row.
 BLOCK_ROWS = 4096
 
-# Arrays of one length: ids, values and labels.
+# Arrays of one length: ids, labels and, where the schema has value fields, values.
 Block: TypeAlias = dict[str, np.ndarray]
 
 # Reads a split from its start; called again for each pass, with a report to fill or None.
@@ -118,16 +118,13 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 shape=(None, width), dtype=dtype, encoding=tfds.features.Encoding.BYTES
             )
 
+        features = {"ids": block(slots, np.int32), "labels": block(1, np.float32)}
+        if self.schema.has_values:
+            features["values"] = block(slots, np.float32)
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.__doc__,
-            features=tfds.features.FeaturesDict(
-                {
-                    "ids": block(slots, np.int32),
-                    "values": block(slots, np.float32),
-                    "labels": block(1, np.float32),
-                }
-            ),
+            features=tfds.features.FeaturesDict(features),
             disable_shuffling=True,
         )
 
@@ -189,7 +186,8 @@ def _check_classes(split: str, rows: int, positives: int) -> None:
 
 def _columns(encoded: Encoded) -> Block:
     assert encoded.labels is not None  # The sources of a builder read labelled rows alone.
-    return {"ids": encoded.ids, "values": encoded.values, "labels": encoded.labels}
+    block = {"ids": encoded.ids, "labels": encoded.labels}
+    return block if encoded.values is None else {**block, "values": encoded.values}
 
 
 def _blocks(chunks: Iterable[Block]) -> Iterator[Block]:

@@ -1,0 +1,111 @@
+"""Times the training step of one peer: ``python torch_peers.py --system=NAME --rows=V``.
+
+Runs under the peers' own Python, without deepfm_jax. From scratch (Linux, Python 3.11, CPU):
+
+    python3.11 -m venv peers
+    peers/bin/pip install torch==2.13.0
+    peers/bin/pip install fbgemm-gpu-cpu==1.8.0 deepctr-torch==0.3.0 fuxictr==2.3.10
+
+All systems train DeepFM on the batches of workload.py: 39 fields, 16 dimensions, a ReLU tower
+400-400-400 without dropout or batch norm, first-order weights, the FM term, one bias; binary cross
+entropy, float32. A step is forward, backward and update. Batches are built beforehand and lie in
+memory in the layout that the system reads, so none pays for reading or converting them; but the
+fit() of deepctr gathers its batches itself, so its times are given with and without that. What a
+library adds of its own stays: fuxictr clips gradients, and the Adam of deepctr and fuxictr is the
+unfused one.
+
+The systems, in torch_models.py and torch_libraries.py:
+
+    torch_adam         plain PyTorch, dense gradients, fused Adam
+    torch_sparse_adam  the same with sparse gradients of the tables and SparseAdam for them
+    torch_compile      torch_adam under torch.compile; meant for --device=cuda
+    torch_tower        the tower alone, without a table
+    deepctr            DeepCTR-Torch's DeepFM in its own fit()
+    fuxictr            DeepFM of FuxiCTR's layers in its own train_step()
+    fbgemm             FBGEMM's fused row-wise Adagrad, a table for each field
+    fbgemm_one_table   the same, one table that all fields share
+    fbgemm_no_bags     the same table read without pooling
+
+Prints one line of JSON (workload.report) on stdout; whatever a library prints goes to stderr.
+Exits with status 2 and one line on stderr when a package is missing.
+"""
+# Runs in the peers' environment; ours has torch only where the extra ``parity`` is installed.
+# pyright: reportMissingImports=false
+
+import argparse
+import contextlib
+import sys
+
+from workload import BATCH, FIELDS, batches, field_rows, report
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--system", required=True, metavar="NAME", help="what to time, see above")
+    parser.add_argument("--rows", required=True, type=int, help="rows of the table, all fields")
+    parser.add_argument("--steps", default=25, type=int, help="steps timed")
+    parser.add_argument("--warmup", default=5, type=int, help="steps before them, at least 1")
+    parser.add_argument("--threads", default=2, type=int, help="threads of PyTorch")
+    parser.add_argument("--batch", default=BATCH, type=int, help="examples in a batch")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    arguments = parser.parse_args()
+    if arguments.warmup < 1:
+        parser.error("--warmup must be at least 1: the first step also sets up the optimizer")
+    return arguments
+
+
+def _missing(error: ModuleNotFoundError, system: str) -> int:
+    print(
+        f"{system} needs the package {error.name}, which is not installed here; "
+        "the docstring of torch_peers.py has the pip commands",
+        file=sys.stderr,
+    )
+    return 2
+
+
+def main() -> int:
+    """Times the system that the flags name; returns the exit status."""
+    arguments = _arguments()
+    name = arguments.system
+    try:
+        import torch
+        from torch_libraries import SYSTEMS
+        from torch_models import Run
+    except ModuleNotFoundError as error:
+        return _missing(error, name)
+    if name not in SYSTEMS:
+        print(f"no system {name!r}; there are {', '.join(SYSTEMS)}", file=sys.stderr)
+        return 2
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    ids, labels = batches(arguments.rows, arguments.warmup + arguments.steps, arguments.batch)
+    run = Run(
+        field_rows=field_rows(arguments.rows),
+        ids=ids,
+        labels=labels,
+        warmup=arguments.warmup,
+        device=torch.device(arguments.device),
+    )
+    # Libraries greet and log on stdout, which is for our one line.
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            measure = SYSTEMS[name](run)
+        except ModuleNotFoundError as error:
+            return _missing(error, name)
+        times = measure()
+    report(
+        **times,
+        system=name,
+        rows=FIELDS * run.field_rows,
+        batch=arguments.batch,
+        threads=arguments.threads,
+        device=arguments.device,
+        torch=torch.__version__,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

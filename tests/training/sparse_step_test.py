@@ -1,0 +1,224 @@
+"""The sparse path of the train step: equal to the dense one where the mathematics says so."""
+
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepfm_jax import MODELS, UserError, build_model
+from deepfm_jax.heads import OneTask
+from deepfm_jax.partitioning import create_mesh
+from deepfm_jax.training import state as states
+from deepfm_jax.training.optimizer import (
+    DENSE_ROWS_PER_READ,
+    create_for,
+    create_optimizer,
+    table_path,
+)
+from deepfm_jax.training.settings import Experiment, OptimizerSettings
+from deepfm_jax.training.state import create_state
+from deepfm_jax.training.step import make_train_step
+
+DIMS = (30, 20)
+HYPERPARAMETERS = {
+    "lr": {"init_std": 0.3},
+    "fm": {"embed_dim": 3, "init_std": 0.3},
+    "deepfm": {"embed_dim": 3, "mlp_dims": (8,), "dropout": 0.0, "init_std": 0.3},
+}
+every_model = pytest.mark.parametrize("name", sorted(MODELS))
+
+
+def batch_of(seed, rows=24, spread=1.0, dims=DIMS):
+    """Values around 1 and some of 0, repeated ids, padding at the end."""
+    rng = np.random.default_rng(seed)
+    tops = [max(1, int(dim * spread)) for dim in dims]
+    values = rng.normal(1, 0.5, (rows, len(dims))) * (rng.random((rows, len(dims))) > 0.1)
+    return {
+        "ids": np.stack([rng.integers(0, top, rows) for top in tops], axis=1).astype(np.int32),
+        "values": values.astype(np.float32),
+        "labels": rng.integers(0, 2, (rows, 1)).astype(np.float32),
+        "mask": (np.arange(rows) < rows - 3).astype(np.float32),
+    }
+
+
+def run(settings, path, steps=20, name="deepfm", spread=1.0, batches=None, **changes):
+    """The states before and after some steps on one device, as NumPy, and the losses."""
+    mesh = create_mesh(jax.devices()[:1])
+    model = build_model(name, DIMS, {**HYPERPARAMETERS[name], **changes})
+    optimizer = create_optimizer(settings, steps, path)
+    state = create_state(model, optimizer, 0, mesh)
+    before = jax.tree.map(np.array, state)
+    step = make_train_step(model, optimizer, OneTask(), mesh)
+    losses = []
+    for index in range(steps):
+        batch = batches[index] if batches else batch_of(index, spread=spread)
+        state, metrics = step(state, jax.device_put(batch))
+        losses.append(float(metrics["loss"]))
+    return before, jax.tree.map(np.array, state), losses
+
+
+@every_model
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
+@pytest.mark.parametrize("clip_norm", [0.0, 0.05])
+def test_a_hundred_sparse_steps_equal_dense_ones(name, optimizer, clip_norm):
+    settings = OptimizerSettings(optimizer, learning_rate=0.05, clip_norm=clip_norm)
+    _, dense, losses = run(settings, "dense", 100, name)
+    _, sparse, same = run(settings, "sparse", 100, name)
+    np.testing.assert_allclose(losses, same, atol=1e-5)
+    chex.assert_trees_all_close(dense.params, sparse.params, atol=1e-5)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 99), rows=st.integers(4, 60), spread=st.floats(0.05, 1.0))
+def test_one_sparse_step_equals_a_dense_one_whatever_repeats(seed, rows, spread):
+    batch = [batch_of(seed, rows, spread)]
+    settings = OptimizerSettings("adagrad", learning_rate=0.05)
+    _, dense, _ = run(settings, "dense", 1, batches=batch)
+    _, sparse, _ = run(settings, "sparse", 1, batches=batch)
+    chex.assert_trees_all_close(dense.params, sparse.params, atol=1e-6)
+
+
+@every_model
+def test_rows_outside_the_batches_keep_every_bit(name):
+    settings = OptimizerSettings("adam", learning_rate=0.05, embedding_l2=0.1, clip_norm=1.0)
+    before, after, _ = run(settings, "sparse", name=name, spread=0.4)
+    untouched = np.r_[12:30, 38:50]
+    for array in before.params["table"]:
+        old, new = before.params["table"][array], after.params["table"][array]
+        assert old[untouched].tobytes() == new[untouched].tobytes()
+        assert (old[:12] != new[:12]).all()
+
+
+def test_a_penalty_on_the_sparse_path_is_one_on_touched_rows():
+    settings = OptimizerSettings("sgd", learning_rate=0.5, embedding_l2=0.3, embedding_l1=0.02)
+    plain = OptimizerSettings("sgd", learning_rate=0.5)
+    batch = [batch_of(0, spread=0.5)]
+    before, with_penalty, _ = run(settings, "sparse", 1, batches=batch)
+    _, without, _ = run(plain, "sparse", 1, batches=batch)
+    touched = np.zeros(50, bool)
+    touched[batch[0]["ids"] + np.array([0, 30])] = True
+    w = before.params["table"]["embedding"].astype(np.float64)
+    expected = np.where(touched[:, None], -0.5 * (0.3 * w + 0.02 * np.sign(w)), 0.0)
+    moved = with_penalty.params["table"]["embedding"] - without.params["table"]["embedding"]
+    np.testing.assert_allclose(moved, expected, atol=1e-6)
+
+
+def test_the_norm_that_is_clipped_counts_each_touched_row_once():
+    settings = OptimizerSettings("sgd", learning_rate=1.0, embedding_l2=5.0, clip_norm=0.01)
+    before, after, _ = run(settings, "sparse", 1)
+    moved = jax.tree.map(lambda a, b: a - b, after.params, before.params)
+    norm = np.sqrt(sum(float(np.sum(leaf**2)) for leaf in jax.tree.leaves(moved)))
+    assert norm == pytest.approx(0.01, rel=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "rowwise_adagrad", "adam", "ftrl"])
+def test_every_row_optimizer_trains_every_model(optimizer):
+    settings = OptimizerSettings("adam", row_optimizer=optimizer, learning_rate=0.05)
+    for name in MODELS:
+        batch = [batch_of(0)] * 30
+        _, _, losses = run(settings, "sparse", 30, name, batches=batch)
+        assert losses[-1] < losses[0] - 0.05
+
+
+def test_first_order_weights_may_have_an_optimizer_of_their_own():
+    settings = OptimizerSettings(
+        "adam", row_optimizer="rowwise_adagrad", first_order_optimizer="ftrl", learning_rate=0.1,
+        embedding_l1=2.0,
+    )  # fmt: skip
+    _, after, _ = run(settings, "sparse")
+    assert set(after.slots["first_order"]) == {"n", "z"}
+    assert after.slots["embedding"].shape == (50,)
+
+
+def test_the_sort_and_the_slot_map_train_alike(monkeypatch):
+    settings = OptimizerSettings("adam", learning_rate=0.05)
+    _, mapped, _ = run(settings, "sparse")
+    assert mapped.scratch.shape == (50,)
+    monkeypatch.setattr(states, "needs_scratch", lambda platform: False)
+    _, sorted_, _ = run(settings, "sparse")
+    assert sorted_.scratch == ()
+    chex.assert_trees_all_close(mapped.params, sorted_.params, atol=1e-6)
+
+
+def test_an_id_out_of_range_makes_the_loss_nan_and_touches_no_neighbour():
+    batch = batch_of(0, spread=0.5)
+    batch["ids"][2, 0] = 30  # the first row of the next field, were it not checked
+    settings = OptimizerSettings("sgd", learning_rate=0.1)
+    before, after, losses = run(settings, "sparse", 1, name="lr", batches=[batch])
+    assert np.isnan(losses[0])
+    old, new = before.params["table"]["first_order"], after.params["table"]["first_order"]
+    np.testing.assert_array_equal(old[40:], new[40:])
+
+
+@pytest.mark.parametrize("row_optimizer", ["rowwise_adagrad", "adam"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_step_makes_no_copy_of_the_table(row_optimizer, dtype):
+    rows = 400_000
+    mesh = create_mesh(jax.devices()[:1])
+    model = build_model(
+        "deepfm", (rows // 2, rows // 2), {"embed_dim": 8, "mlp_dims": (8,), "table_dtype": dtype}
+    )
+    optimizer = create_optimizer(OptimizerSettings(row_optimizer=row_optimizer), 1, "sparse")
+    state = create_state(model, optimizer, 0, mesh)
+    step = make_train_step(model, optimizer, OneTask(), mesh)
+    batch = batch_of(0, dims=(rows // 2, rows // 2))
+    compiled = step.lower(state, jax.device_put(batch)).compile()
+    memory = compiled.memory_analysis()
+    owned = sum(leaf.nbytes for leaf in jax.tree.leaves((state.params, state.slots, state.scratch)))
+    assert memory.alias_size_in_bytes >= owned
+    assert memory.temp_size_in_bytes < rows  # bytes: less than a byte for each row of the table
+    # And no instruction copies an array of the table's length.
+    assert not re.findall(rf"\[{rows}(?:,8)?\]\S* copy\(", compiled.as_text())
+
+
+def test_bfloat16_tables_train_nearly_as_float32_ones():
+    settings = OptimizerSettings("adagrad", learning_rate=0.05)
+    _, single, losses = run(settings, "sparse", 60)
+    _, half, same = run(settings, "sparse", 60, table_dtype="bfloat16")
+    assert half.weights.params["table"]["embedding"].dtype == jnp.bfloat16
+    assert half.slots["embedding"].dtype == np.float32
+    np.testing.assert_allclose(losses, same, atol=0.05)
+    chex.assert_trees_all_close(
+        single.params["table"],
+        jax.tree.map(lambda a: np.asarray(a, np.float32), half.weights.params["table"]),
+        atol=0.05,
+    )
+
+
+def test_a_bfloat16_table_takes_the_sparse_path():
+    model = build_model("fm", DIMS, {"table_dtype": "bfloat16"})
+    assert create_for(OptimizerSettings(), 1, model, 1000).rows is not None
+    with pytest.raises(UserError, match=r"table_dtype='bfloat16' needs optimizer\.table"):
+        create_for(OptimizerSettings(table="dense"), 1, model, 1000)
+
+
+def test_the_path_is_chosen_by_size_or_by_what_was_asked_for():
+    reads = 1000
+    crossover = int(DENSE_ROWS_PER_READ * reads)
+    assert table_path(OptimizerSettings(), crossover, reads) == "dense"
+    assert table_path(OptimizerSettings(), crossover + 1, reads) == "sparse"
+    assert table_path(OptimizerSettings(table="dense"), 10**9, reads) == "dense"
+    assert table_path(OptimizerSettings(table="sparse"), 10, reads) == "sparse"
+    assert table_path(OptimizerSettings(row_optimizer="sgd"), 10, reads) == "sparse"
+    assert table_path(OptimizerSettings(first_order_optimizer="ftrl"), 10, reads) == "sparse"
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        ({"table": "lazy"}, "optimizer.table='lazy' is unknown"),
+        ({"row_optimizer": "lion"}, "optimizer.row_optimizer='lion' is unknown"),
+        ({"table": "dense", "row_optimizer": "sgd"}, "is of the sparse path"),
+        ({"first_order_optimizer": "ftrl", "schedule": "plateau"}, "schedule='constant' instead"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(optimizer, message):
+    with pytest.raises(UserError, match=message):
+        Experiment.from_mapping(
+            {"data": {"name": "frappe"}, "model": {"name": "lr"}, "optimizer": optimizer}
+        )
