@@ -2,6 +2,7 @@
 
 from deepfm_jax.embedding.access import from_stored, to_stored
 from deepfm_jax.embedding.row_gradients import (
+    CPU_CHUNK,
     RowGradients,
     by_slot_map,
     by_sort,
@@ -20,6 +21,7 @@ from deepfm_jax.embedding.table import (
 )
 
 __all__ = [
+    "CPU_CHUNK",
     "ROW_OPTIMIZERS",
     "EmbeddingTable",
     "RowGradients",

@@ -11,8 +11,9 @@ a CPU wants, where sorting N pairs takes longer than the rest of the update. The
 scratch and no scattered writes in an order left to chance; accelerators get it.
 """
 
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
@@ -22,21 +23,31 @@ from deepfm_jax.typing import PyTree
 RowIds: TypeAlias = Int[Array, "occurrences"]
 
 
-class RowGradients(NamedTuple):
-    """What a batch asks of the table, each touched row once.
+@flax.struct.dataclass
+class RowGradients:
+    """What a batch asks of the table: the touched rows, each once, and their gradients.
 
     Attributes:
-      row_ids: The row, at its representative position, [N]; V, which is no row, everywhere else.
-      grads: Sums over the positions that read the row, [N, ...]; zero at all others.
+      row_ids: The touched rows, and after them V, which is no row, [M] with M >= N.
+      grads: Sums over the positions that read each of them, [M, ...]; zero after them.
+      count: Number of touched rows, int32 scalar.
+      chunk: Rows to update at a time, a divisor of M.
     """
 
     row_ids: RowIds
     grads: PyTree
+    count: Int[Array, ""]
+    chunk: int = flax.struct.field(pytree_node=False)
 
 
 def needs_scratch(platform: str) -> bool:
     """Whether ``platform`` takes the slot map; the one place that chooses between the roads."""
     return platform == "cpu"
+
+
+# Rows that a CPU updates at a time: their gradients and slots then stay in its cache, and rows that
+# no batch has are not visited.
+CPU_CHUNK = 8192
 
 
 def create_scratch(rows: int) -> Int[Array, "rows"]:
@@ -71,7 +82,11 @@ def by_sort(row_ids: RowIds) -> Int[Array, "occurrences"]:
 
 
 def sum_equal_rows(
-    row_ids: RowIds, representatives: Int[Array, "occurrences"], grads: PyTree, rows: int
+    row_ids: RowIds,
+    representatives: Int[Array, "occurrences"],
+    grads: PyTree,
+    rows: int,
+    chunk: int | None = None,
 ) -> RowGradients:
     """Sums the gradients of positions that have one representative.
 
@@ -80,13 +95,23 @@ def sum_equal_rows(
       representatives: See ``by_slot_map`` and ``by_sort``.
       grads: Gradient of each reading, a pytree of [N, ...], float32.
       rows: V.
+      chunk: Rows to update at a time; None for all at once.
     """
-    positions = jnp.arange(row_ids.shape[0], dtype=jnp.int32)
-    stands = (representatives == positions) & (row_ids < rows)
+    count = row_ids.shape[0]
+    chunk = count if chunk is None else min(chunk, count)
+    length = -(-count // chunk) * chunk
+    positions = jnp.arange(count, dtype=jnp.int32)
+    is_row = row_ids < rows
+    stands = (representatives == positions) & is_row
+    place = jnp.cumsum(stands, dtype=jnp.int32) - 1
     # Readings of no row have no gradient to give: their NaN must not reach a row's sum.
-    target = jnp.where(row_ids < rows, representatives, row_ids.shape[0])
+    target = jnp.where(is_row, place[representatives], length)
 
     def total(grad):
-        return jnp.zeros_like(grad).at[target].add(grad, mode="drop")
+        return jnp.zeros((length, *grad.shape[1:]), grad.dtype).at[target].add(grad, mode="drop")
 
-    return RowGradients(jnp.where(stands, row_ids, rows), jax.tree.map(total, grads))
+    distinct = jnp.full(length, rows, jnp.int32)
+    distinct = distinct.at[jnp.where(stands, place, length)].set(
+        row_ids, mode="drop", unique_indices=True
+    )
+    return RowGradients(distinct, jax.tree.map(total, grads), place[-1] + 1, chunk)

@@ -33,13 +33,12 @@ _Rule: TypeAlias = Callable[
 
 
 class RowOptimizer(NamedTuple):
-    """``init(table) -> slots`` and ``update(...) -> (table, slots)``.
+    """The pair ``init(table) -> slots`` and ``update(...) -> (table, slots)``.
 
-    ``init`` takes the table in its own dtype. ``update(table, slots, row_ids, row_grads, count,
-    scale, key)`` takes it as it is stored (``access.to_stored``), the touched rows, each once
-    (see ``RowGradients``: a row id of V is dropped), their gradients in float32, the number of
-    steps done before this one, a factor on the learning rate, and a random key, which tables in
-    bfloat16 alone use.
+    ``init`` takes the table in its own dtype. ``update(table, slots, touched, count, scale, key)``
+    takes it as it is stored (``access.to_stored``), the ``RowGradients`` of this array, the number
+    of steps done before this one, a factor on the learning rate, and a random key, which tables
+    in bfloat16 alone use.
     """
 
     init: Callable[[Any], PyTree]
@@ -174,16 +173,32 @@ def _from_rule(
 ) -> RowOptimizer:
     """Gathers the touched rows of table and slots, applies the rule, writes them back."""
 
-    def update(table, slots, row_ids, row_grads, count, scale, key):
-        rate = learning_rate(count) if callable(learning_rate) else learning_rate
+    def update_chunk(table, slots, row_ids, grads, rate, count, key):
         # Rows that a rule does not read are never gathered: the compiler drops what nobody uses.
         weights = read(table, row_ids).astype(jnp.float32)
         rows = jax.tree.map(lambda slot: read(slot, row_ids), slots)
-        rate = scale * jnp.asarray(rate, jnp.float32)
-        change, rows = rule(rate, count, row_grads, rows, weights)
+        change, rows = rule(rate, count, grads, rows, weights)
         slots = jax.tree.map(lambda slot, new: write(slot, row_ids, new), slots, rows)
         if table.dtype == jnp.uint16:  # bfloat16, as it is stored
             return write(table, row_ids, round_stochastically(key, weights + change)), slots
         return table.at[row_ids].add(change, mode="drop", unique_indices=True), slots
+
+    def update(table, slots, touched, count, scale, key):
+        rate = learning_rate(count) if callable(learning_rate) else learning_rate
+        rate = scale * jnp.asarray(rate, jnp.float32)
+        if touched.chunk == len(touched.row_ids):
+            return update_chunk(table, slots, touched.row_ids, touched.grads, rate, count, key)
+
+        def one_chunk(index, arrays):
+            row_ids, grads = (
+                jax.lax.dynamic_slice_in_dim(array, index * touched.chunk, touched.chunk)
+                for array in (touched.row_ids, touched.grads)
+            )
+            table, slots = arrays
+            chunk_key = jax.random.fold_in(key, index)
+            return update_chunk(table, slots, row_ids, grads, rate, count, chunk_key)
+
+        chunks = (touched.count + touched.chunk - 1) // touched.chunk
+        return jax.lax.fori_loop(0, chunks, one_chunk, (table, slots))
 
     return RowOptimizer(init, update)

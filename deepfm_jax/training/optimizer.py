@@ -17,8 +17,9 @@ from deepfm_jax.typing import PyTree
 _OPTIMIZERS = {"adam": optax.adam, "adagrad": optax.adagrad, "sgd": optax.sgd}
 
 # Rows of the table for each row that a batch reads, below which moving all of them is faster than
-# finding out which were touched. Measured with experiments/benchmarks/table_path.py.
-DENSE_ROWS_PER_READ = 2.0
+# finding out which were touched: where the lines of ours_adam and ours_dense_adam cross in
+# experiments/benchmarks/train_step.py.
+DENSE_ROWS_PER_READ = 4.0
 
 
 @dataclasses.dataclass(frozen=True)

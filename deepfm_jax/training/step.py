@@ -10,6 +10,8 @@ import optax
 from jax.sharding import Mesh
 
 from deepfm_jax.embedding import (
+    CPU_CHUNK,
+    RowGradients,
     Rows,
     by_slot_map,
     by_sort,
@@ -17,6 +19,7 @@ from deepfm_jax.embedding import (
     sum_equal_rows,
     table_rows,
 )
+from deepfm_jax.embedding.access import read
 from deepfm_jax.heads import OneTask
 from deepfm_jax.partitioning import state_shardings
 from deepfm_jax.training.optimizer import Optimizer
@@ -75,31 +78,25 @@ def _sparse_step(model, optimizer, head, state, batch):
     )(dense, rows)
     row_ids, scratch = rows_read.reshape(-1), state.scratch
     if isinstance(scratch, tuple):  # none: see ``needs_scratch``
-        representatives = by_sort(row_ids)
+        representatives, chunk = by_sort(row_ids), None
     else:
         scratch, representatives = by_slot_map(scratch, row_ids)
-    touched = sum_equal_rows(row_ids, representatives, _by_occurrence(row_grads), total_rows)
-    # Positions that stand for no row have no weights, and so no penalty that the norm would count.
-    weights = jax.tree.map(
-        lambda w: jnp.where(_column(touched.row_ids < total_rows, w), w, 0.0), _by_occurrence(rows)
-    )
-    grads, row_grads = optimizer.clip(
-        (optimizer.decay(dense, grads), optimizer.row_decay(weights, touched.grads))
-    )
+        chunk = CPU_CHUNK
+    touched = sum_equal_rows(row_ids, representatives, _by_occurrence(row_grads), total_rows, chunk)
+    grads = optimizer.decay(dense, grads)
+    row_grads = optimizer.row_decay(_touched_weights(table, touched), touched.grads)
+    grads, row_grads = optimizer.clip((grads, row_grads))
     dense, opt_state = _moved(optimizer, state, dense, grads)
     table, slots = dict(table), dict(state.slots)
-    for index, (name, update) in enumerate(sorted(optimizer.rows.items())):
-        if name in table:
-            key = jax.random.fold_in(_key(state), 1 + index)
-            table[name], slots[name] = update.update(
-                table[name],
-                slots[name],
-                touched.row_ids,
-                row_grads[name],
-                state.step,
-                state.rate_scale,
-                key,
-            )
+    for index, name in enumerate(sorted(table)):
+        table[name], slots[name] = optimizer.rows[name].update(
+            table[name],
+            slots[name],
+            touched.replace(grads=row_grads[name]),
+            state.step,
+            state.rate_scale,
+            jax.random.fold_in(_key(state), 1 + index),
+        )
     state = state.replace(
         step=state.step + 1,
         params={**dense, "table": table},
@@ -145,8 +142,18 @@ def _by_occurrence(rows: Rows) -> dict[str, jax.Array]:
     return {name: array.reshape(-1, *array.shape[2:]) for name, array in arrays.items()}
 
 
-def _column(mask: jax.Array, like: jax.Array) -> jax.Array:
-    return mask.reshape(-1, *(1,) * (like.ndim - 1))
+def _touched_weights(table: PyTree, touched: RowGradients) -> PyTree:
+    """The weights of the touched rows, and 0 after them, which the norm must not count.
+
+    Where no penalty asks for them, the compiler drops it all.
+    """
+
+    def weights(array):
+        rows = read(array, touched.row_ids).astype(jnp.float32)
+        stands = jnp.arange(len(rows)) < touched.count
+        return jnp.where(stands.reshape(-1, *(1,) * (rows.ndim - 1)), rows, 0.0)
+
+    return jax.tree.map(weights, table)
 
 
 def make_score_step(model: nn.Module) -> Callable[[Weights, Any, Any], Logits]:

@@ -3,7 +3,7 @@
   python -m experiments.prepare --dataset=criteo --source=CRITEO_FILES --out=data
   python -m experiments.train --config=experiments/configs/criteo.py --workdir=runs/criteo
 
-Data: a sample of 95,997 / 13,713 / 13,714 rows of the Criteo challenge; 13 integer columns as
+Data: a sample of 95,997 / 13,714 / 13,714 rows of the Criteo challenge; 13 integer columns as
   floor(ln(x)^2) buckets and 26 hashed categories, values seen once sharing id 0.
 Recipe: embed_dim 16, tower 400-400-400, dropout 0.2, batch 1024, Adam 1e-3, L2 of 1e-4 on the whole
   table (chosen on valid, with the learning rate, among nine settings), gradient norm clipped at 10.
@@ -20,7 +20,7 @@ _MODELS = dict(
     fm=dict(embed_dim=16, init_std=1e-4),
     deepfm=dict(embed_dim=16, mlp_dims=(400, 400, 400), dropout=0.2, init_std=1e-4),
 )
-_EMBEDDING_L2 = dict(lr=1e-5, fm=1e-4, deepfm=1e-4)
+_EMBEDDING_L2 = dict(lr=1e-4, fm=1e-3, deepfm=1e-4)
 
 
 def get_config(model: str = "deepfm") -> ConfigDict:
@@ -33,6 +33,7 @@ def get_config(model: str = "deepfm") -> ConfigDict:
     config.model = dict(name=model, **_MODELS[model])
     config.optimizer = dict(
         name="adam",
+        table="dense",
         learning_rate=1e-3,
         schedule="plateau",
         warmup_steps=0,

@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     config.model = dict(name="deepfm", embed_dim=16, mlp_dims=(128, 64), dropout=0.0, init_std=0.01)
     config.optimizer = dict(
         name="adam",
+        table="dense",
         learning_rate=8e-3,
         schedule="warmup_cosine",
         warmup_steps=50,

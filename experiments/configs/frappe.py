@@ -38,6 +38,7 @@ def get_config(model: str = "deepfm") -> ConfigDict:
     config.model = dict(name=model, **_MODELS[model])
     config.optimizer = dict(
         name="adam",
+        table="dense",
         learning_rate=_LEARNING_RATE[model],
         schedule="plateau",
         warmup_steps=0,

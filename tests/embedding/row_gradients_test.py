@@ -45,8 +45,8 @@ def test_each_row_has_one_representative_that_reads_it(road, batch):
 
 @every_road
 @settings(max_examples=60, deadline=None)
-@given(batches, st.sampled_from([(), (1,), (5,)]))
-def test_sums_are_those_of_a_loop_and_readings_of_no_row_vanish(road, batch, tail):
+@given(batches, st.sampled_from([(), (1,), (5,)]), st.sampled_from([None, 1, 7, 500]))
+def test_sums_are_those_of_a_loop_and_readings_of_no_row_vanish(road, batch, tail, chunk):
     rows, row_ids = batch
     grads = np.random.default_rng(0).normal(size=(len(row_ids), *tail)).astype(np.float32)
     grads[np.asarray(row_ids) == rows] = np.nan
@@ -55,7 +55,10 @@ def test_sums_are_those_of_a_loop_and_readings_of_no_row_vanish(road, batch, tai
         if row < rows:
             expected[row] = expected.get(row, 0.0) + grad
     ids = jnp.asarray(row_ids, jnp.int32)
-    touched = sum_equal_rows(ids, ROADS[road](ids, rows), {"a": jnp.asarray(grads)}, rows)
+    representatives = ROADS[road](ids, rows)
+    touched = sum_equal_rows(ids, representatives, {"a": jnp.asarray(grads)}, rows, chunk)
+    assert len(touched.row_ids) % touched.chunk == 0
+    assert (np.asarray(touched.row_ids)[int(touched.count) :] == rows).all()
     found = {}
     for row, grad in zip(touched.row_ids.tolist(), np.asarray(touched.grads["a"]), strict=True):
         if row == rows:

@@ -1,5 +1,6 @@
 """Row optimizers against optax on dense gradients, and against NumPy loops from the papers."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,17 +34,15 @@ def drawn(rows, reads, dim, steps, seed=0, spread=0.5):
     return table, ids, grads
 
 
-def run(optimizer, table, ids, grads, scale=1.0):
+def run(optimizer, table, ids, grads, scale=1.0, chunk=7):
     """Table and slots after all steps of the sparse road, as NumPy."""
 
     @jax.jit
     def step(table, slots, scratch, row_ids, grad, count):
         scratch, representatives = by_slot_map(scratch, row_ids)
-        touched = sum_equal_rows(row_ids, representatives, grad, len(table))
+        touched = sum_equal_rows(row_ids, representatives, grad, len(table), chunk)
         key = jax.random.fold_in(jax.random.key(3), count)
-        table, slots = optimizer.update(
-            table, slots, touched.row_ids, touched.grads, count, scale, key
-        )
+        table, slots = optimizer.update(table, slots, touched, count, scale, key)
         return table, slots, scratch
 
     table = jnp.asarray(table)
@@ -121,6 +120,16 @@ def test_untouched_rows_keep_every_bit(name, dtype):
         assert new[untouched].tobytes() == old[untouched].tobytes()
     touched = np.unique(ids)
     assert (found[touched] != table[touched]).any(axis=1).mean() > 0.9
+
+
+@pytest.mark.parametrize("name", sorted(ROW_OPTIMIZERS))
+@pytest.mark.parametrize("chunk", [1, 5, 30, 1000])
+def test_rows_do_not_depend_on_how_they_are_chunked(name, chunk):
+    table, ids, grads = drawn(rows=50, reads=30, dim=3, steps=4)
+    whole, slots = run(ROW_OPTIMIZERS[name](RATE), table, ids, grads, chunk=None)
+    chunked, same_slots = run(ROW_OPTIMIZERS[name](RATE), table, ids, grads, chunk=chunk)
+    np.testing.assert_allclose(chunked, whole, atol=1e-6)
+    chex.assert_trees_all_close(same_slots, slots, atol=1e-6)
 
 
 def test_lazy_adam_is_adam_on_the_rows_of_the_batch():
