@@ -129,13 +129,8 @@ class EmbeddingTable(nn.Module):
         """
         check_ids(ids, self.field_dims)
         total = int(sum(self.field_dims))
-        normal = nn.initializers.normal(self.init_std)
+        init = _normal_by_columns(self.init_std)
         dtype = table_dtype(self.dtype)
-
-        def init(key, shape, dtype):
-            # Drawn in float32 whatever the table's dtype, whose own draws would be coarse.
-            return normal(key, shape, jnp.float32).astype(dtype)
-
         table = {"first_order": self.param("first_order", init, (total,), dtype)}
         if self.embed_dim:
             shape = (total, self.embed_dim)
@@ -152,6 +147,28 @@ def read_rows(table: Mapping[str, jax.Array], rows: Int[Array, "batch slots"]) -
     """
     found = {name: read(array, rows).astype(jnp.float32) for name, array in table.items()}
     return Rows(first_order=found["first_order"], embedding=found.get("embedding"))
+
+
+def _normal_by_columns(std: float) -> nn.initializers.Initializer:
+    """A normal initialiser of [V] or [V, D] that needs little memory beside the result.
+
+    A CPU's random bits come with several arrays of their size, so they are drawn for one column at
+    a time; by rows, a table split over devices would be drawn whole on each. They are drawn in
+    float32 whatever the table's dtype, whose own draws would be coarse.
+    """
+    normal = nn.initializers.normal(std)
+
+    def init(key, shape, dtype):
+        if len(shape) == 1:
+            return normal(key, shape, jnp.float32).astype(dtype)
+
+        def with_column(index, table):
+            column = normal(jax.random.fold_in(key, index), shape[:1], jnp.float32).astype(dtype)
+            return jax.lax.dynamic_update_index_in_dim(table, column, index, axis=1)
+
+        return jax.lax.fori_loop(0, shape[1], with_column, jnp.zeros(shape, dtype))
+
+    return init
 
 
 def table_dtype(name: str) -> jnp.dtype:

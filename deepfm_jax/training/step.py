@@ -92,7 +92,7 @@ def _sparse_step(model, optimizer, head, state, batch):
         table[name], slots[name] = optimizer.rows[name].update(
             table[name],
             slots[name],
-            touched.replace(grads=row_grads[name]),
+            touched.replace(grads=row_grads[name]),  # pyright: ignore[reportAttributeAccessIssue]
             state.step,
             state.rate_scale,
             jax.random.fold_in(_key(state), 1 + index),

@@ -11,8 +11,6 @@ from deepfm_jax.files import write_json
 from deepfm_jax.training.settings import Experiment
 
 _CONFIG = "config.json"
-# What makes the weights; loop settings (epochs, patience, ...) may change between starts.
-_FIXED_SECTIONS = ("data", "model", "optimizer", "seed")
 
 
 def claim(workdir: str | os.PathLike[str], experiment: Experiment, encoder: Encoder) -> None:
@@ -26,14 +24,13 @@ def claim(workdir: str | os.PathLike[str], experiment: Experiment, encoder: Enco
     config = experiment.to_dict()
     if (folder / _CONFIG).is_file():
         there = _read_config(folder)
-        for section in _FIXED_SECTIONS:
-            difference = _first_difference(there.get(section), config[section], section)
-            if difference:
-                key, old, new = difference
-                raise UserError(
-                    f"workdir {folder} holds a run with {key}={old!r}, and this one has "
-                    f"{key}={new!r}; choose another --workdir, or delete that one"
-                )
+        difference = _first_difference(_fixed(there), _fixed(config))
+        if difference:
+            key, old, new = difference
+            raise UserError(
+                f"workdir {folder} holds a run with {key}={old!r}, and this one has "
+                f"{key}={new!r}; choose another --workdir, or delete that one"
+            )
         if Encoder.load(folder).fingerprint() != encoder.fingerprint():
             raise UserError(
                 f"workdir {folder} holds a run on data set {experiment.data.name!r} encoded "
@@ -73,10 +70,21 @@ def _read_config(folder: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"{folder / _CONFIG}: not valid JSON ({error})") from None
 
 
-def _first_difference(old: Any, new: Any, path: str) -> tuple[str, Any, Any] | None:
+def _fixed(config: dict[str, Any]) -> dict[str, Any]:
+    """What makes the weights.
+
+    Loop settings (epochs, patience, ...) may change between starts, but not the batch size: it
+    decides which rows an epoch under way has left, and perhaps the path of the table.
+    """
+    fixed = {section: config.get(section) for section in ("data", "model", "optimizer", "seed")}
+    return {**fixed, "loop": {"batch_size": config.get("loop", {}).get("batch_size")}}
+
+
+def _first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any] | None:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
-            found = _first_difference(old.get(key), new.get(key), f"{path}.{key}")
+            below = f"{path}.{key}" if path else key
+            found = _first_difference(old.get(key), new.get(key), below)
             if found:
                 return found
         return None

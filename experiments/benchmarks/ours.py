@@ -1,12 +1,13 @@
-"""Times our training step: ``python ours.py --system=NAME --rows=V``; see torch_peers.py.
+"""Times our training step, or scoring: ``python ours.py --system=NAME --rows=V``.
 
-The step is the trainer's own, on the batches of workload.py put on the device beforehand.
+The other side of torch_peers.py. The steps are the library's own, on the batches of workload.py
+put on the device beforehand.
 
     ours_rowwise_adagrad       sparse path, row-wise Adagrad for the table, Adam for the tower
     ours_adam                  sparse path, lazy Adam for the table, Adam for the tower
     ours_dense_adam            dense path, Adam for everything
-    ours_rowwise_adagrad_bf16  the first, with the tower's products in bfloat16
-    ours_adam_bf16             the second, likewise
+    ours_scoring               the forward pass alone
+    ours_..._bf16              each of them with the tower's products in bfloat16
 
 Prints one line of JSON (workload.report) on stdout.
 """
@@ -15,21 +16,20 @@ import argparse
 import os
 import time
 
+import numpy as np
 from workload import BATCH, EMBED_DIM, FIELDS, MLP_DIMS, batches, field_rows, report
 
 from experiments.launcher import keep_freed_memory
 
 _ROWWISE = {"table": "sparse", "row_optimizer": "rowwise_adagrad"}
-_ADAM = {"table": "sparse"}
-_BFLOAT16 = {"compute_dtype": "bfloat16"}
-# Settings of the optimizer, and those of the model.
+# Settings of the optimizer; None scores.
 _SYSTEMS = {
-    "ours_rowwise_adagrad": (_ROWWISE, {}),
-    "ours_adam": (_ADAM, {}),
-    "ours_dense_adam": ({"table": "dense"}, {}),
-    "ours_rowwise_adagrad_bf16": (_ROWWISE, _BFLOAT16),
-    "ours_adam_bf16": (_ADAM, _BFLOAT16),
+    "ours_rowwise_adagrad": _ROWWISE,
+    "ours_adam": {"table": "sparse"},
+    "ours_dense_adam": {"table": "dense"},
+    "ours_scoring": None,
 }
+_BFLOAT16 = "_bf16"
 
 
 def main() -> None:
@@ -37,7 +37,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--system", required=True, choices=_SYSTEMS)
+    choices = [name + dtype for name in _SYSTEMS for dtype in ("", _BFLOAT16)]
+    parser.add_argument("--system", required=True, choices=choices)
     parser.add_argument("--rows", required=True, type=int, help="rows of the table, all fields")
     parser.add_argument("--steps", default=25, type=int, help="steps timed")
     parser.add_argument("--warmup", default=5, type=int, help="steps before them")
@@ -49,34 +50,27 @@ def main() -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: flags.threads])
 
     import jax
-    import numpy as np
 
     from deepfm_jax import DeepFM
-    from deepfm_jax.heads import OneTask
-    from deepfm_jax.partitioning import create_mesh
-    from deepfm_jax.training.optimizer import create_for
-    from deepfm_jax.training.settings import OptimizerSettings, from_mapping
-    from deepfm_jax.training.state import create_state
-    from deepfm_jax.training.step import make_train_step
 
     per_field = field_rows(flags.rows)
-    of_optimizer, of_model = _SYSTEMS[flags.system]
     model = DeepFM(
-        (per_field,) * FIELDS, embed_dim=EMBED_DIM, mlp_dims=MLP_DIMS, dropout=0.0, **of_model
+        (per_field,) * FIELDS,
+        embed_dim=EMBED_DIM,
+        mlp_dims=MLP_DIMS,
+        dropout=0.0,
+        compute_dtype="bfloat16" if flags.system.endswith(_BFLOAT16) else "float32",
     )
-    settings = from_mapping(OptimizerSettings, of_optimizer, "")
-    optimizer = create_for(settings, 1, model, flags.batch)
-    mesh = create_mesh(jax.devices()[:1])
-    state = create_state(model, optimizer, 0, mesh)
-    step = make_train_step(model, optimizer, OneTask(), mesh)
+    settings = _SYSTEMS[flags.system.removesuffix(_BFLOAT16)]
+    step, table_bytes = _scorer(model) if settings is None else _trainer(model, settings, flags)
     ids, labels = batches(flags.rows, flags.warmup + flags.steps, flags.batch)
-    mask = jax.device_put(np.ones(flags.batch, np.float32))
     seconds = []
     for batch_ids, batch_labels in zip(ids, labels, strict=True):
-        batch = jax.device_put({"ids": batch_ids, "labels": batch_labels[:, None]})
-        batch = jax.block_until_ready({**batch, "mask": mask})
+        mask = np.ones(flags.batch, np.float32)
+        batch = jax.device_put({"ids": batch_ids, "labels": batch_labels[:, None], "mask": mask})
+        jax.block_until_ready(batch)
         start = time.perf_counter()
-        state, _ = jax.block_until_ready(step(state, batch))
+        step(batch)
         seconds.append(time.perf_counter() - start)
     report(
         seconds[flags.warmup :],
@@ -86,10 +80,54 @@ def main() -> None:
         threads=flags.threads,
         device=jax.devices()[0].device_kind,
         jax=jax.__version__,
-        table_and_slots_bytes=sum(
-            leaf.nbytes for leaf in jax.tree.leaves((state.params["table"], state.slots))
-        ),
+        table_and_slots_bytes=table_bytes,
     )
+
+
+def _trainer(model, settings, flags):
+    """The training step of a batch, to its end, and the bytes of table and slots."""
+    import jax
+
+    from deepfm_jax.heads import OneTask
+    from deepfm_jax.partitioning import create_mesh
+    from deepfm_jax.training.optimizer import create_for
+    from deepfm_jax.training.settings import OptimizerSettings, from_mapping
+    from deepfm_jax.training.state import create_state
+    from deepfm_jax.training.step import make_train_step
+
+    optimizer = create_for(from_mapping(OptimizerSettings, settings, ""), 1, model, flags.batch)
+    mesh = create_mesh(jax.devices()[:1])
+    train_step = make_train_step(model, optimizer, OneTask(), mesh)
+    held = [create_state(model, optimizer, 0, mesh)]
+    table_bytes = _bytes((held[0].params["table"], held[0].slots))
+
+    def step(batch):
+        state, _ = jax.block_until_ready(train_step(held.pop(), batch))
+        held.append(state)
+
+    return step, table_bytes
+
+
+def _scorer(model):
+    """The logits of a batch, to their end, and the bytes of the table."""
+    import jax
+
+    from deepfm_jax.training.state import init_weights
+    from deepfm_jax.training.step import make_score_step
+
+    weights = jax.jit(lambda: init_weights(model, jax.random.key(0)))()
+    score = make_score_step(model)
+
+    def step(batch):
+        jax.block_until_ready(score(weights, batch["ids"], None))
+
+    return step, _bytes(weights.params["table"])
+
+
+def _bytes(arrays):
+    import jax
+
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
 
 
 if __name__ == "__main__":

@@ -169,6 +169,18 @@ def torch_sparse_adam(run: Run) -> Measure:
     return training(run, lambda i: model(ids[i]), sparse, fused_adam(list(model.head.parameters())))
 
 
+def torch_scoring(run: Run) -> Measure:
+    """The forward pass alone, in inference mode."""
+    model = DeepFM(FIELDS * run.field_rows).to(run.device).eval()
+    ids = run.global_ids()
+
+    def step(i: int) -> None:
+        with torch.inference_mode():
+            model(ids[i])
+
+    return lambda: run.measure(step)
+
+
 def torch_tower(run: Run) -> Measure:
     """The tower alone, forward and backward to its input; no table."""
     tower = Tower().to(run.device)

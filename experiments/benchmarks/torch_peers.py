@@ -20,6 +20,7 @@ The systems, in torch_models.py and torch_libraries.py:
     torch_sparse_adam  the same with sparse gradients of the tables and SparseAdam for them
     torch_compile      torch_adam under torch.compile; meant for --device=cuda
     torch_tower        the tower alone, without a table
+    torch_scoring      the forward pass alone
     deepctr            DeepCTR-Torch's DeepFM in its own fit()
     fuxictr            DeepFM of FuxiCTR's layers in its own train_step()
     fbgemm             FBGEMM's fused row-wise Adagrad, a table for each field

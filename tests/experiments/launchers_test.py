@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import platform
 import signal
 import subprocess
 import sys
@@ -105,6 +106,31 @@ def test_the_demo_tells_how_close_to_the_best_it_came(tmp_path):
     assert "test: the best possible AUC is 0.8" in done.stdout
     assert "% (AUC)" in done.stdout
     assert (tmp_path / "run" / "training.png").exists()
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="only glibc unmaps freed memory so eagerly"
+)
+def test_freed_memory_is_kept_for_the_next_allocation():
+    # Twice the same large array: the second is made of the pages of the first where those are kept.
+    code = (
+        "import resource, sys, numpy as np\n"
+        "from experiments.launcher import keep_freed_memory\n"
+        "if sys.argv[1] == 'keep': keep_freed_memory()\n"
+        "np.ones(1 << 24)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "np.ones(1 << 24)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
+    )
+
+    def page_faults(argument):
+        done = subprocess.run(
+            [sys.executable, "-c", code, argument], cwd=ROOT, capture_output=True, check=True
+        )
+        return int(done.stdout)
+
+    # At most 64 of huge pages, 32768 of small ones; none where the pages are there already.
+    assert page_faults("keep") < 16 < 60 < page_faults("leave")
 
 
 def test_flags_and_keys_that_do_not_exist_are_named(tmp_path):

@@ -1,0 +1,163 @@
+"""Running the workers of a benchmark, each system in a process of its own, and their figures."""
+
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from deepfm_jax.errors import UserError
+
+_HERE = pathlib.Path(__file__).parent
+# What our launchers ask of glibc by themselves, as the environment variables that peers need.
+_TUNED = {
+    "MALLOC_MMAP_THRESHOLD_": "2000000000",
+    "MALLOC_TRIM_THRESHOLD_": "8000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+    "MALLOC_ARENA_MAX": "1",
+}
+
+
+class Job(NamedTuple):
+    """One system at one size.
+
+    Attributes:
+      system: Name, as ``ours.py`` or ``torch_peers.py`` knows it.
+      rows: Rows of the table.
+      batch: Examples in a batch.
+    """
+
+    system: str
+    rows: int
+    batch: int
+
+
+def is_ours(system: str) -> bool:
+    """Whether ``ours.py`` runs it, and not ``torch_peers.py``."""
+    return system.startswith("ours")
+
+
+def measure(
+    jobs: Iterable[Job], *, rounds: int, steps: int, threads: int, peer_python: str
+) -> list[dict[str, Any]]:
+    """Runs all jobs one after the other, ``rounds`` times over; the figures of each.
+
+    A peer runs with glibc's defaults and tuned, and is given the better of the two; so that a
+    machine whose speed drifts does it to all, a round goes through all jobs before the next.
+
+    Raises:
+      UserError: a worker failed; the message has its last line.
+    """
+    reports: dict[tuple[Job, str], list[dict[str, Any]]] = {}
+    plan = [(job, allocator) for job in jobs for allocator in allocators(job.system)]
+    for job, allocator in tqdm(plan * rounds, unit="run"):
+        command = [
+            "ours.py" if is_ours(job.system) else "torch_peers.py",
+            f"--system={job.system}",
+            f"--rows={job.rows}",
+            f"--batch={job.batch}",
+            f"--steps={steps}",
+            f"--threads={threads}",
+        ]
+        report = run(command, job.system, allocator, peer_python)
+        reports.setdefault((job, allocator), []).append(report)
+    best: dict[Job, dict[str, Any]] = {}
+    for (job, allocator), of_job in reports.items():
+        figure = _figure(job, allocator, of_job)
+        if job not in best or figure["milliseconds"] < best[job]["milliseconds"]:
+            best[job] = figure
+    return list(best.values())
+
+
+def allocators(system: str) -> tuple[str, ...]:
+    """The settings of glibc's allocator that a system is timed with."""
+    return ("own",) if is_ours(system) else ("default", "tuned")
+
+
+def run(command: list[str], system: str, allocator: str, peer_python: str) -> dict[str, Any]:
+    """What one worker reported.
+
+    Args:
+      command: A script of this folder and its flags.
+      system: Tells whose Python runs it.
+      allocator: One of ``allocators(system)``.
+      peer_python: Python of the peers.
+
+    Raises:
+      UserError: the worker failed; the message has its last line.
+    """
+    python = sys.executable if is_ours(system) else os.path.abspath(peer_python)
+    done = subprocess.run(
+        [python, *command],
+        cwd=_HERE,
+        env={**os.environ, **(_TUNED if allocator == "tuned" else {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise UserError(f"{' '.join(command)} failed: {lines[-1]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def _figure(job: Job, allocator: str, reports: list[dict[str, Any]]) -> dict[str, Any]:
+    seconds = [step for report in reports for step in report["step_seconds"]]
+    figure = {
+        **job._asdict(),
+        "allocator": allocator,
+        "milliseconds": 1e3 * statistics.median(seconds),
+        "milliseconds_of_rounds": [1e3 * statistics.median(r["step_seconds"]) for r in reports],
+        "examples_per_second": job.batch / statistics.median(seconds),
+        "peak_gigabytes": max(report["peak_rss_bytes"] for report in reports) / 1e9,
+    }
+    if "table_and_slots_bytes" in reports[0]:
+        figure["table_and_slots_gigabytes"] = reports[0]["table_and_slots_bytes"] / 1e9
+    return figure
+
+
+def table(figures: list[dict[str, Any]]) -> str:
+    """The figures as aligned text."""
+    titles = ("system", "rows", "batch", "ms", "examples/s", "peak GB")
+    lines = [f"{titles[0]:28}" + "".join(f"{title:>12}" for title in titles[1:]) + "  allocator"]
+    lines += [
+        f"{f['system']:28}{f['rows']:12,}{f['batch']:12,}{f['milliseconds']:12.2f}"
+        f"{f['examples_per_second']:12,.0f}{f['peak_gigabytes']:12.2f}  {f['allocator']}"
+        for f in figures
+    ]
+    return "\n".join(lines)
+
+
+def ratio_line(figures: list[dict[str, Any]], ours: str, peers: tuple[str, ...]) -> str:
+    """Examples per second of ours for one of the fastest of some peers, where both were timed."""
+    rates = {(f["system"], f["rows"], f["batch"]): f["examples_per_second"] for f in figures}
+    cells = []
+    for system, rows, batch in rates:
+        theirs = [rates[peer, rows, batch] for peer in peers if (peer, rows, batch) in rates]
+        if system == ours and theirs:
+            ratio = rates[ours, rows, batch] / max(theirs)
+            cells.append(f"{ratio:.2f} at {rows:,} rows, batch {batch:,}")
+    return f"{ours} / {' or '.join(peers)}: {'; '.join(cells) or 'not timed'}"
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "system": platform.platform(),
+    }
+
+
+def _processor() -> str:
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,70 @@
+"""The benchmarks' workload, and one tiny run of our side of them; nothing here is timed."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+
+from experiments.benchmarks import processes, workload
+from tests.experiments.launchers_test import ROOT, mistake
+
+
+def test_ids_are_local_to_their_field_and_follow_a_zipf_law():
+    (ids,), (labels,) = workload.batches(39 * 50, 1, batch=20_000)
+    assert ids.shape == (20_000, workload.FIELDS)
+    assert ids.min() == 0
+    assert ids.max() == 49
+    assert abs(labels.mean() - 0.25) < 0.02
+    weights = np.arange(1, 51) ** -1.05
+    expected = weights / weights.sum()
+    for field in (0, 17, 38):
+        found = np.sort(np.bincount(ids[:, field], minlength=50))[::-1] / 20_000
+        np.testing.assert_allclose(found, expected, atol=0.02)
+
+
+def test_hot_rows_lie_elsewhere_in_each_field():
+    (ids,), _ = workload.batches(39 * 1000, 1, batch=5000)
+    hottest = {int(np.bincount(column).argmax()) for column in ids.T}
+    assert len(hottest) > 30
+
+
+def test_the_first_batches_are_the_same_however_many_are_drawn():
+    one, _ = workload.batches(39 * 100, 1, batch=64)
+    three, _ = workload.batches(39 * 100, 3, batch=64)
+    np.testing.assert_array_equal(one[0], three[0])
+
+
+def test_the_train_step_benchmark_times_ours_and_leaves_its_files(tmp_path):
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "experiments.benchmarks.train_step", "--rows=3900",
+            "--ours_rows=7800", "--steps=2", "--rounds=1", "--batch=64", f"--out={tmp_path}",
+            "--systems=ours_rowwise_adagrad,ours_adam_bf16,ours_dense_adam",
+        ],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "results.json").read_text())["figures"]
+    assert {(f["system"], f["rows"]) for f in figures} == {
+        (system, rows)
+        for system in ("ours_rowwise_adagrad", "ours_adam_bf16", "ours_dense_adam")
+        for rows in (3900, 7800)
+    }
+    assert all(f["examples_per_second"] > 0 for f in figures)
+    assert (tmp_path / "train_step.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_ratios_are_against_the_fastest_of_the_named_peers():
+    figures = [
+        {"system": system, "rows": 10, "batch": 4, "examples_per_second": rate}
+        for system, rate in (("ours_a", 30.0), ("slow", 10.0), ("fast", 20.0), ("other", 60.0))
+    ]
+    line = processes.ratio_line(figures, "ours_a", ("slow", "fast"))
+    assert "1.50 at 10 rows, batch 4" in line
+    assert "not timed" in processes.ratio_line(figures, "ours_b", ("slow",))
+
+
+def test_a_python_of_the_peers_that_is_not_there_is_named():
+    message = mistake("benchmarks.train_step", "--peer_python=none/python")
+    assert "--peer_python=none/python: no such file" in message
