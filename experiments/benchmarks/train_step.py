@@ -15,6 +15,7 @@ import pathlib
 from typing import Any
 
 from absl import flags
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from deepfm_jax.errors import UserError
@@ -80,6 +81,7 @@ def _plot(figures: list[dict[str, Any]]) -> Figure:
     """Examples per second against V, both logarithmic; ours drawn heavier."""
     figure = Figure(figsize=(8.0, 5.0), layout="constrained")
     axes = figure.subplots()
+    axes.set_prop_cycle(color=colormaps["tab20"].colors)  # pyright: ignore[reportAttributeAccessIssue]
     for system in dict.fromkeys(f["system"] for f in figures):
         points = sorted(
             (f["rows"], f["examples_per_second"]) for f in figures if f["system"] == system
