@@ -40,7 +40,7 @@ _RATIOS = (
 _PEER_PYTHON = flags.DEFINE_string("peer_python", None, "Python of the peers; none: ours alone.")
 _ROWS = flags.DEFINE_multi_integer("rows", [10**5, 10**6, 10**7], "Rows of the table.")
 _OURS_ROWS = flags.DEFINE_multi_integer("ours_rows", [33 * 10**6], "Rows for ours alone.")
-_SYSTEMS = flags.DEFINE_list("systems", _SYSTEMS_TIMED, "Systems to time.")
+_SYSTEMS = flags.DEFINE_list("systems", list(_SYSTEMS_TIMED), "Systems to time.")
 _ROUNDS = flags.DEFINE_integer("rounds", 2, "Processes for each figure.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 20, "Steps timed in each process.", lower_bound=1)
 _THREADS = flags.DEFINE_integer("threads", 2, "Threads of each system.", lower_bound=1)
