@@ -8,9 +8,9 @@ Data: a sample of 95,997 / 13,714 / 13,714 rows of the Criteo challenge; 13 inte
 Recipe: embed_dim 16, tower 400-400-400, dropout 0.2, batch 1024, Adam 1e-3, L2 of 1e-4 on the whole
   table (chosen on valid, with the learning rate, among nine settings), gradient norm clipped at 10.
 Models: ``criteo.py:lr`` and ``criteo.py:fm`` with an L2 of their own, chosen on valid likewise.
-Expected: test AUC and logloss of DeepFM 0.7589 and 0.4845, FM 0.7607 and 0.4837, LR 0.7602 and 0.4837
-  (means of seeds 2021, 190034, 992817). So few rows are overfitted within an epoch or two; with
-  the full 45 million, tune anew from batch_size 10,000.
+Expected: test AUC and logloss of DeepFM 0.7589 and 0.4845, FM 0.7607 and 0.4837, LR 0.7602 and
+  0.4837 (means of seeds 2021, 190034, 992817). So few rows are overfitted within an epoch or two;
+  with the full 45 million, tune anew from batch_size 10,000.
 Time: under a minute on two CPU cores.
 Source: Guo et al. 2017, DeepFM (arXiv 1703.04247).
 """
