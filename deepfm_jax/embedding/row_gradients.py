@@ -2,8 +2,8 @@
 
 A batch reads N = B S rows of the table, many of them more than once. Autodiff gives a gradient for
 each reading; the table needs one for each row. One position among those that read a row stands
-for it, its *representative*; the sums gather there, and every other position is told to drop out.
-All arrays keep the length N, so the compiled step does not depend on how many rows are distinct.
+for it, its *representative*. Sums are made for the representatives alone and moved up to the front
+of arrays that keep N entries, so that one compiled step serves any number of distinct rows.
 
 Two roads lead to the representatives. The *slot map* writes each position into an int32[V] scratch
 at its row, and reads back who came last: no sort, and a cost that does not grow with V. It is what

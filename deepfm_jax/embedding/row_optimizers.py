@@ -8,7 +8,7 @@ depends on the batch, never on V, and untouched rows keep every bit.
 Each optimizer is written as a rule for rows that are at hand. Where the dense optimizer leaves
 a row with zero gradient as it is (``sgd``, ``adagrad``), the two are equal. ``adam`` is *lazy*: the
 dense one goes on moving a row by its momentum while nothing touches it, and decays its moments; the
-lazy one does neither. The equation numbers are those of the sources named.
+lazy one does neither.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,12 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int
 
 from deepfm_jax.embedding.access import read, write
 from deepfm_jax.embedding.rounding import round_stochastically
 from deepfm_jax.typing import PyTree
 
-Table: TypeAlias = Shaped[Array, "rows *dim"]
 RowValues: TypeAlias = Float[Array, "occurrences *dim"]
 
 # rule(rate, count, grads, slots, weights) -> (change of the weights, new slots), all of them rows.
