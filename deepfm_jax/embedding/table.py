@@ -111,7 +111,8 @@ class EmbeddingTable(nn.Module):
       field_dims: Rows of each field, F entries; V is their sum.
       embed_dim: D; 0 for a table of first-order weights alone.
       init_std: Standard deviation of the normal initialiser of the vectors. First-order weights
-        start at the same scale.
+        start at 0 (Rendle 2012, "Factorization Machines with libFM",
+        Alg. 1).
       dtype: What rows are stored in, ``"float32"`` or ``"bfloat16"``; rows read are float32.
     """
 
@@ -129,11 +130,11 @@ class EmbeddingTable(nn.Module):
         """
         check_ids(ids, self.field_dims)
         total = int(sum(self.field_dims))
-        init = _normal_by_columns(self.init_std)
         dtype = table_dtype(self.dtype)
-        table = {"first_order": self.param("first_order", init, (total,), dtype)}
+        zeros = nn.initializers.zeros
+        table = {"first_order": self.param("first_order", zeros, (total,), dtype)}
         if self.embed_dim:
-            shape = (total, self.embed_dim)
+            init, shape = _normal_by_columns(self.init_std), (total, self.embed_dim)
             table["embedding"] = self.param("embedding", init, shape, dtype)
         return read_rows(table, table_rows(ids, self.field_dims))
 
@@ -150,7 +151,7 @@ def read_rows(table: Mapping[str, jax.Array], rows: Int[Array, "batch slots"]) -
 
 
 def _normal_by_columns(std: float) -> nn.initializers.Initializer:
-    """A normal initialiser of [V] or [V, D] that needs little memory beside the result.
+    """A normal initialiser of [V, D] that needs little memory beside the result.
 
     A CPU's random bits come with several arrays of their size, so they are drawn for one column at
     a time; by rows, a table split over devices would be drawn whole on each. They are drawn in
@@ -159,9 +160,6 @@ def _normal_by_columns(std: float) -> nn.initializers.Initializer:
     normal = nn.initializers.normal(std)
 
     def init(key, shape, dtype):
-        if len(shape) == 1:
-            return normal(key, shape, jnp.float32).astype(dtype)
-
         def with_column(index, table):
             column = normal(jax.random.fold_in(key, index), shape[:1], jnp.float32).astype(dtype)
             return jax.lax.dynamic_update_index_in_dim(table, column, index, axis=1)

@@ -23,7 +23,7 @@ class DeepFM(nn.Module):
       mlp_dims: Widths of the tower's hidden layers.
       dropout: Probability of dropping a hidden unit in training.
       batch_norm: Whether the tower normalises its blocks (the paper does not).
-      init_std: Standard deviation of the table's initialiser.
+      init_std: Standard deviation of the vectors' initialiser.
       table_dtype: What the table is stored in, ``"float32"`` or ``"bfloat16"``.
       compute_dtype: What the tower multiplies in, likewise; sums are float32.
 

@@ -16,7 +16,7 @@ class FM(nn.Module):
     Attributes:
       field_dims: Rows of each field.
       embed_dim: D, length of the latent vectors v_i.
-      init_std: Standard deviation of the initialiser of w and v.
+      init_std: Standard deviation of the initialiser of v.
       table_dtype: What w and v are stored in, ``"float32"`` or ``"bfloat16"``.
 
     Source: Rendle 2010, "Factorization Machines", Eq. 1.

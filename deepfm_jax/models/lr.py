@@ -16,18 +16,16 @@ class LR(nn.Module):
 
     Attributes:
       field_dims: Rows of each field.
-      init_std: Standard deviation of the weights' initialiser.
       table_dtype: What the weights are stored in, ``"float32"`` or ``"bfloat16"``.
 
     Source: the baseline of Guo et al. 2017, Table 2 (arXiv 1703.04247).
     """
 
     field_dims: Sequence[int]
-    init_std: float = 0.01
     table_dtype: str = "float32"
 
     def setup(self):
-        self.table = EmbeddingTable(self.field_dims, 0, self.init_std, self.table_dtype)
+        self.table = EmbeddingTable(self.field_dims, 0, dtype=self.table_dtype)
         self.bias = self.param("bias", nn.initializers.zeros, ())
 
     def __call__(self, ids: Ids, values: Values | None = None, *, train: bool = False) -> Logits:

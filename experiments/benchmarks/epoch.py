@@ -74,7 +74,7 @@ def main() -> None:
             )
     ours, *theirs = (figure["examples_per_second"] for figure in figures)
     print(f"ours / fuxictr: {ours / max(theirs):.2f}")
-    write_json(out / "results.json", {"machine": processes.machine(2), "figures": figures})
+    write_json(out / "results.json", {"machine": processes.machine(), "figures": figures})
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Running the workers of a benchmark, each system in a process of its own, and their figures."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -7,7 +8,7 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
@@ -44,32 +45,37 @@ def is_ours(system: str) -> bool:
 
 
 def measure(
-    jobs: Iterable[Job], *, rounds: int, steps: int, threads: int, peer_python: str
+    jobs: Iterable[Job], *, rounds: int, steps: int, threads: Sequence[int], peer_python: str
 ) -> list[dict[str, Any]]:
     """Runs all jobs one after the other, ``rounds`` times over; the figures of each.
 
-    A peer runs with glibc's defaults and tuned, and is given the better of the two; so that a
-    machine whose speed drifts does it to all, a round goes through all jobs before the next.
+    A system runs with each of the numbers of threads, a peer also with glibc's defaults and tuned,
+    and each is given its best setting; so that a machine whose speed drifts does it to all, a round
+    goes through all jobs before the next.
 
     Raises:
       UserError: a worker failed; the message has its last line.
     """
-    reports: dict[tuple[Job, str], list[dict[str, Any]]] = {}
-    plan = [(job, allocator) for job in jobs for allocator in allocators(job.system)]
-    for job, allocator in tqdm(plan * rounds, unit="run"):
+    reports: dict[tuple[Job, str, int], list[dict[str, Any]]] = {}
+    plan = [
+        (job, *setting)
+        for job in jobs
+        for setting in itertools.product(allocators(job.system), threads)
+    ]
+    for job, allocator, cores in tqdm(plan * rounds, unit="run"):
         command = [
             "ours.py" if is_ours(job.system) else "torch_peers.py",
             f"--system={job.system}",
             f"--rows={job.rows}",
             f"--batch={job.batch}",
             f"--steps={steps}",
-            f"--threads={threads}",
+            f"--threads={cores}",
         ]
         report = run(command, job.system, allocator, peer_python)
-        reports.setdefault((job, allocator), []).append(report)
+        reports.setdefault((job, allocator, cores), []).append(report)
     best: dict[Job, dict[str, Any]] = {}
-    for (job, allocator), of_job in reports.items():
-        figure = _figure(job, allocator, of_job)
+    for (job, allocator, cores), of_job in reports.items():
+        figure = _figure(job, allocator, cores, of_job)
         if job not in best or figure["milliseconds"] < best[job]["milliseconds"]:
             best[job] = figure
     return list(best.values())
@@ -107,11 +113,14 @@ def run(command: list[str], system: str, allocator: str, peer_python: str) -> di
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def _figure(job: Job, allocator: str, reports: list[dict[str, Any]]) -> dict[str, Any]:
+def _figure(
+    job: Job, allocator: str, threads: int, reports: list[dict[str, Any]]
+) -> dict[str, Any]:
     seconds = [step for report in reports for step in report["step_seconds"]]
     figure = {
         **job._asdict(),
         "allocator": allocator,
+        "threads": threads,
         "milliseconds": 1e3 * statistics.median(seconds),
         "milliseconds_of_rounds": [1e3 * statistics.median(r["step_seconds"]) for r in reports],
         "examples_per_second": job.batch / statistics.median(seconds),
@@ -125,10 +134,12 @@ def _figure(job: Job, allocator: str, reports: list[dict[str, Any]]) -> dict[str
 def table(figures: list[dict[str, Any]]) -> str:
     """The figures as aligned text."""
     titles = ("system", "rows", "batch", "ms", "examples/s", "peak GB")
-    lines = [f"{titles[0]:28}" + "".join(f"{title:>12}" for title in titles[1:]) + "  allocator"]
+    numbers = "".join(f"{title:>12}" for title in titles[1:])
+    lines = [f"{titles[0]:28}{numbers}  threads  allocator"]
     lines += [
         f"{f['system']:28}{f['rows']:12,}{f['batch']:12,}{f['milliseconds']:12.2f}"
-        f"{f['examples_per_second']:12,.0f}{f['peak_gigabytes']:12.2f}  {f['allocator']}"
+        f"{f['examples_per_second']:12,.0f}{f['peak_gigabytes']:12.2f}"
+        f"{f['threads']:9}  {f['allocator']}"
         for f in figures
     ]
     return "\n".join(lines)
@@ -146,12 +157,11 @@ def ratio_line(figures: list[dict[str, Any]], ours: str, peers: tuple[str, ...])
     return f"{ours} / {' or '.join(peers)}: {'; '.join(cells) or 'not timed'}"
 
 
-def machine(threads: int) -> dict[str, Any]:
+def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "threads": threads,
         "system": platform.platform(),
     }
 

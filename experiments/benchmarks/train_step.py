@@ -62,7 +62,7 @@ def main() -> None:
         jobs,
         rounds=_ROUNDS.value,
         steps=_STEPS.value,
-        threads=_THREADS.value,
+        threads=(_THREADS.value,),
         peer_python=_PEER_PYTHON.value or "",
     )
     print(processes.table(figures))
@@ -71,7 +71,7 @@ def main() -> None:
         print(processes.ratio_line(figures, ours, peers))
     out = pathlib.Path(_OUT.value)
     out.mkdir(parents=True, exist_ok=True)
-    machine = processes.machine(_THREADS.value)
+    machine = processes.machine()
     write_json(out / "results.json", {"machine": machine, "figures": figures})
     _plot(figures).savefig(out / "train_step.png", dpi=150)
     print(f"results.json and train_step.png are in {out}")

@@ -18,7 +18,7 @@ Source: Guo et al. 2017, DeepFM (arXiv 1703.04247).
 from ml_collections import ConfigDict
 
 _MODELS = dict(
-    lr=dict(init_std=1e-4),
+    lr=dict(),
     fm=dict(embed_dim=16, init_std=1e-4),
     deepfm=dict(embed_dim=16, mlp_dims=(400, 400, 400), dropout=0.2, init_std=1e-4),
 )

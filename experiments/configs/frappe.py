@@ -20,7 +20,7 @@ Source: reczoo/BARS, DeepFM on Frappe_x1; Guo et al. 2017 (arXiv 1703.04247).
 from ml_collections import ConfigDict
 
 _MODELS = dict(
-    lr=dict(init_std=1e-4),
+    lr=dict(),
     fm=dict(embed_dim=10, init_std=1e-4),
     deepfm=dict(
         embed_dim=10, mlp_dims=(400, 400, 400), dropout=0.2, batch_norm=True, init_std=1e-4

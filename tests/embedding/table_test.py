@@ -21,7 +21,9 @@ def table():
 
 @pytest.fixture
 def variables(table):
-    return table.init(jax.random.key(0), jnp.zeros((1, 3), jnp.int32))
+    params = table.init(jax.random.key(0), jnp.zeros((1, 3), jnp.int32))["params"]
+    assert not params["first_order"].any()  # as documented; other weights tell rows apart
+    return {"params": {**params, "first_order": jnp.arange(10.0)}}
 
 
 IDS = np.array([[0, 0, 0], [2, 4, 1], [1, 3, 0]], np.int32)

@@ -13,7 +13,7 @@ from tests import references
 
 DIMS = (4, 3, 6, 2)
 HYPERPARAMETERS = {
-    "lr": {"init_std": 0.5},
+    "lr": {},
     "fm": {"embed_dim": 3, "init_std": 0.5},
     "deepfm": {"embed_dim": 3, "mlp_dims": (5, 4), "dropout": 0.3, "init_std": 0.5},
 }
@@ -27,7 +27,10 @@ def drawn(name, batch=6, seed=0):
     values = rng.normal(1, 0.5, (batch, len(DIMS))).astype(np.float32)
     model = build_model(name, DIMS, HYPERPARAMETERS[name])
     params = model.init(jax.random.key(seed), ids)["params"]
-    params["bias"] = jnp.asarray(0.37)
+    # What starts at zero would hide its part of the formula.
+    leaves, tree = jax.tree.flatten(params)
+    leaves = [leaf + rng.normal(0, 0.3, leaf.shape).astype(np.float32) for leaf in leaves]
+    params = jax.tree.unflatten(tree, leaves)
     return model, params, ids, values
 
 

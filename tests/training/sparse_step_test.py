@@ -26,7 +26,7 @@ from deepfm_jax.training.step import make_train_step
 
 DIMS = (30, 20)
 HYPERPARAMETERS = {
-    "lr": {"init_std": 0.3},
+    "lr": {},
     "fm": {"embed_dim": 3, "init_std": 0.3},
     "deepfm": {"embed_dim": 3, "mlp_dims": (8,), "dropout": 0.0, "init_std": 0.3},
 }
