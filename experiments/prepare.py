@@ -1,7 +1,8 @@
 """Encodes raw click logs: ``python -m experiments.prepare --dataset=NAME --source=DIR --out=DIR``.
 
 Prints the rows read, kept and rejected, the positive rates and the vocabulary sizes, and writes
-them to ``results.json`` in the prepared data set's folder.
+them to ``results.json`` in the prepared data set's folder. ``--cross=C1,C2`` adds a cross-product
+feature of two columns or more; give it once for each.
 """
 
 import dataclasses
@@ -32,6 +33,12 @@ _ROWS = flags.DEFINE_integer("rows", None, "Training rows of synthetic.", lower_
 _MAX_BAD_ROWS = flags.DEFINE_integer(
     "max_bad_rows", 0, "Bad rows to skip, count and report in each split.", lower_bound=0
 )
+_CROSS = flags.DEFINE_multi_string(
+    "cross", [], "Columns of a cross-product feature, as C1,C2; once for each."
+)
+_CROSS_BUCKETS = flags.DEFINE_integer(
+    "cross_buckets", 100_000, "Hash buckets of each cross.", lower_bound=1
+)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a prepared data set.")
 
 
@@ -54,6 +61,8 @@ def main() -> None:
             separate_missing=_SEPARATE_MISSING.value,
             max_bad_rows=_MAX_BAD_ROWS.value,
             rows=_ROWS.value,
+            crosses=tuple(tuple(columns.split(",")) for columns in _CROSS.value),
+            cross_buckets=_CROSS_BUCKETS.value,
         ),
         overwrite=_OVERWRITE.value,
     )

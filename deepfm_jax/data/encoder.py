@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pa_parquet
 from jaxtyping import Float32, Int32
 
+from deepfm_jax.data.crosses import cross_ids
 from deepfm_jax.data.vocabulary import FieldCoder, fit_field, merge_counts
 from deepfm_jax.errors import UserError
 from deepfm_jax.files import write_atomically, write_json
@@ -30,10 +31,10 @@ _MERGE_EVERY = 16
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """Rows as a model reads them.
+    """Rows as a model reads them: one slot for each field, then one for each cross.
 
     Attributes:
-      ids: Local to each field, [rows, slots].
+      ids: Local to each slot, [rows, slots].
       values: 1 for categories, the transformed number for value fields, [rows, slots]; None where
         the schema has no value field, and so every value is 1.
       labels: [rows, tasks], None for rows without labels.
@@ -58,17 +59,26 @@ class Encoder:
 
     @property
     def field_dims(self) -> tuple[int, ...]:
-        """Rows of the embedding table for each field, id 0 included."""
-        return tuple(coder.dim for coder in self.coders)
+        """Rows of the embedding table for each slot, id 0 included."""
+        crosses = (cross.buckets + 1 for cross in self.schema.crosses)
+        return (*(coder.dim for coder in self.coders), *crosses)
 
     def encode(self, table: pa.Table) -> Encoded:
-        """Encodes typed rows (see ``data.sources``); unseen and missing values get id 0."""
-        rows, slots = table.num_rows, len(self.coders)
+        """Encodes typed rows (see ``data.sources``); unseen and missing values get id 0.
+
+        A cross has id 0 where any of its parts has, and value 1.
+        """
+        rows, slots = table.num_rows, len(self.schema.slot_names)
         ids = np.empty((rows, slots), dtype=np.int32)
         values = np.ones((rows, slots), dtype=np.float32) if self.schema.has_values else None
         for slot, coder in enumerate(self.coders):
             column = None if values is None else values[:, slot]
             coder.encode(table[coder.field.name], ids[:, slot], column)
+        slot_of = {field.name: slot for slot, field in enumerate(self.schema.fields)}
+        for slot, cross in enumerate(self.schema.crosses, start=len(self.coders)):
+            # In the order of the fields, whatever order the cross was declared in.
+            parts = sorted(slot_of[name] for name in cross.columns)
+            ids[:, slot] = cross_ids(ids[:, parts], cross.buckets)
         labels = None
         name = self.schema.label.name
         if name in table.column_names:

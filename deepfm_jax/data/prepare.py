@@ -52,7 +52,8 @@ def prepare(
 
     Raises:
       UserError: a bad file or row (see ``sources.read_tables``), a split with one class, a missing
-        source, or a data set already there that was prepared with other options.
+        source, an impossible cross, or a data set already there that was prepared with other
+        options.
     """
     options = options or BuildOptions()
     folder = dataset_folder(name, out)
@@ -62,19 +63,22 @@ def prepare(
             raise UserError(f"data set {name!r} is made from raw files; say where with --source")
         if not pathlib.Path(source).is_dir():
             raise UserError(f"--source={source}: no such folder")
-    made_with = dataclasses.asdict(options)
+    # Before the options are compared: the message of a difference would hide a misspelt column.
+    options.apply(builder_class.SCHEMA)
     if folder.is_dir() and not overwrite:
         if not (folder / _OPTIONS_FILE).is_file():
             raise UserError(
                 f"{folder}: not a data set that prepare made ({_OPTIONS_FILE} is missing); choose "
                 "another --out, or pass --overwrite"
             )
-        there = json.loads((folder / _OPTIONS_FILE).read_text())
-        if there != made_with:
-            key = next(k for k in made_with if there.get(k) != made_with[k])
+        # An option that is younger than the data set had its default.
+        there = BuildOptions(**json.loads((folder / _OPTIONS_FILE).read_text()))
+        if there != options:
+            old, new = dataclasses.asdict(there), dataclasses.asdict(options)
+            key = next(key for key in new if old[key] != new[key])
             raise UserError(
-                f"{folder} was prepared with {key}={there.get(key)}, not {key}={made_with[key]}; "
-                "choose another --out, or pass --overwrite"
+                f"{folder} was prepared with {key}={old[key]}, not {key}={new[key]}; choose "
+                "another --out, or pass --overwrite"
             )
         return split_summaries(folder)
     if not folder.is_dir():
@@ -111,7 +115,7 @@ def split_summaries(folder: pathlib.Path) -> dict[str, SplitSummary]:
 
 
 def describe(summaries: Mapping[str, SplitSummary], encoder: Encoder) -> str:
-    """A text for people: rows of each split, positive rates, vocabulary sizes."""
+    """A text for people: rows of each split, positive rates, vocabulary sizes, crosses."""
     lines = [f"{'split':8}{'read':>12}{'kept':>12}{'rejected':>10}{'positive rate':>15}"]
     for split, summary in summaries.items():
         rate = summary.positives / summary.rows
@@ -119,7 +123,13 @@ def describe(summaries: Mapping[str, SplitSummary], encoder: Encoder) -> str:
             f"{split:8}{summary.read:12,}{summary.rows:12,}{summary.rejected:10,}{rate:15.4f}"
         )
         lines.extend(f"  rejected: {message}" for message in summary.first_errors)
-    sizes = zip(encoder.schema.fields, encoder.field_dims, strict=True)
-    lines.append("ids of each field: " + ", ".join(f"{f.name} {size:,}" for f, size in sizes))
-    lines.append(f"{len(encoder.field_dims)} fields, {sum(encoder.field_dims):,} table rows in all")
+    sizes = [f"{coder.field.name} {coder.dim:,}" for coder in encoder.coders]
+    lines.append("ids of each field: " + ", ".join(sizes))
+    count = f"{len(encoder.coders)} fields"
+    crosses = encoder.schema.crosses
+    if crosses:
+        buckets = ", ".join(f"{cross.name} {cross.buckets:,}" for cross in crosses)
+        lines.append(f"buckets of each cross: {buckets}")
+        count += f" and {len(crosses)} cross" + ("es" if len(crosses) > 1 else "")
+    lines.append(f"{count}, {sum(encoder.field_dims):,} table rows in all")
     return "\n".join(lines)

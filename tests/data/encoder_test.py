@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -7,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepfm_jax import Categorical, Label, Numeric, Schema, UserError
+from deepfm_jax.data.crosses import cross_ids
 from deepfm_jax.data.encoder import Encoder, fit
 from deepfm_jax.data.vocabulary import log2_floor
+from deepfm_jax.schema import Cross
 
 SCHEMA = Schema(
     (
@@ -179,3 +182,68 @@ def test_damage_is_named(encoder, tmp_path):
 def test_no_rows_cannot_be_fitted():
     with pytest.raises(UserError, match="no rows to fit"):
         fit([], SCHEMA)
+
+
+CROSSES = (Cross(("i", "c"), buckets=1000), Cross(("q", "lf", "m"), buckets=7))
+
+
+@pytest.fixture
+def crossed():
+    return fit([TRAIN], dataclasses.replace(SCHEMA, crosses=CROSSES))
+
+
+def test_crosses_follow_the_fields_and_leave_them_as_they_are(encoder, crossed):
+    assert crossed.field_dims == (*encoder.field_dims, 1001, 8)
+    plain, with_crosses = encoder.encode(TRAIN), crossed.encode(TRAIN)
+    fields = len(SCHEMA.fields)
+    np.testing.assert_array_equal(with_crosses.ids[:, :fields], plain.ids)
+    np.testing.assert_array_equal(with_crosses.values[:, :fields], plain.values)
+    assert (with_crosses.values[:, fields:] == 1).all()
+    assert with_crosses.ids.shape == with_crosses.values.shape == (TRAIN.num_rows, fields + 2)
+
+
+def test_a_cross_hashes_the_ids_of_its_parts_in_the_order_of_the_fields(crossed):
+    ids = crossed.encode(TRAIN).ids
+    c, m, i, lf, q = (
+        ids[:, crossed.schema.slot_names.index(n)] for n in ("c", "m", "i", "lf", "q")
+    )
+    np.testing.assert_array_equal(ids[:, -2], cross_ids(np.stack([c, i], axis=1), 1000))
+    np.testing.assert_array_equal(ids[:, -1], cross_ids(np.stack([m, lf, q], axis=1), 7))
+    turned = tuple(dataclasses.replace(x, columns=x.columns[::-1]) for x in CROSSES)
+    other = fit([TRAIN], dataclasses.replace(SCHEMA, crosses=turned))
+    np.testing.assert_array_equal(other.encode(TRAIN).ids, ids)
+
+
+def test_a_cross_has_id_zero_where_a_part_is_rare_unseen_or_missing(crossed):
+    assert encode_column(crossed, "c", ["rare", "unseen", None])[0] == [0, 0, 0]
+    rows = TRAIN.take([0, 0, 0, 0]).set_column(1, "c", pa.array(["rare", "unseen", None, "a"]))
+    ids = crossed.encode(rows).ids
+    assert ids[:3, -2].tolist() == [0, 0, 0]
+    assert ids[3, -2] > 0
+    # A missing cell that has an id of its own is a value like any other.
+    rows = TRAIN.take([2, 2]).set_column(2, "m", pa.array([None, "unseen"], pa.string()))
+    ids = crossed.encode(rows).ids
+    assert ids[0, -1] > 0
+    assert ids[1, -1] == 0
+
+
+def test_no_rows_have_no_crosses(crossed):
+    assert crossed.encode(TRAIN.slice(0, 0)).ids.shape == (0, len(SCHEMA.fields) + 2)
+
+
+def test_crosses_of_a_schema_without_value_fields():
+    columns = (Label("y"), Categorical("c"), Categorical("m"))
+    encoder = fit([TRAIN], Schema(columns, crosses=(Cross(("c", "m")),)))
+    assert encoder.encode(TRAIN).values is None
+
+
+def test_crosses_are_saved_and_loaded_and_change_the_fingerprint(encoder, crossed, tmp_path):
+    crossed.save(tmp_path)
+    loaded = Encoder.load(tmp_path)
+    assert loaded.schema == crossed.schema
+    assert loaded.field_dims == crossed.field_dims
+    assert loaded.fingerprint() == crossed.fingerprint() != encoder.fingerprint()
+    np.testing.assert_array_equal(loaded.encode(TRAIN).ids, crossed.encode(TRAIN).ids)
+    fewer = (dataclasses.replace(CROSSES[0], buckets=999), CROSSES[1])
+    other = fit([TRAIN], dataclasses.replace(SCHEMA, crosses=fewer))
+    assert other.fingerprint() != crossed.fingerprint()

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import numpy as np
@@ -10,6 +9,8 @@ from deepfm_jax.data.encoder import Encoder
 from deepfm_jax.data.pipeline import PreparedData
 from deepfm_jax.data.prepare import dataset_folder, describe, prepare
 from deepfm_jax.data.sources import read_tables
+from deepfm_jax.schema import Cross
+from deepfm_jax.training.settings import from_mapping
 from tests import click_logs
 
 SMALL = {"train": 60, "valid": 30, "test": 30}
@@ -151,6 +152,63 @@ def test_options_reach_every_column():
     assert BuildOptions().apply(schema) == schema
 
 
+def test_crosses_are_encoded_described_and_read_again(source, out):
+    options = BuildOptions(crosses=(("item", "user"), ("user", "city", "cost")), cross_buckets=5000)
+    prepare("frappe", out, source=source, options=options)
+    data = PreparedData("frappe", out)
+    for split, rows in SMALL.items():
+        (table,) = read_tables(source / f"{split}.csv", data.encoder.schema)
+        (batch,) = data.batches(split, rows)
+        assert batch["ids"].shape == (rows, 12)
+        np.testing.assert_array_equal(batch["ids"], data.encoder.encode(table).ids)
+    text = describe(data.summaries, data.encoder)
+    assert "buckets of each cross: item x user 5,000, user x city x cost 5,000" in text
+    total = sum(data.encoder.field_dims)
+    assert f"10 fields and 2 crosses, {total:,} table rows in all" in text
+
+
+def test_crosses_of_a_prepared_set_are_compared_as_data(source, out):
+    options = BuildOptions(crosses=(("item", "user"),))
+    prepare("frappe", out, source=source, options=options)
+    path = dataset_folder("frappe", out) / "options.json"
+    before = path.stat().st_mtime_ns
+    from_json = BuildOptions(**json.loads(path.read_text()))
+    assert from_json == options
+    prepare("frappe", out, source=source, options=from_json)
+    assert path.stat().st_mtime_ns == before
+    with pytest.raises(UserError, match=r"with crosses=\(\('item', 'user'\),\), not crosses=\(\)"):
+        prepare("frappe", out, source=source)
+    with pytest.raises(UserError, match="'usr' is not a categorical or numeric column; those are"):
+        prepare("frappe", out, source=source, options=BuildOptions(crosses=(("item", "usr"),)))
+
+
+def test_an_option_younger_than_the_data_set_had_its_default(source, out):
+    prepare("frappe", out, source=source)
+    path = dataset_folder("frappe", out) / "options.json"
+    written = json.loads(path.read_text())
+    del written["crosses"], written["cross_buckets"]
+    path.write_text(json.dumps(written))
+    prepare("frappe", out, source=source)
+    with pytest.raises(UserError, match="was prepared with cross_buckets=100000"):
+        prepare("frappe", out, source=source, options=BuildOptions(cross_buckets=9))
+
+
+def test_crosses_of_a_config_file_are_lists_of_lists():
+    options = from_mapping(BuildOptions, {"crosses": [["C1", "C2"]], "cross_buckets": 9}, "")
+    assert options == BuildOptions(crosses=(("C1", "C2"),), cross_buckets=9)
+    schema = options.apply(click_logs.Criteo.SCHEMA)
+    assert schema.crosses == (Cross(("C1", "C2"), 9),)
+    for wrong in ("C1,C2", ["C1", "C2"], [["C1", "C2"], "C3"]):  # One level of lists too few.
+        with pytest.raises(UserError, match="must be a list of lists of columns"):
+            from_mapping(BuildOptions, {"crosses": wrong}, "")
+
+
+def test_crosses_see_the_transform_that_the_options_choose():
+    options = BuildOptions(numeric="log", crosses=(("C1", "I3"),))
+    with pytest.raises(UserError, match="transform 'log' makes column 'I3' a value"):
+        options.apply(click_logs.Criteo.SCHEMA)
+
+
 def test_criteo_of_three_files_encodes_as_its_encoder_says(tmp_path, out):
     click_logs.write_criteo(tmp_path, {"train": 300, "valid": 60, "test": 60})
     prepare("criteo", out, source=tmp_path)
@@ -190,7 +248,7 @@ def test_synthetic_brings_its_oracle(out):
     assert oracle.keys() == {"valid", "test"}
     assert 0.75 < oracle["valid"]["auc"] < 0.95
     assert oracle["valid"]["rows"] == 300
-    assert json.loads((folder / "options.json").read_text()) == dataclasses.asdict(options)
+    assert BuildOptions(**json.loads((folder / "options.json").read_text())) == options
     assert PreparedData("synthetic", out).oracle == oracle
 
 

@@ -160,3 +160,19 @@ def test_mistakes_in_data_are_one_line_and_leave_nothing(frappe_files, tmp_path)
 
     assert "is not prepared" in mistake("train", FRAPPE, f"--config.data.folder={tmp_path}")
     assert "holds no run" in mistake("evaluate", f"--workdir={tmp_path}")
+
+
+def test_crosses_are_flags_of_prepare(frappe_files, tmp_path):
+    flags = ("--dataset=frappe", f"--source={frappe_files}", f"--out={tmp_path}")
+    message = mistake("prepare", *flags, "--cross=user,itm")
+    assert "'itm' is not a categorical or numeric column; those are user, item, daytime" in message
+    assert "needs two columns or more" in mistake("prepare", *flags, "--cross=user")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    crosses = ("--cross=user,item", "--cross=city,item,cost", "--cross_buckets=500")
+    done = run("prepare", *flags, *crosses)
+    assert done.returncode == 0, done.stderr
+    assert "buckets of each cross: user x item 500, city x item x cost 500" in done.stdout
+    assert "10 fields and 2 crosses, 1,212 table rows in all" in done.stdout
+    results = json.loads(next(tmp_path.rglob("results.json")).read_text())
+    assert results["field_dims"] == [21] * 10 + [501] * 2
+    assert "with crosses=" in mistake("prepare", *flags)

@@ -9,6 +9,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from deepfm_jax import UserError
+from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.pipeline import PreparedData
 from deepfm_jax.data.prepare import prepare
 from deepfm_jax.data.sources import read_tables
 from deepfm_jax.serving import Predictor
@@ -126,6 +128,19 @@ def test_a_file_of_one_class_cannot_be_evaluated(predictor, frappe_files, tmp_pa
 def test_a_folder_without_a_run_says_so(tmp_path):
     with pytest.raises(UserError, match="holds no run"):
         Predictor(tmp_path)
+
+
+def test_crosses_are_made_of_raw_rows(frappe_files, tmp_path):
+    out, workdir = tmp_path / "out", tmp_path / "run"
+    options = BuildOptions(crosses=(("user", "item"), ("city", "item")), cross_buckets=300)
+    prepare("frappe", out, source=frappe_files, options=options)
+    train(experiment_settings.small(out, model={"name": "lr"}, loop={"epochs": 1}), workdir)
+    predictor = Predictor(workdir)
+    (table,) = read_tables(frappe_files / "test.csv", predictor.encoder.schema)
+    (batch,) = PreparedData("frappe", out).batches("test", table.num_rows)
+    np.testing.assert_array_equal(predictor.encoder.encode(table).ids, batch["ids"])
+    from_file = evaluate_file(predictor, frappe_files / "test.csv")
+    assert from_file["auc"] == pytest.approx(evaluate_split(predictor, "test")["auc"], abs=1e-6)
 
 
 def test_a_data_set_prepared_otherwise_is_refused(tmp_path):

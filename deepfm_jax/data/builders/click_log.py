@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from deepfm_jax.data.encoder import Encoded, Encoder, fit
 from deepfm_jax.data.sources import RowReport
 from deepfm_jax.errors import UserError
-from deepfm_jax.schema import Categorical, Column, Numeric, NumericTransform, Schema
+from deepfm_jax.schema import Categorical, Column, Cross, Numeric, NumericTransform, Schema
 
 # Thousands of rows a record, so that reading is a copy of bytes and not a parse per row.
 BLOCK_ROWS = 4096
@@ -39,6 +39,11 @@ class BuildOptions:
       separate_missing: Whether missing values have an id of their own.
       max_bad_rows: Bad rows tolerated (and counted) in each split.
       rows: Training rows to simulate; the ``synthetic`` data set only.
+      crosses: Columns of each cross-product feature, added to those of the builder.
+      cross_buckets: Buckets of each of them.
+
+    Raises:
+      UserError: ``crosses`` is not a list of lists of column names.
     """
 
     min_count: int | None = None
@@ -47,9 +52,24 @@ class BuildOptions:
     separate_missing: bool | None = None
     max_bad_rows: int = 0
     rows: int | None = None
+    crosses: Sequence[Sequence[str]] = ()
+    cross_buckets: int = 100_000
+
+    def __post_init__(self):
+        # A string is a sequence of strings too: each letter of "C1,C2" would pass for a column.
+        if not (_is_list(self.crosses) and all(_is_list_of_names(part) for part in self.crosses)):
+            raise UserError(
+                f"crosses={self.crosses!r} must be a list of lists of columns, as [['C1', 'C2']]"
+            )
+        # JSON and configs have lists, and equal options must be equal.
+        object.__setattr__(self, "crosses", tuple(tuple(columns) for columns in self.crosses))
 
     def apply(self, schema: Schema) -> Schema:
-        """The schema with these choices in place of the builder's."""
+        """The schema with these choices in place of the builder's.
+
+        Raises:
+          UserError: a cross that the schema cannot have (see ``Schema``).
+        """
         common = {"min_count": self.min_count, "separate_missing": self.separate_missing}
         numeric = {**common, "transform": self.numeric, "buckets": self.buckets}
 
@@ -64,7 +84,20 @@ class BuildOptions:
                 column, **{key: value for key, value in options.items() if value is not None}
             )
 
-        return dataclasses.replace(schema, columns=tuple(map(changed, schema.columns)))
+        crosses = (Cross(tuple(columns), self.cross_buckets) for columns in self.crosses)
+        return dataclasses.replace(
+            schema,
+            columns=tuple(map(changed, schema.columns)),
+            crosses=(*schema.crosses, *crosses),
+        )
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _is_list_of_names(value: Any) -> bool:
+    return _is_list(value) and all(isinstance(name, str) for name in value)
 
 
 @dataclasses.dataclass
@@ -111,7 +144,7 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return {}
 
     def _info(self) -> tfds.core.DatasetInfo:
-        slots = len(self.schema.fields)
+        slots = len(self.schema.slot_names)
 
         def block(width: int, dtype: Any) -> tfds.features.Tensor:
             return tfds.features.Tensor(
