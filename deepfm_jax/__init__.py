@@ -5,20 +5,42 @@ package costs a researcher no TensorFlow import.
 """
 
 from deepfm_jax.errors import UserError
-from deepfm_jax.models import FM, LR, MODELS, DeepFM, build_model
+from deepfm_jax.models import (
+    DNN,
+    FM,
+    FNN,
+    LR,
+    MODELS,
+    PNN,
+    AutoInt,
+    DCNv2,
+    DeepFM,
+    FinalMLP,
+    WideDeep,
+    XDeepFM,
+    build_model,
+)
 from deepfm_jax.schema import Categorical, Ignored, Label, Numeric, Schema, TextFormat
 
 __all__ = [
+    "DNN",
     "FM",
+    "FNN",
     "LR",
     "MODELS",
+    "PNN",
+    "AutoInt",
     "Categorical",
+    "DCNv2",
     "DeepFM",
+    "FinalMLP",
     "Ignored",
     "Label",
     "Numeric",
     "Schema",
     "TextFormat",
     "UserError",
+    "WideDeep",
+    "XDeepFM",
     "build_model",
 ]

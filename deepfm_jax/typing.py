@@ -8,7 +8,13 @@ F      fields (declared columns that carry features) ``fields``
 S      slots: one per field                          ``slots``
 D      embedding dimension                           ``dim``
 V      rows of the embedding table, all fields       ``rows``
-H      hidden width of a tower                       ``hidden``
+H      hidden width of a tower or a CIN layer        ``hidden``
+P      pairs of slots i < j, S(S - 1)/2 of them      ``pairs``
+N      heads of an attention or a fusion             ``heads``
+A      width of a head                               ``head``
+X      width of a flat input, S D as a rule          ``width``
+E      experts                                       ``experts``
+R      rank of a low-rank product                    ``rank``
 T      tasks                                         ``tasks``
 ====== ============================================= =======================
 

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from deepfm_jax.embedding.access import read
+from deepfm_jax.embedding.initializers import normal_by_position
 from deepfm_jax.errors import UserError
-from deepfm_jax.typing import Embeddings, FirstOrder, Ids, Values
+from deepfm_jax.typing import AnyArray, Embeddings, FirstOrder, Ids, Values
 
 _MAX_ROWS = np.iinfo(np.int32).max
 
@@ -21,20 +22,28 @@ class Rows(NamedTuple):
     """The table's rows of a batch, before they are multiplied by the features' values.
 
     Attributes:
-      first_order: Weight of each feature, [B, S].
-      embedding: Latent vector of each feature, [B, S, D]; None where a model has no such table.
+      first_order: Weight of each feature, [B, S]; None where a model has none.
+      embedding: Latent vector of each feature, [B, S, D], NaN in slots of fields without vectors;
+        None where a model has none.
     """
 
-    first_order: FirstOrder
+    first_order: FirstOrder | None
     embedding: Embeddings | None
 
-    def scaled(self, values: Values | None) -> tuple[FirstOrder, Embeddings]:
-        """w_i x_i [B, S] and e_i = v_i x_i [B, S, D]; all x_i are 1 when ``values`` is None."""
+    def weights(self, values: Values | None) -> FirstOrder:
+        """w_i x_i [B, S]; all x_i are 1 when ``values`` is None."""
+        if self.first_order is None:
+            raise ValueError("this table holds no first-order weights (first_order=False)")
+        return self.first_order if values is None else self.first_order * values
+
+    def vectors(
+        self, values: Values | None, fields: int | None = None
+    ) -> Float[AnyArray, "batch fields dim"]:
+        """e_i = v_i x_i of the first ``fields`` fields, or of all: [B, S, D]."""
         if self.embedding is None:
-            raise ValueError("this table holds first-order weights alone (embed_dim=0)")
-        if values is None:
-            return self.first_order, self.embedding
-        return self.first_order * values, self.embedding * values[:, :, None]
+            raise ValueError("this table holds no vectors (embed_dim=0)")
+        vectors = self.embedding[:, :fields]
+        return vectors if values is None else vectors * values[:, :fields, None]
 
 
 def field_offsets(field_dims: Sequence[int]) -> np.ndarray:
@@ -110,6 +119,9 @@ class EmbeddingTable(nn.Module):
     Attributes:
       field_dims: Rows of each field, F entries; V is their sum.
       embed_dim: D; 0 for a table of first-order weights alone.
+      first_order: Whether there are first-order weights.
+      embedded_fields: The first so many fields have vectors; None for all. The others, at the end,
+        have first-order weights alone, and so cost no [D] a row.
       init_std: Standard deviation of the normal initialiser of the vectors. First-order weights
         start at 0 (Rendle 2012, "Factorization Machines with libFM",
         Alg. 1).
@@ -120,21 +132,28 @@ class EmbeddingTable(nn.Module):
     embed_dim: int
     init_std: float = 0.01
     dtype: str = "float32"
+    first_order: bool = True
+    embedded_fields: int | None = None
 
     @nn.compact
     def __call__(self, ids: Ids) -> Rows:
         """Rows of ``ids`` [B, S]; rows of an id out of range are NaN under ``jit``.
 
         Raises:
-          UserError: see ``check_ids``.
+          UserError: see ``check_ids``; or a table without any array.
         """
         check_ids(ids, self.field_dims)
         total = int(sum(self.field_dims))
+        if not (self.first_order or self.embed_dim):
+            raise UserError("a table needs first-order weights or embed_dim above 0")
         dtype = table_dtype(self.dtype)
-        zeros = nn.initializers.zeros
-        table = {"first_order": self.param("first_order", zeros, (total,), dtype)}
+        table = {}
+        if self.first_order:
+            zeros = nn.initializers.zeros
+            table["first_order"] = self.param("first_order", zeros, (total,), dtype)
         if self.embed_dim:
-            init, shape = _normal_by_columns(self.init_std), (total, self.embed_dim)
+            init = normal_by_position(self.init_std)
+            shape = (int(sum(self.field_dims[: self.embedded_fields])), self.embed_dim)
             table["embedding"] = self.param("embedding", init, shape, dtype)
         return read_rows(table, table_rows(ids, self.field_dims))
 
@@ -143,30 +162,11 @@ def read_rows(table: Mapping[str, jax.Array], rows: Int[Array, "batch slots"]) -
     """The rows of a table, in float32; row V, which is none, reads as NaN.
 
     Args:
-      table: ``first_order`` [V] and, where the model has vectors, ``embedding`` [V, D].
+      table: ``first_order`` [V], ``embedding`` [V, D], or both. Vectors may end before V.
       rows: See ``table_rows``.
     """
     found = {name: read(array, rows).astype(jnp.float32) for name, array in table.items()}
-    return Rows(first_order=found["first_order"], embedding=found.get("embedding"))
-
-
-def _normal_by_columns(std: float) -> nn.initializers.Initializer:
-    """A normal initialiser of [V, D] that needs little memory beside the result.
-
-    A CPU's random bits come with several arrays of their size, so they are drawn for one column at
-    a time; by rows, a table split over devices would be drawn whole on each. They are drawn in
-    float32 whatever the table's dtype, whose own draws would be coarse.
-    """
-    normal = nn.initializers.normal(std)
-
-    def init(key, shape, dtype):
-        def with_column(index, table):
-            column = normal(jax.random.fold_in(key, index), shape[:1], jnp.float32).astype(dtype)
-            return jax.lax.dynamic_update_index_in_dim(table, column, index, axis=1)
-
-        return jax.lax.fori_loop(0, shape[1], with_column, jnp.zeros(shape, dtype))
-
-    return init
+    return Rows(first_order=found.get("first_order"), embedding=found.get("embedding"))
 
 
 def table_dtype(name: str) -> jnp.dtype:

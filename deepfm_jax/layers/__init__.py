@@ -1,6 +1,23 @@
 """One interaction per file; a layer knows no table and no batch dict."""
 
+from deepfm_jax.layers.cin import CompressedInteractionNetwork
+from deepfm_jax.layers.cross import CrossNetwork, LowRankCrossNetwork
 from deepfm_jax.layers.factorization_machine import factorization_machine
+from deepfm_jax.layers.gating import BilinearFusion, FeatureGate
+from deepfm_jax.layers.interacting import InteractingLayer
 from deepfm_jax.layers.mlp import MLP
+from deepfm_jax.layers.products import KernelProducts, inner_products, outer_product_of_sum
 
-__all__ = ["MLP", "factorization_machine"]
+__all__ = [
+    "MLP",
+    "BilinearFusion",
+    "CompressedInteractionNetwork",
+    "CrossNetwork",
+    "FeatureGate",
+    "InteractingLayer",
+    "KernelProducts",
+    "LowRankCrossNetwork",
+    "factorization_machine",
+    "inner_products",
+    "outer_product_of_sum",
+]

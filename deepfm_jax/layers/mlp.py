@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from deepfm_jax.errors import UserError
@@ -11,39 +12,48 @@ from deepfm_jax.typing import AnyArray
 
 # None is flax's own product.
 _DOTS = {"float32": None, "bfloat16": bfloat16_dot_general}
+_ACTIVATIONS = {"relu": nn.relu, "tanh": jnp.tanh}
 
 
 class MLP(nn.Module):
-    """Blocks of Dense, BatchNorm (optional), ReLU, Dropout, then one Dense without activation.
+    """Blocks of Dense, BatchNorm (optional), activation and Dropout, then one linear layer.
 
     Attributes:
       mlp_dims: Widths H of the hidden layers.
-      out_dim: Width of the last, linear layer.
+      out_dim: Width of the last, linear layer; None for no such layer, and the last block's output.
       dropout: Probability of *dropping* a hidden unit in training (the DeepFM paper's "0.5" is the
         probability of keeping one).
       compute_dtype: ``"float32"``, or ``"bfloat16"`` for the products of the hidden layers, with
         sums, parameters and everything else in float32 (see ``bfloat16_matmul``).
-      batch_norm: Normalise each block before its ReLU; statistics live in ``batch_stats`` and move
-        only when ``train``.
+      batch_norm: Normalise each block before its activation; statistics live in ``batch_stats`` and
+        move only when ``train``.
+      activation: ``"relu"`` or ``"tanh"``.
 
     Source: Guo et al. 2017, Eq. 3 and Sec. 2.1 (arXiv 1703.04247). Kernels start Glorot normal,
       biases at zero; the paper names no initialiser.
     """
 
     mlp_dims: Sequence[int]
-    out_dim: int = 1
+    out_dim: int | None = 1
     dropout: float = 0.0
     batch_norm: bool = False
     compute_dtype: str = "float32"
+    activation: str = "relu"
 
     @nn.compact
     def __call__(
         self, inputs: Float[AnyArray, "batch width"], *, train: bool = False
     ) -> Float[Array, "batch out"]:
-        """Maps [B, width] to [B, out_dim]; dropping in training needs the rng ``dropout``."""
+        """Maps [B, X] to [B, out_dim]; dropping in training needs the rng ``dropout``.
+
+        Raises:
+          UserError: an activation or a compute dtype that does not exist.
+        """
         if self.compute_dtype not in _DOTS:
             raise UserError(f"compute_dtype={self.compute_dtype!r} is not one of {sorted(_DOTS)}")
-        dot = _DOTS[self.compute_dtype]
+        if self.activation not in _ACTIVATIONS:
+            raise UserError(f"activation={self.activation!r} is not one of {sorted(_ACTIVATIONS)}")
+        dot, activation = _DOTS[self.compute_dtype], _ACTIVATIONS[self.activation]
         kernel_init = nn.initializers.glorot_normal()
         hidden = inputs
         for layer, width in enumerate(self.mlp_dims):
@@ -57,6 +67,8 @@ class MLP(nn.Module):
                     epsilon=1e-5,
                     name=f"batch_norm_{layer}",
                 )(hidden)
-            hidden = nn.relu(hidden)
+            hidden = activation(hidden)
             hidden = nn.Dropout(self.dropout, deterministic=not train)(hidden)
+        if self.out_dim is None:
+            return hidden
         return nn.Dense(self.out_dim, kernel_init=kernel_init, name="out")(hidden)

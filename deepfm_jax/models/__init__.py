@@ -1,8 +1,37 @@
-"""One short file per paper; ``MODELS`` maps the names used in configs to the classes."""
+"""One short file per paper; ``MODELS`` maps the names used in configs to the classes.
 
+All are called alike. ``model.apply(variables, ids, values, train=..., rngs=...)`` returns logits
+[B]: ids [B, S] int32, local to their fields; values [B, S], all 1 when None. With ``train``,
+dropout draws from the rng ``dropout`` and batch norm moves the collection ``batch_stats``. Ids
+at hand that are out of range raise a ``UserError`` (see ``embedding.check_ids``).
+``apply(..., method="from_rows")`` takes the rows of the table in place of ids, gathered already.
+"""
+
+from deepfm_jax.models.autoint import AutoInt
+from deepfm_jax.models.dcn_v2 import DCNv2
 from deepfm_jax.models.deepfm import DeepFM
+from deepfm_jax.models.dnn import DNN
+from deepfm_jax.models.final_mlp import FinalMLP
 from deepfm_jax.models.fm import FM
+from deepfm_jax.models.fnn import FNN
 from deepfm_jax.models.lr import LR
+from deepfm_jax.models.pnn import PNN
 from deepfm_jax.models.registry import MODELS, build_model
+from deepfm_jax.models.wide_deep import WideDeep
+from deepfm_jax.models.xdeepfm import XDeepFM
 
-__all__ = ["FM", "LR", "MODELS", "DeepFM", "build_model"]
+__all__ = [
+    "DNN",
+    "FM",
+    "FNN",
+    "LR",
+    "MODELS",
+    "PNN",
+    "AutoInt",
+    "DCNv2",
+    "DeepFM",
+    "FinalMLP",
+    "WideDeep",
+    "XDeepFM",
+    "build_model",
+]

@@ -20,6 +20,8 @@ class DeepFM(nn.Module):
     Attributes:
       field_dims: Rows of each field.
       embed_dim: D, length of the latent vectors.
+      shared: Whether FM and tower read the same embeddings, which is the model's point; False gives
+        each its own (the paper's ablation "FM & DNN", with twice the vectors).
       mlp_dims: Widths of the tower's hidden layers.
       dropout: Probability of dropping a hidden unit in training.
       batch_norm: Whether the tower normalises its blocks (the paper does not).
@@ -33,6 +35,7 @@ class DeepFM(nn.Module):
 
     field_dims: Sequence[int]
     embed_dim: int = 16
+    shared: bool = True
     mlp_dims: Sequence[int] = (400, 400, 400)
     dropout: float = 0.2
     batch_norm: bool = False
@@ -41,9 +44,9 @@ class DeepFM(nn.Module):
     compute_dtype: str = "float32"
 
     def setup(self):
-        self.table = EmbeddingTable(
-            self.field_dims, self.embed_dim, self.init_std, self.table_dtype
-        )
+        # Unshared vectors are the halves of longer ones: one lookup serves both.
+        width = self.embed_dim if self.shared else 2 * self.embed_dim
+        self.table = EmbeddingTable(self.field_dims, width, self.init_std, self.table_dtype)
         self.bias = self.param("bias", nn.initializers.zeros, ())
         self.tower = MLP(
             self.mlp_dims,
@@ -53,19 +56,15 @@ class DeepFM(nn.Module):
         )
 
     def __call__(self, ids: Ids, values: Values | None = None, *, train: bool = False) -> Logits:
-        """Logits [B] of ids [B, S] and values [B, S] (all 1 when None).
-
-        With ``train``, dropout draws from the rng ``dropout`` and batch norm moves ``batch_stats``.
-
-        Raises:
-          UserError: ids at hand that are out of range (see ``embedding.check_ids``).
-        """
+        """Logits [B] of ids [B, S] and values [B, S] (all 1 when None); see ``models``."""
         return self.from_rows(self.table(ids), values, train=train)
 
     def from_rows(self, rows: Rows, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] from rows gathered already."""
-        first_order, embeddings = rows.scaled(values)
-        linear = self.bias + jnp.einsum("bs->b", first_order)
-        flat = embeddings.reshape(embeddings.shape[0], -1)
+        linear = self.bias + jnp.einsum("bs->b", rows.weights(values))
+        for_fm = for_tower = rows.vectors(values)
+        if not self.shared:
+            for_fm, for_tower = jnp.split(for_fm, 2, axis=2)
+        flat = for_tower.reshape(for_tower.shape[0], -1)
         deep = self.tower(flat, train=train)[:, 0]
-        return linear + factorization_machine(embeddings) + deep
+        return linear + factorization_machine(for_fm) + deep

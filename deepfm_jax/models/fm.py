@@ -34,16 +34,11 @@ class FM(nn.Module):
         self.bias = self.param("bias", nn.initializers.zeros, ())
 
     def __call__(self, ids: Ids, values: Values | None = None, *, train: bool = False) -> Logits:
-        """Logits [B] of ids [B, S] and values [B, S] (all 1 when None).
-
-        Raises:
-          UserError: ids at hand that are out of range (see ``embedding.check_ids``).
-        """
+        """Logits [B] of ids [B, S] and values [B, S] (all 1 when None); see ``models``."""
         return self.from_rows(self.table(ids), values, train=train)
 
     def from_rows(self, rows: Rows, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] from rows gathered already."""
         del train  # No part behaves differently in training.
-        first_order, embeddings = rows.scaled(values)
-        linear = self.bias + jnp.einsum("bs->b", first_order)
-        return linear + factorization_machine(embeddings)
+        linear = self.bias + jnp.einsum("bs->b", rows.weights(values))
+        return linear + factorization_machine(rows.vectors(values))

@@ -29,15 +29,10 @@ class LR(nn.Module):
         self.bias = self.param("bias", nn.initializers.zeros, ())
 
     def __call__(self, ids: Ids, values: Values | None = None, *, train: bool = False) -> Logits:
-        """Logits [B] of ids [B, S] and values [B, S] (all 1 when None).
-
-        Raises:
-          UserError: ids at hand that are out of range (see ``embedding.check_ids``).
-        """
+        """Logits [B] of ids [B, S] and values [B, S] (all 1 when None); see ``models``."""
         return self.from_rows(self.table(ids), values, train=train)
 
     def from_rows(self, rows: Rows, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] from rows gathered already."""
         del train  # No part behaves differently in training.
-        weights = rows.first_order if values is None else rows.first_order * values
-        return self.bias + jnp.einsum("bs->b", weights)
+        return self.bias + jnp.einsum("bs->b", rows.weights(values))

@@ -6,14 +6,10 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32, Float64, Int32
 
-from deepfm_jax.data.encoder import Encoder
-from deepfm_jax.errors import UserError
 from deepfm_jax.heads import OneTask
-from deepfm_jax.models import build_model
 from deepfm_jax.partitioning import create_mesh
 from deepfm_jax.training import workdir as workdirs
-from deepfm_jax.training.checkpoint import Checkpoints
-from deepfm_jax.training.settings import Experiment
+from deepfm_jax.training.checkpoint import restore_best
 from deepfm_jax.training.state import weights_layout
 from deepfm_jax.training.step import make_score_step
 
@@ -34,7 +30,8 @@ class Predictor:
         """
         self.experiment, self.encoder = workdirs.read(workdir)
         self._batch_size = self.experiment.loop.eval_batch_size
-        model, self._weights = _best_weights(workdir, self.experiment, self.encoder)
+        model = self.experiment.build_model(self.encoder)
+        self._weights = restore_best(workdir, weights_layout(model, create_mesh()))
         self._score = make_score_step(model)
 
     def logits(self, table: pa.Table) -> Float32[np.ndarray, "rows"]:
@@ -65,14 +62,3 @@ class Predictor:
     def probabilities(self, table: pa.Table) -> Float64[np.ndarray, "rows"]:
         """P(click) of typed rows, in their order."""
         return OneTask().probabilities(self.logits(table))
-
-
-def _best_weights(workdir, experiment: Experiment, encoder: Encoder):
-    hyperparameters = {key: value for key, value in experiment.model.items() if key != "name"}
-    model = build_model(experiment.model["name"], encoder.field_dims, hyperparameters)
-    with Checkpoints(workdir) as checkpoints:
-        last = checkpoints.last_step
-        best = None if last is None else checkpoints.progress(last).best_step
-        if best is None:
-            raise UserError(f"workdir {workdir} holds no evaluated checkpoint yet; train it first")
-        return model, checkpoints.restore_weights(best, like=weights_layout(model, create_mesh()))

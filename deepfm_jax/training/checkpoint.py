@@ -8,6 +8,7 @@ from typing import Any
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from deepfm_jax.errors import UserError
 from deepfm_jax.training.state import TrainState, Weights
 
 
@@ -114,6 +115,20 @@ class Checkpoints:
             step, args=ocp.args.Composite(weights=ocp.args.StandardRestore(like))
         )
         return restored["weights"]
+
+
+def restore_best(workdir: str | os.PathLike[str], like: Weights) -> Weights:
+    """The best weights of the run in ``workdir``, laid out as ``like``.
+
+    Raises:
+      UserError: a run that has not been evaluated once yet.
+    """
+    with Checkpoints(workdir) as checkpoints:
+        last = checkpoints.last_step
+        best = None if last is None else checkpoints.progress(last).best_step
+        if best is None:
+            raise UserError(f"workdir {workdir} holds no evaluated checkpoint yet; train it first")
+        return checkpoints.restore_weights(best, like=like)
 
 
 def _without_weights(state: TrainState) -> Any:

@@ -12,13 +12,13 @@ from deepfm_jax.data.pipeline import PreparedData, prefetch_to_device
 from deepfm_jax.errors import UserError
 from deepfm_jax.heads import OneTask
 from deepfm_jax.metrics import BinaryMetrics
-from deepfm_jax.models import build_model
 from deepfm_jax.partitioning import batch_sharding, create_mesh
 from deepfm_jax.training import workdir as workdirs
-from deepfm_jax.training.checkpoint import Checkpoints, Progress
+from deepfm_jax.training.checkpoint import Checkpoints, Progress, restore_best
 from deepfm_jax.training.evaluation import evaluate
 from deepfm_jax.training.loss_log import LossLog
 from deepfm_jax.training.optimizer import create_for
+from deepfm_jax.training.pretraining import with_pretrained
 from deepfm_jax.training.report import write_report
 from deepfm_jax.training.settings import Experiment
 from deepfm_jax.training.state import TrainState, Weights, create_state, weights_layout
@@ -29,7 +29,8 @@ def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, 
     """Trains to the end, resuming where ``workdir`` holds a checkpoint, and writes the report.
 
     ``workdir`` then holds ``config.json``, the encoder, the best and the last checkpoint,
-    TensorBoard logs, ``results.json``, ``training.png`` and ``calibration.png``.
+    TensorBoard logs, ``results.json``, ``training.png`` and ``calibration.png``; a run with a stage
+    before holds that stage's run in ``pretraining``.
 
     Returns:
       The content of ``results.json``.
@@ -41,9 +42,17 @@ def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, 
     data = PreparedData(experiment.data.name, experiment.data.folder)
     # Everything that a user can have got wrong fails here, before the workdir is touched.
     trainer = _Trainer(experiment, data)
+    first_stage = experiment.first_stage
+    first_trainer = None if first_stage is None else _Trainer(first_stage, data)
     workdirs.claim(workdir, experiment, data.encoder)
+    first_folder = pathlib.Path(workdir) / "pretraining"
+    if first_stage is not None:
+        train(first_stage, first_folder)
     with Checkpoints(workdir) as checkpoints:
         state, progress = trainer.start(checkpoints)
+        if first_trainer is not None and checkpoints.last_step is None:
+            first = restore_best(first_folder, first_trainer.weights_layout())
+            state = state.with_weights(with_pretrained(state.weights, first))
         if not progress.finished:
             writer = metric_writers.SummaryWriter(os.fspath(pathlib.Path(workdir) / "tensorboard"))
             state, progress = trainer.run(state, progress, checkpoints, writer)
@@ -68,11 +77,7 @@ class _Trainer:
         self._batch_sharding = batch_sharding(self._mesh, self._loop.batch_size)
         self._eval_sharding = batch_sharding(self._mesh, self._loop.eval_batch_size)
         self._steps_per_epoch = data.steps_per_epoch("train", self._loop.batch_size)
-        self._model = build_model(
-            experiment.model["name"],
-            data.encoder.field_dims,
-            {key: value for key, value in experiment.model.items() if key != "name"},
-        )
+        self._model = experiment.build_model(data.encoder)
         total_steps = self._loop.epochs * self._steps_per_epoch
         self._optimizer = create_for(
             experiment.optimizer, total_steps, self._model, self._loop.batch_size

@@ -19,7 +19,7 @@ _OPTIMIZERS = {"adam": optax.adam, "adagrad": optax.adagrad, "sgd": optax.sgd}
 # Rows of the table for each row that a batch reads, below which moving all of them is faster than
 # finding out which were touched: where the lines of ours_adam and ours_dense_adam cross in
 # experiments/benchmarks/train_step.py.
-DENSE_ROWS_PER_READ = 4.0
+DENSE_ROWS_PER_READ = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _decay(settings: OptimizerSettings) -> Callable[[PyTree, PyTree], PyTree]:
     def penalised(path, weights, grads):
         if is_table(path):
             return _penalised(settings.embedding_l1, settings.embedding_l2, weights, grads)
-        kernel = getattr(path[-1], "key", None) == "kernel"
+        kernel = str(getattr(path[-1], "key", "")).endswith("kernel")
         return _penalised(0.0, settings.dense_l2, weights, grads) if kernel else grads
 
     return functools.partial(jax.tree_util.tree_map_with_path, penalised)

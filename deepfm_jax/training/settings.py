@@ -6,8 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import flax.linen as nn
+
+from deepfm_jax.data.encoder import Encoder
 from deepfm_jax.embedding import ROW_OPTIMIZERS
 from deepfm_jax.errors import UserError
+from deepfm_jax.models import build_model
 
 _T = TypeVar("_T")
 
@@ -99,6 +103,22 @@ class LoopSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pretraining:
+    """A first stage: another model is trained, and the run's own starts from its best weights.
+
+    Attributes:
+      model: ``name`` and hyperparameters, as ``models.build_model`` takes them. Parameters that
+        both models have, by name and shape, are taken over.
+      optimizer: How its parameters move.
+      loop: How long.
+    """
+
+    model: Mapping[str, Any]
+    optimizer: OptimizerSettings = OptimizerSettings()
+    loop: LoopSettings = LoopSettings()
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
     """Everything that decides a run's result.
 
@@ -108,6 +128,7 @@ class Experiment:
       optimizer: How parameters move.
       loop: How long.
       seed: Of initialisation, shuffle and dropout.
+      pretraining: A stage before, on the same rows and seed; None for none.
     """
 
     data: DataSettings
@@ -115,8 +136,10 @@ class Experiment:
     optimizer: OptimizerSettings = OptimizerSettings()
     loop: LoopSettings = LoopSettings()
     seed: int = 2021
+    pretraining: Pretraining | None = None
 
     def __post_init__(self):
+        _ = self.first_stage  # Its settings are checked as well.
         _choose("optimizer.name", self.optimizer.name, ("adam", "adagrad", "sgd"))
         _check_table_path(self.optimizer)
         _choose(
@@ -134,6 +157,24 @@ class Experiment:
         if "name" not in self.model:
             raise UserError("model.name is missing; name one of deepfm_jax.MODELS")
 
+    @property
+    def first_stage(self) -> "Experiment | None":
+        """The stage before as a run of its own; None without ``pretraining``."""
+        stage = self.pretraining
+        if stage is None:
+            return None
+        return Experiment(self.data, stage.model, stage.optimizer, stage.loop, self.seed)
+
+    def build_model(self, encoder: Encoder) -> nn.Module:
+        """The model for the rows that an encoder encodes.
+
+        Raises:
+          UserError: see ``models.build_model``.
+        """
+        hyperparameters = {key: value for key, value in self.model.items() if key != "name"}
+        crosses = len(encoder.schema.crosses)
+        return build_model(self.model["name"], encoder.field_dims, hyperparameters, crosses)
+
     @classmethod
     def from_mapping(cls, config: Mapping[str, Any]) -> "Experiment":
         """Reads a nested mapping (a config file's) strictly.
@@ -149,12 +190,18 @@ class Experiment:
             "data": DataSettings,
             "optimizer": OptimizerSettings,
             "loop": LoopSettings,
+            "pretraining": Pretraining,
         }
-        values = {
-            key: from_mapping(nested[key], value, f"{key}.") if key in nested else value
-            for key, value in config.items()
-        }
-        return from_mapping(cls, values, "")
+
+        def read(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+            return {
+                key: from_mapping(nested[key], read(value, f"{prefix}{key}."), f"{prefix}{key}.")
+                if key in nested and value is not None
+                else value
+                for key, value in values.items()
+            }
+
+        return from_mapping(cls, read(config, ""), "")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; ``from_mapping`` reads it back."""
@@ -174,6 +221,9 @@ def from_mapping(kind: type[_T], values: Mapping[str, Any], prefix: str) -> _T:
             hint = f"did you mean {prefix}{close[0]}?" if close else f"keys are {known}"
             raise UserError(f"config key {prefix}{key} does not exist; {hint}")
     for field in dataclasses.fields(kind):  # pyright: ignore[reportArgumentType]
+        defaults = (field.default, field.default_factory)
+        if field.name not in values and defaults == (dataclasses.MISSING,) * 2:
+            raise UserError(f"config key {prefix}{field.name} is missing")
         if field.name in values and not _fits(values[field.name], field.type):
             raise UserError(
                 f"config key {prefix}{field.name}={values[field.name]!r} must be of type "

@@ -94,7 +94,7 @@ def init_state(model: nn.Module, optimizer: Optimizer, seed: int, platform: str)
         moved_by_optax, table = split_table(weights.params)
         slots = {name: optimizer.rows[name].init(array) for name, array in table.items()}
         if needs_scratch(platform):
-            scratch = create_scratch(len(table["first_order"]))
+            scratch = create_scratch(max(len(array) for array in table.values()))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=_with_table(weights.params, to_stored),

@@ -66,7 +66,7 @@ def _dense_step(model, optimizer, head, state, batch):
 def _sparse_step(model, optimizer, head, state, batch):
     """The table by its touched rows alone, gathered outside ``grad`` and written in place."""
     dense, table = split_table(state.params)
-    total_rows = len(table["first_order"])
+    total_rows = int(sum(model.field_dims))
     rows_read = table_rows(batch["ids"], model.field_dims)
     rows = read_rows(table, rows_read)
 
@@ -143,14 +143,15 @@ def _by_occurrence(rows: Rows) -> dict[str, jax.Array]:
 
 
 def _touched_weights(table: PyTree, touched: RowGradients) -> PyTree:
-    """The weights of the touched rows, and 0 after them, which the norm must not count.
+    """The weights of the touched rows, and 0 where there is none, which no norm must count.
 
     Where no penalty asks for them, the compiler drops it all.
     """
 
     def weights(array):
         rows = read(array, touched.row_ids).astype(jnp.float32)
-        stands = jnp.arange(len(rows)) < touched.count
+        # Some fields' rows may have no vectors; rows after the touched ones are V.
+        stands = touched.row_ids < len(array)
         return jnp.where(stands.reshape(-1, *(1,) * (rows.ndim - 1)), rows, 0.0)
 
     return jax.tree.map(weights, table)

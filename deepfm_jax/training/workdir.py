@@ -11,6 +11,7 @@ from deepfm_jax.files import write_json
 from deepfm_jax.training.settings import Experiment
 
 _CONFIG = "config.json"
+_SECTIONS = ("data", "model", "optimizer", "seed", "pretraining")
 
 
 def claim(workdir: str | os.PathLike[str], experiment: Experiment, encoder: Encoder) -> None:
@@ -76,7 +77,7 @@ def _fixed(config: dict[str, Any]) -> dict[str, Any]:
     Loop settings (epochs, patience, ...) may change between starts, but not the batch size: it
     decides which rows an epoch under way has left, and perhaps the path of the table.
     """
-    fixed = {section: config.get(section) for section in ("data", "model", "optimizer", "seed")}
+    fixed = {section: config.get(section) for section in _SECTIONS}
     return {**fixed, "loop": {"batch_size": config.get("loop", {}).get("batch_size")}}
 
 

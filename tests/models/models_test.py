@@ -12,51 +12,93 @@ from deepfm_jax import MODELS, DeepFM, UserError, build_model
 from tests import references
 
 DIMS = (4, 3, 6, 2)
-HYPERPARAMETERS = {
-    "lr": {},
-    "fm": {"embed_dim": 3, "init_std": 0.5},
-    "deepfm": {"embed_dim": 3, "mlp_dims": (5, 4), "dropout": 0.3, "init_std": 0.5},
-}
+# Each model in one or more of its forms: the model, its hyperparameters, and those of them that
+# its reference takes.
+TOWER = {"embed_dim": 3, "mlp_dims": (5, 4), "dropout": 0.3, "init_std": 0.5}
+CIN = {"cin_dims": (4, 3)}
+STREAMS = {"mlp_dims": (6, 4), "second_mlp_dims": (2,), "gate_dims": (5,), "heads": 2}
+VARIANTS = {
+    "lr": ("lr", {}, {}),
+    "fm": ("fm", {"embed_dim": 3, "init_std": 0.5}, {}),
+    "dnn": ("dnn", TOWER, {}),
+    "fnn": ("fnn", TOWER, {}),
+    "fnn_relu": ("fnn", TOWER, {"activation": "relu"}),
+    "ipnn": ("pnn", TOWER, {"products": ("inner",)}),
+    "opnn": ("pnn", TOWER, {"products": ("outer",)}),
+    "kpnn": ("pnn", TOWER, {"products": ("kernel",)}),
+    "pnn_star": ("pnn", TOWER, {"products": ("inner", "outer")}),
+    "wide_deep": ("wide_deep", TOWER, {}),
+    "wide_deep_crosses": ("wide_deep", TOWER, {"crosses": 2}),
+    "deepfm": ("deepfm", TOWER, {}),
+    "deepfm_unshared": ("deepfm", TOWER, {"shared": False}),
+    "xdeepfm": ("xdeepfm", TOWER, CIN),
+    "xdeepfm_direct": ("xdeepfm", TOWER, {**CIN, "split_half": False}),
+    "cin": ("xdeepfm", TOWER, {**CIN, "mlp_dims": ()}),
+    "autoint": ("autoint", {**TOWER, "mlp_dims": (), "head_dim": 2}, {}),
+    "autoint_plus": ("autoint", {**TOWER, "head_dim": 2}, {"residual": False, "scaled": True}),
+    "dcn_v2": ("dcn_v2", TOWER, {}),
+    "dcn_v2_stacked": ("dcn_v2", TOWER, {"structure": "stacked"}),
+    "dcn_v2_low_rank": ("dcn_v2", {**TOWER, "experts": 3}, {"rank": 2}),
+    "cross_alone": ("dcn_v2", {**TOWER, "mlp_dims": ()}, {}),
+    "final_mlp": ("final_mlp", {**TOWER, **STREAMS}, {"context": (0,), "second_context": (1, 3)}),
+    "final_mlp_learnt": ("final_mlp", {**TOWER, **STREAMS}, {}),
+    "final_mlp_ungated": ("final_mlp", {**TOWER, **STREAMS}, {"gated": False}),
+}  # fmt: skip
 
-every_model = pytest.mark.parametrize("name", sorted(MODELS))
+every_variant = pytest.mark.parametrize("variant", VARIANTS)
+with_dropout = pytest.mark.parametrize(
+    "variant", [v for v, (_, own, shared) in VARIANTS.items() if {**own, **shared}.get("mlp_dims")]
+)
 
 
-def drawn(name, batch=6, seed=0):
+def built(variant, **changes):
+    name, hyperparameters, shared = VARIANTS[variant]
+    hyperparameters = {**hyperparameters, **shared, **changes}
+    return build_model(name, DIMS, hyperparameters, hyperparameters.pop("crosses", 0))
+
+
+def reference(variant, params, ids, values):
+    name, _, shared = VARIANTS[variant]
+    return references.MODELS[name](params, DIMS, ids, values, **shared)
+
+
+def drawn(variant, batch=6, seed=0, **changes):
     rng = np.random.default_rng(seed)
     ids = np.stack([rng.integers(0, dim, batch) for dim in DIMS], axis=1).astype(np.int32)
     values = rng.normal(1, 0.5, (batch, len(DIMS))).astype(np.float32)
-    model = build_model(name, DIMS, HYPERPARAMETERS[name])
+    model = built(variant, **changes)
     params = model.init(jax.random.key(seed), ids)["params"]
     # What starts at zero would hide its part of the formula.
     leaves, tree = jax.tree.flatten(params)
     leaves = [leaf + rng.normal(0, 0.3, leaf.shape).astype(np.float32) for leaf in leaves]
-    params = jax.tree.unflatten(tree, leaves)
-    return model, params, ids, values
+    return model, jax.tree.unflatten(tree, leaves), ids, values
 
 
-def test_every_model_has_a_reference_and_hyperparameters():
-    assert MODELS.keys() == references.MODELS.keys() == HYPERPARAMETERS.keys()
+def test_every_model_has_a_reference_and_a_variant():
+    assert MODELS.keys() == references.MODELS.keys() == {name for name, _, _ in VARIANTS.values()}
 
 
-@every_model
-def test_equals_the_reference(name):
-    model, params, ids, values = drawn(name)
-    logits = model.apply({"params": params}, ids, values)
-    expected = references.MODELS[name](params, DIMS, ids, values)
-    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+@every_variant
+def test_equals_the_reference(variant):
+    model, params, ids, values = drawn(variant)
+    logits = jax.jit(model.apply)({"params": params}, ids, values)
+    chex.assert_shape(logits, (6,))
+    np.testing.assert_allclose(
+        logits, reference(variant, params, ids, values), rtol=1e-5, atol=1e-5
+    )
 
 
-@every_model
-def test_no_values_means_ones(name):
-    model, params, ids, _ = drawn(name)
+@every_variant
+def test_no_values_means_ones(variant):
+    model, params, ids, _ = drawn(variant)
     logits = model.apply({"params": params}, ids)
-    expected = references.MODELS[name](params, DIMS, ids, np.ones(ids.shape))
+    expected = reference(variant, params, ids, np.ones(ids.shape))
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
 
 
-@every_model
-def test_gradient_of_the_logloss_equals_finite_differences(name):
-    model, params, ids, values = drawn(name)
+@every_variant
+def test_gradient_of_the_logloss_equals_finite_differences(variant):
+    model, params, ids, values = drawn(variant)
     labels = np.array([0, 1, 1, 0, 1, 0])
 
     def loss(p):
@@ -67,56 +109,56 @@ def test_gradient_of_the_logloss_equals_finite_differences(name):
     flat, tree = jax.tree.flatten_with_path(params)
     for index, (path, leaf) in enumerate(flat):
 
-        def reference(changed, index=index):
+        def changed_loss(changed, index=index):
             leaves = [array for _, array in flat]
             leaves[index] = changed
-            changed_params = jax.tree.unflatten(tree, leaves)
-            return references.logloss(
-                references.MODELS[name](changed_params, DIMS, ids, values), labels
-            )
+            logits = reference(variant, jax.tree.unflatten(tree, leaves), ids, values)
+            return references.logloss(logits, labels)
 
+        # A few entries of each array: the loops of the reference are slow.
+        entries = np.random.default_rng(index).permutation(leaf.size)[:5]
         np.testing.assert_allclose(
-            jax.tree.leaves(gradient)[index],
-            references.numeric_gradient(reference, leaf),
+            np.ravel(jax.tree.leaves(gradient)[index])[entries],
+            references.numeric_gradient(changed_loss, leaf, entries=entries),
             rtol=1e-4,
             atol=2e-6,
             err_msg=jax.tree_util.keystr(path),
         )
 
 
-@every_model
-def test_rows_do_not_depend_on_each_other(name):
-    model, params, ids, values = drawn(name)
+@every_variant
+def test_rows_do_not_depend_on_each_other(variant):
+    model, params, ids, values = drawn(variant)
     together = model.apply({"params": params}, ids, values)
     alone = [model.apply({"params": params}, ids[b : b + 1], values[b : b + 1]) for b in range(6)]
     np.testing.assert_allclose(together, jnp.concatenate(alone), rtol=1e-5, atol=1e-6)
 
 
-@every_model
-def test_logits_keep_their_shape_for_one_row(name):
-    model, params, ids, values = drawn(name, batch=1)
+@every_variant
+def test_logits_keep_their_shape_for_one_row(variant):
+    model, params, ids, values = drawn(variant, batch=1)
     chex.assert_shape(model.apply({"params": params}, ids, values), (1,))
 
 
-@every_model
-def test_ids_out_of_range_are_refused(name):
-    model, params, ids, values = drawn(name)
+@every_variant
+def test_ids_out_of_range_are_refused(variant):
+    model, params, ids, values = drawn(variant)
     ids[2, 1] = 3
     with pytest.raises(UserError, match=r"ids\[2, 1\] = 3 is out of range: field 1 has 3 rows"):
         model.apply({"params": params}, ids, values)
 
 
-@every_model
-def test_from_rows_is_the_model_without_its_lookup(name):
-    model, params, ids, values = drawn(name)
+@every_variant
+def test_from_rows_is_the_model_without_its_lookup(variant):
+    model, params, ids, values = drawn(variant)
     rows = model.apply({"params": params}, ids, method=lambda m, i: m.table(i))
     logits = model.apply({"params": params}, rows, values, method="from_rows")
     chex.assert_trees_all_equal(logits, model.apply({"params": params}, ids, values))
 
 
-@every_model
-def test_serves_as_an_nnx_module(name):
-    model, params, ids, values = drawn(name)
+@every_variant
+def test_serves_as_an_nnx_module(variant):
+    model, params, ids, values = drawn(variant)
     wrapped = nnx.bridge.ToNNX(model, rngs=nnx.Rngs(0)).lazy_init(ids)
     nnx.update(wrapped, jax.tree.map(nnx.Param, params))
     np.testing.assert_allclose(
@@ -124,10 +166,87 @@ def test_serves_as_an_nnx_module(name):
     )
 
 
+@every_variant
+def test_the_first_weights_follow_from_the_key(variant):
+    model, ids = built(variant), np.zeros((1, len(DIMS)), np.int32)
+    first = model.init(jax.random.key(3), ids)
+    chex.assert_trees_all_equal(first, model.init(jax.random.key(3), ids))
+    other = model.init(jax.random.key(4), ids)
+    if VARIANTS[variant][0] != "lr":  # whose weights all start at zero
+        pairs = zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True)
+        assert any(not np.array_equal(*pair) for pair in pairs)
+
+
+@every_variant
+def test_the_gradient_is_finite_in_training(variant):
+    model, params, ids, values = drawn(variant)
+
+    def loss(p):
+        logits = model.apply(
+            {"params": p}, ids, values, train=True, rngs={"dropout": jax.random.key(0)}
+        )
+        return jnp.sum(jax.nn.softplus(logits))
+
+    gradient = jax.grad(loss)(params)
+    chex.assert_tree_all_finite(gradient)
+    assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(gradient["table"]))
+
+
+@with_dropout
+def test_dropout_acts_in_training_only(variant):
+    model, params, ids, values = drawn(variant)
+
+    def trained(seed):
+        return model.apply(
+            {"params": params}, ids, values, train=True, rngs={"dropout": jax.random.key(seed)}
+        )
+
+    # Small towers may drop the same units twice.
+    assert not all(np.allclose(trained(0), trained(seed)) for seed in (1, 2, 3))
+    chex.assert_trees_all_equal(trained(0), trained(0))
+    chex.assert_trees_all_equal(
+        model.apply({"params": params}, ids, values), model.apply({"params": params}, ids, values)
+    )
+
+
+@with_dropout
+def test_batch_norm_moves_its_statistics_in_training_only(variant):
+    model, _, ids, values = drawn(variant)
+    model = built(variant, batch_norm=True, dropout=0.0)
+    variables = model.init(jax.random.key(0), ids)
+    assert variables["batch_stats"]
+    _, same = model.apply(variables, ids, values, mutable=["batch_stats"])
+    chex.assert_trees_all_equal(same["batch_stats"], variables["batch_stats"])
+    _, moved = model.apply(variables, ids, values, train=True, mutable=["batch_stats"])
+    for old, new in zip(*map(jax.tree.leaves, (same, moved)), strict=True):
+        assert not np.array_equal(old, new)
+
+
+@pytest.mark.parametrize("variant", ["lr", "fm"])
+def test_the_order_of_fields_does_not_matter_to_symmetric_models(variant):
+    model, params, ids, values = drawn(variant)
+    order = [2, 0, 3, 1]
+    offsets = np.cumsum([0, *DIMS])
+    rows = np.concatenate([np.arange(offsets[f], offsets[f + 1]) for f in order])
+    name, hyperparameters, _ = VARIANTS[variant]
+    permuted = build_model(name, [DIMS[f] for f in order], hyperparameters)
+    moved = {**params, "table": {key: array[rows] for key, array in params["table"].items()}}
+    chex.assert_trees_all_close(
+        permuted.apply({"params": moved}, ids[:, order], values[:, order]),
+        model.apply({"params": params}, ids, values),
+        atol=1e-5,
+    )
+
+
+def applied(name, params, ids, values, **hyperparameters):
+    model = build_model(name, DIMS, {**TOWER, **hyperparameters})
+    return model.apply({"params": params}, ids, values)
+
+
 def test_deepfm_with_a_zeroed_tower_is_fm():
     model, params, ids, values = drawn("deepfm")
     params["tower"] = jax.tree.map(jnp.zeros_like, params["tower"])
-    fm = build_model("fm", DIMS, HYPERPARAMETERS["fm"])
+    fm = build_model("fm", DIMS, {"embed_dim": 3})
     chex.assert_trees_all_close(
         model.apply({"params": params}, ids, values),
         fm.apply({"params": {"table": params["table"], "bias": params["bias"]}}, ids, values),
@@ -147,6 +266,109 @@ def test_fm_with_zero_vectors_is_lr():
     )
 
 
+def first_order_plus_deep(params, ids, values):
+    lr = build_model("lr", DIMS, {})
+    table = params["table"]
+    first_order = {"table": {"first_order": table["first_order"]}, "bias": params["bias"]}
+    deep = {"table": {"embedding": table["embedding"]}, "tower": params["tower"]}
+    return lr.apply({"params": first_order}, ids, values) + applied("dnn", deep, ids, values)
+
+
+def test_wide_and_deep_without_crosses_is_lr_plus_deep():
+    model, params, ids, values = drawn("wide_deep")
+    chex.assert_trees_all_close(
+        model.apply({"params": params}, ids, values),
+        first_order_plus_deep(params, ids, values),
+        atol=1e-5,
+    )
+
+
+def test_xdeepfm_without_cin_is_first_order_plus_deep():
+    model, params, ids, values = drawn("xdeepfm", cin_dims=())
+    chex.assert_trees_all_close(
+        model.apply({"params": params}, ids, values),
+        first_order_plus_deep(params, ids, values),
+        atol=1e-5,
+    )
+
+
+def test_unshared_deepfm_with_equal_halves_is_deepfm():
+    model, params, ids, values = drawn("deepfm")
+    vectors = jnp.concatenate([params["table"]["embedding"]] * 2, axis=1)
+    unshared = {**params, "table": {**params["table"], "embedding": vectors}}
+    chex.assert_trees_all_close(
+        applied("deepfm", unshared, ids, values, shared=False),
+        model.apply({"params": params}, ids, values),
+        atol=1e-6,
+    )
+
+
+def test_fnn_whose_first_order_weights_are_zero_is_deep_only():
+    model, params, ids, values = drawn("fnn_relu")
+    params["bias"] *= 0
+    params["table"]["first_order"] *= 0
+    kernel = params["tower"]["dense_0"]["kernel"]
+    of_vectors = [row for row in range(len(kernel)) if row and (row - 1) % 4]
+    dense = {**params["tower"]["dense_0"], "kernel": kernel[np.array(of_vectors)]}
+    deep = {
+        "table": {"embedding": params["table"]["embedding"]},
+        "tower": {**params["tower"], "dense_0": dense},
+    }
+    chex.assert_trees_all_close(
+        model.apply({"params": params}, ids, values),
+        applied("dnn", deep, ids, values),
+        atol=1e-6,
+    )
+
+
+def test_pnn_that_gives_products_no_weight_is_deep_only():
+    model, params, ids, values = drawn("pnn_star")
+    width = len(DIMS) * 3
+    kernel = params["tower"]["dense_0"]["kernel"]
+    dense = params["tower"]["dense_0"]
+    params["tower"]["dense_0"] = {**dense, "kernel": kernel.at[width:].set(0)}
+    deep = {**params, "tower": {**params["tower"]}}
+    deep["tower"]["dense_0"] = {**dense, "kernel": kernel[:width]}
+    chex.assert_trees_all_close(
+        model.apply({"params": params}, ids, values),
+        applied("dnn", deep, ids, values),
+        atol=1e-6,
+    )
+
+
+def test_an_open_gate_changes_nothing():
+    model, params, ids, values = drawn("final_mlp")
+    for gate in ("gates_0", "gates_1"):  # 2 sigmoid(0) = 1
+        params[gate]["gate"]["out"] = jax.tree.map(jnp.zeros_like, params[gate]["gate"]["out"])
+    ungated = built("final_mlp", gated=False)
+    without = {key: value for key, value in params.items() if not key.startswith("gates")}
+    chex.assert_trees_all_close(
+        model.apply({"params": params}, ids, values),
+        ungated.apply({"params": without}, ids, values),
+        atol=1e-6,
+    )
+
+
+def test_crosses_have_weights_and_no_vectors():
+    model, params, ids, values = drawn("wide_deep_crosses")
+    assert params["table"]["first_order"].shape == (15,)
+    assert params["table"]["embedding"].shape == (7, 3)
+    moved = ids.copy()
+    moved[:, 3] = (moved[:, 3] + 1) % DIMS[3]
+    weights = params["table"]["first_order"]
+    expected = values[:, 3] * (weights[13 + moved[:, 3]] - weights[13 + ids[:, 3]])
+    before, after = (model.apply({"params": params}, i, values) for i in (ids, moved))
+    np.testing.assert_allclose(after - before, expected, atol=1e-5)
+
+
+def test_attention_can_be_read():
+    model, params, ids, values = drawn("autoint_plus")
+    _, found = model.apply({"params": params}, ids, values, mutable=["intermediates"])
+    (attention,) = found["intermediates"]["interacting_1"]["attention"]
+    chex.assert_shape(attention, (6, 2, 4, 4))
+    np.testing.assert_allclose(attention.sum(axis=-1), 1.0, rtol=1e-5)
+
+
 def test_both_halves_of_deepfm_move_one_embedding():
     model, params, ids, _ = drawn("deepfm")
     tables = [path for path, _ in jax.tree.leaves_with_path(params) if "table" in str(path)]
@@ -157,18 +379,6 @@ def test_both_halves_of_deepfm_move_one_embedding():
 
     no_tower = {**params, "tower": jax.tree.map(jnp.zeros_like, params["tower"])}
     assert float(jnp.abs(gradient(params) - gradient(no_tower)).max()) > 1e-3
-
-
-def test_dropout_acts_in_training_only():
-    model, params, ids, values = drawn("deepfm")
-
-    def trained(seed):
-        return model.apply(
-            {"params": params}, ids, values, train=True, rngs={"dropout": jax.random.key(seed)}
-        )
-
-    assert not np.allclose(trained(0), trained(1))
-    chex.assert_trees_all_equal(trained(0), trained(0))
 
 
 def test_the_default_model_is_an_ordinary_flax_module():
@@ -185,8 +395,20 @@ def test_the_default_model_is_an_ordinary_flax_module():
         ("deepfm", {"embed_dims": 8}, "model.embed_dims: deepfm has no such .* 'embed_dim'"),
         ("lr", {"embed_dim": 8}, "model.embed_dim: lr has no such hyperparameter"),
         ("fm", {"field_dims": (1,)}, "model.field_dims"),
+        ("wide_deep", {"crosses": 1}, "model.crosses"),
+        ("pnn", {"products": ()}, "model.products"),
+        ("pnn", {"products": ("inner", "outter")}, "outter"),
+        ("dcn_v2", {"structure": "serial"}, "model.structure='serial'"),
+        ("xdeepfm", {"cin_dims": (5, 4)}, r"cin_dims\[0\]=5 is odd"),
+        ("final_mlp", {"mlp_dims": (5,), "heads": 2}, "heads=2 does not divide .* width 5"),
+        ("fnn", {"activation": "rlu"}, "activation='rlu'"),
+        ("dnn", {"compute_dtype": "float16"}, "compute_dtype='float16'"),
     ],
 )
-def test_a_misspelt_model_is_named(name, hyperparameters, message):
+def test_a_mistake_in_a_model_is_named(name, hyperparameters, message):
+    def create():
+        model = build_model(name, DIMS, hyperparameters)
+        model.init(jax.random.key(0), np.zeros((1, len(DIMS)), np.int32))
+
     with pytest.raises(UserError, match=message):
-        build_model(name, DIMS, hyperparameters)
+        create()

@@ -1,0 +1,43 @@
+"""First values of a table's vectors, drawn in place."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, UInt32
+
+# The multipliers of MurmurHash3's 32-bit finaliser.
+_MULTIPLIERS = (np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35))
+
+
+def normal_by_position(std: float) -> nn.initializers.Initializer:
+    """A normal initialiser of [V, D] each of whose numbers is a function of its row and column.
+
+    ``jax.random.normal`` needs several arrays of random bits beside its result, which for a table
+    is more than the memory that training leaves free. Here a number is a hash of the key, its row
+    and its column: the compiler makes one loop of it all, which needs no memory but the result, and
+    which each device runs over its own rows. The numbers do not depend on how rows are split.
+    """
+
+    def init(key, shape, dtype):
+        words = jax.random.bits(key, (2,), jnp.uint32)
+        rows = jax.lax.broadcasted_iota(jnp.uint32, shape, 0)
+        columns = jax.lax.broadcasted_iota(jnp.uint32, shape, 1)
+        # Twice, for a column then is more than a fixed permutation of another's numbers.
+        bits = _mixed(_mixed(rows ^ words[0]) ^ _mixed(columns + words[1]))
+        bits = _mixed(bits + words[0])
+        # 23 bits and a half are what a float32 holds exactly; without the half there would be a 0,
+        # whose normal is infinite.
+        uniform = ((bits >> 9).astype(jnp.float32) + 0.5) * np.float32(2.0**-23)
+        normal = np.float32(np.sqrt(2)) * jax.lax.erf_inv(2 * uniform - 1)
+        return (std * normal).astype(dtype)
+
+    return init
+
+
+def _mixed(bits: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
+    """A bijection of 32 bits in which each bit of the input moves each of the output."""
+    first, second = _MULTIPLIERS
+    bits = (bits ^ (bits >> 16)) * first
+    bits = (bits ^ (bits >> 13)) * second
+    return bits ^ (bits >> 16)

@@ -1,0 +1,77 @@
+"""The cross networks of DCN-V2: with full matrices, and as a mixture of low-rank experts."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from deepfm_jax.typing import AnyArray
+
+
+class CrossNetwork(nn.Module):
+    """x_{l+1} = x_0 * (W_l x_l + b_l) + x_l, by element (Eq. 1); l layers reach order l + 1.
+
+    Attributes:
+      layers: How many.
+
+    Source: Wang et al. 2021, "DCN V2: Improved Deep & Cross Network and Practical Lessons for
+      Web-scale Learning to Rank Systems", Eq. 1 (arXiv 2008.13535). Kernels start Glorot normal,
+      biases at zero.
+    """
+
+    layers: int
+
+    @nn.compact
+    def __call__(self, inputs: Float[AnyArray, "batch width"]) -> Float[Array, "batch width"]:
+        """x_L [B, X] of x_0 [B, X]."""
+        init = nn.initializers.glorot_normal()
+        crossed = jnp.asarray(inputs)
+        for layer in range(self.layers):
+            dense = nn.Dense(inputs.shape[1], kernel_init=init, name=f"cross_{layer}")
+            crossed = inputs * dense(crossed) + crossed
+        return crossed
+
+
+class LowRankCrossNetwork(nn.Module):
+    """The cross network with a mixture of low-rank experts in each layer.
+
+      x_{l+1} = sum_i G_i(x_l) E_i(x_l) + x_l                          (Eq. 4)
+      E_i(x_l) = x_0 * (U_i g(C_i g(V_i^T x_l)) + b_l)                  (Eq. 3 and 5)
+
+    with U_i, V_i of shape [X, R] and C_i of [R, R].
+
+    Attributes:
+      layers: How many.
+      rank: R.
+      experts: E, how many in each layer; the gate is G = softmax(x_l W_gate).
+
+    Source: Wang et al. 2021, Eq. 3 to 5 (arXiv 2008.13535), which leaves the gate and g open: a
+      softmax and tanh here. With one expert the gate is 1. Kernels start Glorot normal.
+    """
+
+    layers: int
+    rank: int
+    experts: int = 4
+
+    @nn.compact
+    def __call__(self, inputs: Float[AnyArray, "batch width"]) -> Float[Array, "batch width"]:
+        """x_L [B, X] of x_0 [B, X]."""
+        width = inputs.shape[1]
+        crossed = jnp.asarray(inputs)
+        for layer in range(self.layers):
+            v = self._kernel(f"v_{layer}_kernel", width, self.rank)
+            c = self._kernel(f"c_{layer}_kernel", self.rank, self.rank)
+            u = self._kernel(f"u_{layer}_kernel", self.rank, width)
+            bias = self.param(f"bias_{layer}", nn.initializers.zeros, (width,))
+            # Q is R again, after C.
+            low = jnp.tanh(jnp.einsum("bx,exr->ber", crossed, v))
+            low = jnp.tanh(jnp.einsum("ber,erq->beq", low, c))
+            gate = jax.nn.softmax(nn.Dense(self.experts, name=f"gate_{layer}")(crossed))
+            # Gates add up to 1: the bias and x_0, which all experts share, may wait for their sum.
+            experts = jnp.einsum("beq,eqx->bx", gate[:, :, None] * low, u)
+            crossed = inputs * (experts + bias[None, :]) + crossed
+        return crossed
+
+    def _kernel(self, name: str, rows: int, columns: int) -> Float[Array, "experts rows columns"]:
+        init = nn.initializers.glorot_normal(in_axis=1, out_axis=2, batch_axis=0)
+        return self.param(name, init, (self.experts, rows, columns))

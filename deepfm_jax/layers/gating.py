@@ -1,0 +1,81 @@
+"""The feature gating and the bilinear fusion of FinalMLP."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from deepfm_jax.errors import UserError
+from deepfm_jax.layers.mlp import MLP
+from deepfm_jax.typing import AnyArray
+
+
+class FeatureGate(nn.Module):
+    """h = 2 sigmoid(Gate(x)) * e: a soft selection of features by context (Eq. 8 and 9).
+
+    Attributes:
+      gate_dims: Hidden widths of the gate, an MLP.
+
+    Source: Mao et al. 2023, "FinalMLP: An Enhanced Two-Stream MLP Model for CTR Prediction", Eq. 8
+      and 9 (arXiv 2304.00902).
+    """
+
+    gate_dims: Sequence[int]
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: Float[AnyArray, "batch width"],
+        context: Float[AnyArray, "batch context"] | None = None,
+    ) -> Float[Array, "batch width"]:
+        """The gated inputs e [B, X].
+
+        Args:
+          inputs: e, the flat embeddings.
+          context: x, what the gate sees of each row; None for a learnt vector, the same for all
+            rows, of the gate's first width.
+        """
+        if context is None:
+            shape = (1, self.gate_dims[0] if self.gate_dims else 1)
+            context = self.param("context", nn.initializers.normal(0.01), shape)
+        gate = MLP(self.gate_dims, out_dim=inputs.shape[1], name="gate")(context)
+        return 2 * jax.nn.sigmoid(gate) * inputs
+
+
+class BilinearFusion(nn.Module):
+    """logit = b + w_1^T o_1 + w_2^T o_2 + sum_h o_1h^T W_h o_2h: two streams, N heads (Eq. 11, 13).
+
+    Each stream's output is cut into N parts, and parts of one number meet in a matrix of their own.
+
+    Attributes:
+      heads: N, which divides both widths.
+
+    Source: Mao et al. 2023, Eq. 10 to 13 (arXiv 2304.00902). Kernels start Glorot normal.
+    """
+
+    heads: int = 1
+
+    @nn.compact
+    def __call__(
+        self, first: Float[AnyArray, "batch first"], second: Float[AnyArray, "batch second"]
+    ) -> Float[Array, "batch"]:
+        """Logits [B] of o_1 [B, H_1] and o_2 [B, H_2].
+
+        Raises:
+          UserError: heads that do not divide a width.
+        """
+        for width in (first.shape[1], second.shape[1]):
+            if width % self.heads:
+                raise UserError(f"heads={self.heads} does not divide a stream's width {width}")
+        init = nn.initializers.glorot_normal()
+        linear = nn.Dense(1, kernel_init=init, name="first")(first)
+        linear += nn.Dense(1, kernel_init=init, use_bias=False, name="second")(second)
+        parts = [x.reshape(x.shape[0], self.heads, -1) for x in (first, second)]
+        shape = (self.heads, parts[0].shape[2], parts[1].shape[2])
+        head_init = nn.initializers.glorot_normal(in_axis=1, out_axis=2, batch_axis=0)
+        kernel = self.param("kernel", head_init, shape)
+        # G and H: widths of a head of either stream.
+        bilinear = jnp.einsum("bng,ngh,bnh->b", parts[0], kernel, parts[1])
+        return linear[:, 0] + bilinear

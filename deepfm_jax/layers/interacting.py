@@ -1,0 +1,60 @@
+"""The interacting layer of AutoInt: multi-head self-attention between fields."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from deepfm_jax.typing import Embeddings
+
+
+class InteractingLayer(nn.Module):
+    """Each field's vector becomes a combination of all fields' vectors, weighed by attention.
+
+    For head h and fields m, k, with e_m [D] and matrices W of shape [A, D]:
+
+      psi_h(e_m, e_k) = <W_Query e_m, W_Key e_k>, alpha_mk = softmax over k of it   (Eq. 5)
+      e~_m = sum_k alpha_mk W_Value e_k                                            (Eq. 6)
+
+    the heads side by side (Eq. 7), and e^Res_m = ReLU(e~_m + W_Res e_m) (Eq. 8). The attention is
+    sown as ``attention`` [B, N, S, S] into the collection ``intermediates``: which field looked
+    at which. Pass ``mutable=["intermediates"]`` to read it.
+
+    Attributes:
+      heads: N.
+      head_dim: A, width of a head.
+      residual: Whether W_Res e_m is added.
+      scaled: Divide psi by sqrt(A), as transformers do; the paper does not.
+
+    Source: Song et al. 2019, "AutoInt: Automatic Feature Interaction Learning via Self-Attentive
+      Neural Networks", Eq. 5 to 8 (arXiv 1810.11921). Weights start Glorot normal; the paper names
+      no initialiser.
+    """
+
+    heads: int
+    head_dim: int
+    residual: bool = True
+    scaled: bool = False
+
+    @nn.compact
+    def __call__(self, embeddings: Embeddings) -> Float[Array, "batch slots out"]:
+        """e^Res [B, S, N A] of e [B, S, D]."""
+        query = self._project("query", embeddings)
+        key = self._project("key", embeddings)
+        value = self._project("value", embeddings)
+        scores = jnp.einsum("bsna,btna->bnst", query, key)
+        if self.scaled:
+            scores = scores / jnp.sqrt(self.head_dim)
+        attention = jax.nn.softmax(scores, axis=-1)
+        self.sow("intermediates", "attention", attention)
+        mixed = jnp.einsum("bnst,btna->bsna", attention, value)
+        if self.residual:
+            mixed = mixed + self._project("residual", embeddings)
+        batch, slots = embeddings.shape[:2]
+        return nn.relu(mixed).reshape(batch, slots, self.heads * self.head_dim)
+
+    def _project(self, name: str, embeddings: Embeddings) -> Float[Array, "batch slots heads head"]:
+        shape = (embeddings.shape[2], self.heads, self.head_dim)
+        # Each head's matrix is one of [D, A]: its fans are those of a head.
+        init = nn.initializers.glorot_normal(in_axis=0, out_axis=2, batch_axis=1)
+        return jnp.einsum("bsd,dna->bsna", embeddings, self.param(f"{name}_kernel", init, shape))

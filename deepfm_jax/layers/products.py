@@ -1,0 +1,56 @@
+"""The products of a product-based neural network: inner, outer by superposition, and by kernel."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from deepfm_jax.typing import Embeddings
+
+
+def slot_pairs(slots: int) -> tuple[np.ndarray, np.ndarray]:
+    """The slots i and the slots j of all pairs i < j, [P] each, in lexicographic order."""
+    return np.triu_indices(slots, k=1)
+
+
+def inner_products(embeddings: Embeddings) -> Float[Array, "batch pairs"]:
+    """p_ij = <e_i, e_j> of all pairs i < j, [B, P].
+
+    Source: Qu et al. 2016, "Product-based Neural Networks for User Response Prediction", Sec. III-A
+      (arXiv 1611.00144). Deviation: the paper's matrix p is symmetric and keeps its diagonal; each
+      pair stands here once, and the squares are left out.
+    """
+    gram = jnp.einsum("bsd,btd->bst", embeddings, embeddings)
+    first, second = slot_pairs(embeddings.shape[1])
+    return gram[:, first, second]
+
+
+def outer_product_of_sum(embeddings: Embeddings) -> Float[Array, "batch squared"]:
+    """sum_i sum_j e_i e_j^T = f f^T with f = sum_i e_i, flat: [B, D^2].
+
+    Source: Qu et al. 2016, Sec. III-B, the superposition of Eq. 13 and 14 (arXiv 1611.00144).
+    """
+    total = jnp.einsum("bsd->bd", embeddings)
+    outer = jnp.einsum("bd,bc->bdc", total, total)
+    return outer.reshape(outer.shape[0], -1)
+
+
+class KernelProducts(nn.Module):
+    """p_ij = e_i^T K_ij e_j of all pairs i < j, each with a kernel [D, D] of its own.
+
+    It weighs the outer product e_i e_j^T of every pair alone, where the superposition first adds
+    them all up; it costs O(F^2 D^2) a row.
+
+    Source: Qu et al. 2018, "Product-based Neural Networks for User Response Prediction over
+      Multi-field Categorical Data", kernel product (arXiv 1807.00311).
+    """
+
+    @nn.compact
+    def __call__(self, embeddings: Embeddings) -> Float[Array, "batch pairs"]:
+        """Products of e [B, S, D], [B, P]."""
+        first, second = slot_pairs(embeddings.shape[1])
+        dim = embeddings.shape[2]
+        init = nn.initializers.glorot_normal(in_axis=1, out_axis=2, batch_axis=0)
+        kernel = self.param("kernel", init, (len(first), dim, dim))
+        left = jnp.einsum("bpd,pdc->bpc", embeddings[:, first], kernel)
+        return jnp.einsum("bpc,bpc->bp", left, embeddings[:, second])

@@ -1,0 +1,82 @@
+"""PNN: a tower over embeddings and their products."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from deepfm_jax.embedding import EmbeddingTable, Rows
+from deepfm_jax.errors import UserError
+from deepfm_jax.layers import MLP, KernelProducts, inner_products, outer_product_of_sum
+from deepfm_jax.typing import Ids, Logits, Values
+
+PRODUCTS = ("inner", "outer", "kernel")
+
+
+class PNN(nn.Module):
+    """Product-based neural network: logit = tower([z, p]), p the products of the embeddings z.
+
+    The first hidden layer is ReLU(W_z z + W_p p + b) (Eq. 2 to 5), which is one dense layer over z
+    and p side by side.
+
+    Attributes:
+      field_dims: Rows of each field.
+      embed_dim: D, length of the latent vectors.
+      products: Which products p is made of, one or more of: ``"inner"``, <e_i, e_j> of all pairs
+        (IPNN); ``"outer"``, the outer product of sum_i e_i with itself (OPNN by superposition);
+        ``"kernel"``, e_i^T K_ij e_j of all pairs (OPNN by kernel). Inner and outer make PNN*.
+      mlp_dims: Widths of the tower's hidden layers.
+      dropout: Probability of dropping a hidden unit in training.
+      batch_norm: Whether the tower normalises its blocks.
+      init_std: Standard deviation of the vectors' initialiser.
+      table_dtype: What the table is stored in, ``"float32"`` or ``"bfloat16"``.
+      compute_dtype: What the tower multiplies in, likewise; sums are float32.
+
+    Raises:
+      UserError: no product, or one that does not exist.
+
+    Source: Qu et al. 2016, "Product-based Neural Networks for User Response Prediction" (arXiv
+      1611.00144); the kernel product from Qu et al. 2018 (arXiv 1807.00311). Deviation: W_p is a
+      full matrix over pairs, where Eq. 9 to 12 factorise it to save time.
+    """
+
+    field_dims: Sequence[int]
+    embed_dim: int = 16
+    products: Sequence[str] = ("inner",)
+    mlp_dims: Sequence[int] = (400, 400, 400)
+    dropout: float = 0.2
+    batch_norm: bool = False
+    init_std: float = 0.01
+    table_dtype: str = "float32"
+    compute_dtype: str = "float32"
+
+    def setup(self):
+        if not self.products or set(self.products) - set(PRODUCTS):
+            raise UserError(f"model.products={list(self.products)}: use one or more of {PRODUCTS}")
+        self.table = EmbeddingTable(
+            self.field_dims, self.embed_dim, self.init_std, self.table_dtype, first_order=False
+        )
+        if "kernel" in self.products:
+            self.kernel_products = KernelProducts()
+        self.tower = MLP(
+            self.mlp_dims,
+            dropout=self.dropout,
+            batch_norm=self.batch_norm,
+            compute_dtype=self.compute_dtype,
+        )
+
+    def __call__(self, ids: Ids, values: Values | None = None, *, train: bool = False) -> Logits:
+        """Logits [B] of ids [B, S] and values [B, S] (all 1 when None); see ``models``."""
+        return self.from_rows(self.table(ids), values, train=train)
+
+    def from_rows(self, rows: Rows, values: Values | None = None, *, train: bool = False) -> Logits:
+        """Logits [B] from rows gathered already."""
+        vectors = rows.vectors(values)
+        signals = [vectors.reshape(vectors.shape[0], -1)]
+        if "inner" in self.products:
+            signals.append(inner_products(vectors))
+        if "outer" in self.products:
+            signals.append(outer_product_of_sum(vectors))
+        if "kernel" in self.products:
+            signals.append(self.kernel_products(vectors))
+        return self.tower(jnp.concatenate(signals, axis=1), train=train)[:, 0]
