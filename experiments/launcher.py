@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, config_flags
 from deepfm_jax.errors import UserError
 
 # What ml_collections raises for a config key or file that does not exist.
-_CONFIG_ERRORS = (AttributeError, KeyError, TypeError, ValueError, FileNotFoundError)
+_CONFIG_ERRORS = (AttributeError, KeyError, TypeError, ValueError, OSError)
 
 
 # Numbers of glibc's malloc.h.
@@ -61,16 +61,22 @@ def run(main: Callable[[], None]) -> None:
     app.run(body, flags_parser=_parse)
 
 
-def define_config(default: str) -> flags.FlagHolder:
-    """``--config=FILE`` and ``--config.KEY=VALUE``, which change only keys that the file has."""
+def define_config(default: str | None = None) -> flags.FlagHolder:
+    """``--config=FILE`` and ``--config.KEY=VALUE``, which change only keys that the file has.
+
+    Without a default, ``--config`` is required.
+    """
     try:
-        return config_flags.DEFINE_config_file(
+        holder = config_flags.DEFINE_config_file(
             "config", default, "Config file of the run.", lock_config=True
         )
     except _CONFIG_ERRORS as error:
         # The default file is read, and changed by --config.KEY, as soon as the flag is defined.
         _fail(f"config: {_one_line(error)}")
         raise AssertionError from error
+    if default is None:
+        flags.mark_flag_as_required("config")
+    return holder
 
 
 def to_mapping(config: ConfigDict) -> dict:

@@ -13,6 +13,15 @@ def evaluate_split(predictor: Predictor, split: str) -> dict[str, float]:
     """Metrics on a split of the data set that the model was trained on.
 
     Raises:
+      UserError: see ``score_split``.
+    """
+    return score_split(predictor, split).compute(split=split)
+
+
+def score_split(predictor: Predictor, split: str) -> BinaryMetrics:
+    """Logits and labels of a split of that data set, in the order of its rows.
+
+    Raises:
       UserError: the prepared data set is gone, or has been prepared anew with another encoding.
     """
     settings = predictor.experiment.data
@@ -29,7 +38,7 @@ def evaluate_split(predictor: Predictor, split: str) -> dict[str, float]:
         )
         for batch in batches
     ]
-    return BinaryMetrics.concatenate(states).compute(split=split)
+    return BinaryMetrics.concatenate(states)
 
 
 def evaluate_file(

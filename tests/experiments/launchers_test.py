@@ -108,6 +108,39 @@ def test_the_demo_tells_how_close_to_the_best_it_came(tmp_path):
     assert (tmp_path / "run" / "training.png").exists()
 
 
+def test_compare_trains_each_model_once_and_tells_the_differences(prepared, tmp_path):
+    flags = (
+        FRAPPE,
+        "--models=lr,fm",
+        "--baseline=fm",
+        "--seeds=3",
+        f"--workdir={tmp_path / 'comparison'}",
+        "--resamples=20",
+        f"--config.data.folder={prepared}",
+        "--config.loop.epochs=1",
+        "--config.loop.batch_size=2048",
+    )
+    done = run("compare", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "minus fm" in done.stdout
+    results = json.loads((tmp_path / "comparison" / "results.json").read_text())
+    assert list(results["models"]) == ["lr", "fm"]
+    assert results["config"]["lr"]["loop"]["batch_size"] == 2048
+    assert (tmp_path / "comparison" / "comparison.png").exists()
+    assert (tmp_path / "comparison" / "fm" / "3" / "results.json").exists()
+
+
+def test_mistakes_in_a_comparison_are_one_line():
+    assert "--config must have a value" in mistake("compare")
+    assert "model 'ffm' has no settings here" in mistake("compare", FRAPPE, "--models=lr,ffm")
+    # All models of the config are compared when none is named.
+    message = mistake("compare", FRAPPE, "--baseline=ffm")
+    assert message.startswith("error: baseline 'ffm' is not compared; use one of ['lr', 'fm', ")
+    message = mistake("compare", FRAPPE, "--models=deepfm,lr", "--config.model.embed_dim=4")
+    assert message == "error: --config.model.embed_dim: lr has no such setting"
+    assert "takes no model" in mistake("compare", "--config=experiments/configs/demo.py")
+
+
 @pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="only glibc unmaps freed memory so eagerly"
 )
@@ -138,6 +171,7 @@ def test_flags_and_keys_that_do_not_exist_are_named(tmp_path):
     assert "epoch" in mistake("train", "--config.loop.epoch=3", f"--workdir={tmp_path}")
     assert "model 'ffm' has no settings here" in mistake("train", FRAPPE + ":ffm")
     assert "none.py" in mistake("train", "--config=none.py")
+    assert "none.py" in mistake("train", "--config=none.py", "--config.loop.epochs=1")
     assert "unexpected argument 'demo'" in mistake("train", "demo")
     assert "--workdir" in mistake("predict", "--input=a.csv", "--output=b.csv")
 

@@ -1,0 +1,115 @@
+"""Several models on the same rows, seeds and budget: tables and a picture.
+
+``python -m experiments.compare --config=FILE --models=lr,fm,deepfm --baseline=deepfm``. The config
+is read once for each model, as ``FILE:MODEL``, and ``--config.KEY=VALUE`` changes it for all of
+them. Each run lies in ``WORKDIR/MODEL/SEED`` and is trained once: started again, also with more
+models or seeds, the comparison goes on from what is there.
+"""
+
+import importlib.util
+import inspect
+import pathlib
+from types import ModuleType
+
+from absl import flags
+from ml_collections import config_flags
+
+from deepfm_jax.errors import UserError
+from experiments import launcher
+
+_CONFIG = launcher.define_config()
+flags.declare_key_flag("config")
+_MODELS = flags.DEFINE_list("models", None, "Models to compare; all of the config when left out.")
+_SEEDS = flags.DEFINE_list("seeds", ["2021", "190034", "992817"], "Seeds of each model.")
+_BASELINE = flags.DEFINE_string("baseline", None, "Compare to it; the first model when left out.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the comparison; runs/compare-CONFIG when left out."
+)
+_RESAMPLES = flags.DEFINE_integer("resamples", 1000, "Draws of the bootstrap.", lower_bound=1)
+
+
+def main() -> None:
+    """Prepares simulated data where the config asks for them, trains, compares and prints."""
+    seeds = _seeds()
+    path = _config_path()
+    experiments = _experiments(path)
+    # Only now what takes seconds to import: a mistake in the flags is told at once.
+    from deepfm_jax.data.builders import BUILDERS
+    from deepfm_jax.data.builders.click_log import BuildOptions
+    from deepfm_jax.data.prepare import dataset_folder, prepare
+    from deepfm_jax.serving.compare import compare
+    from deepfm_jax.serving.comparison_report import comparison_tables
+    from deepfm_jax.training.settings import from_mapping
+
+    for experiment in experiments.values():
+        data = experiment.data
+        dataset_folder(data.name, data.folder)  # Raises on an unknown name.
+        if not BUILDERS[data.name].NEEDS_SOURCE:
+            options = from_mapping(BuildOptions, data.options, "data.options.")
+            prepare(data.name, data.folder, options=options)
+    workdir = pathlib.Path(_WORKDIR.value or f"runs/compare-{path.stem}")
+    baseline = _BASELINE.value or next(iter(experiments))
+    results = compare(experiments, seeds, workdir, baseline=baseline, resamples=_RESAMPLES.value)
+    print(comparison_tables(results))
+    print(f"results.json and comparison.png are in {workdir}")
+
+
+def _config_path() -> pathlib.Path:
+    name = config_flags.get_config_filename(flags.FLAGS["config"])
+    if ":" in name:
+        raise UserError(f"--config={name} names a model; name the models to compare with --models")
+    launcher.to_mapping(_CONFIG.value)  # Raises where the file could not be loaded.
+    return pathlib.Path(name)
+
+
+def _experiments(path: pathlib.Path):
+    """The experiment of each model, with the changes of the command line made to all."""
+    from deepfm_jax.training.settings import Experiment
+
+    module = _load(path)
+    if not inspect.signature(module.get_config).parameters:
+        raise UserError(f"{path} has settings for one model; its get_config() takes no model")
+    models = _MODELS.value or list(getattr(module, "MODELS", ()))
+    if not models:
+        raise UserError(f"{path} lists no MODELS; name the models to compare with --models")
+    changes = config_flags.get_override_values(flags.FLAGS["config"])
+    for key, flag in (("seed", "seeds"), ("model.name", "models")):
+        if key in changes:
+            raise UserError(f"--config.{key} is no change to all models; use --{flag}")
+    experiments = {}
+    for model in models:
+        if model in experiments:
+            raise UserError(f"--models names {model!r} twice")
+        try:
+            config = module.get_config(model).lock()
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from None
+        for key, value in changes.items():
+            try:
+                config.update_from_flattened_dict({key: value})
+            except KeyError:
+                raise UserError(f"--config.{key}: {model} has no such setting") from None
+            except (TypeError, ValueError) as error:
+                raise UserError(f"--config.{key}={value!r} of {model}: {error}") from None
+        experiments[model] = Experiment.from_mapping(config.to_dict())
+    return experiments
+
+
+def _seeds() -> list[int]:
+    try:
+        return [int(seed) for seed in _SEEDS.value]
+    except ValueError:
+        raise UserError(f"--seeds={','.join(_SEEDS.value)}: seeds are whole numbers") from None
+
+
+def _load(path: pathlib.Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    launcher.run(main)

@@ -1,0 +1,198 @@
+"""A real comparison of two models and two seeds, and what is made of it."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from deepfm_jax import UserError
+from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.prepare import prepare
+from deepfm_jax.serving.compare import compare
+from deepfm_jax.serving.comparison_report import comparison_figure, comparison_tables
+from deepfm_jax.serving.evaluate import score_split
+from deepfm_jax.serving.predictor import Predictor
+from deepfm_jax.training import loop
+from tests import click_logs, experiment_settings
+
+SEEDS = (1, 2)
+MODELS = {"lr": {"name": "lr"}, "fm": {"name": "fm", "embed_dim": 4}}
+
+
+def experiments(folder):
+    return {
+        label: experiment_settings.small(
+            folder,
+            model=model,
+            data={"name": "synthetic"},
+            loop={"epochs": 1},
+            optimizer={"learning_rate": 0.02},
+        )
+        for label, model in MODELS.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    out = tmp_path_factory.mktemp("simulated")
+    prepare("synthetic", out, options=BuildOptions(rows=4000))
+    return out
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return tmp_path_factory.mktemp("comparison")
+
+
+@pytest.fixture(scope="module")
+def results(simulated, workdir):
+    return compare(experiments(simulated), SEEDS, workdir, baseline="lr", resamples=50)
+
+
+def test_means_and_deviations_are_those_of_the_runs(results, workdir):
+    for label in MODELS:
+        aucs = []
+        for seed in SEEDS:
+            state = score_split(Predictor(workdir / label / str(seed)), "test")
+            aucs.append(roc_auc_score(state.labels, state.logits))
+        found = results["models"][label]["test"]["auc"]
+        assert found["mean"] == pytest.approx(np.mean(aucs), abs=1e-12)
+        assert found["std"] == pytest.approx(np.std(aucs, ddof=1), abs=1e-12)
+        assert found["std"] > 0
+
+
+def test_runs_are_trained_with_their_own_seed(results, workdir):
+    for label in MODELS:
+        for seed in SEEDS:
+            run = json.loads((workdir / label / str(seed) / "results.json").read_text())
+            assert run["config"]["seed"] == seed
+            assert run["config"]["model"] == MODELS[label]
+            reported = results["models"][label]["runs"][str(seed)]["metrics"]
+            # 1e-6: training scores on a mesh of devices, the predictor on one.
+            for split in ("valid", "test"):
+                expected = run["metrics"][split]["auc"]
+                assert reported[split]["auc"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_differences_are_to_the_baseline_and_within_their_interval(results):
+    models = results["models"]
+    assert models["lr"]["difference"] is None
+    for metric in ("auc", "logloss"):
+        difference = models["fm"]["difference"][metric]
+        expected = models["fm"]["test"][metric]["mean"] - models["lr"]["test"][metric]["mean"]
+        assert difference["mean"] == pytest.approx(expected, abs=1e-12)
+        low, high = difference["interval"]
+        assert low < high
+        assert difference["separates"] == (low > 0 or high < 0)
+
+
+def test_the_written_results_are_the_returned_ones(results, workdir):
+    assert json.loads((workdir / "results.json").read_text()) == results
+    assert results["seeds"] == list(SEEDS)
+    assert results["dataset"]["rows"]["train"] == 4000
+    assert results["config"]["fm"]["model"] == MODELS["fm"]
+    assert "seed" not in results["config"]["fm"]
+    assert results["versions"]["jax"]
+    assert (workdir / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_tables_tell_metrics_differences_and_the_oracle(results):
+    metrics, differences, oracle = comparison_tables(results).split("\n\n")
+    for label in MODELS:
+        (row,) = [line for line in metrics.splitlines() if line.startswith(label)]
+        auc = results["models"][label]["test"]["auc"]
+        assert f"{auc['mean']:.5f} ± {auc['std']:.5f}" in row
+        assert f"{results['models'][label]['parameters']:,}" in row
+    assert differences.startswith("minus lr")
+    low, high = results["models"]["fm"]["difference"]["auc"]["interval"]
+    assert f"[{low:+.5f}, {high:+.5f}]" in differences
+    assert "over rows and seeds, 50 resamples" in differences
+    assert f"best possible test AUC is {results['oracle']['auc']:.5f}" in oracle
+    assert oracle.count("(logloss)") == len(MODELS)
+
+
+def test_the_figure_has_a_row_for_each_model_and_a_dot_for_each_seed(results):
+    for axes, metric in zip(comparison_figure(results).axes, ("auc", "logloss"), strict=True):
+        dots = [line for line in axes.get_lines() if line.get_label() == "one seed"]
+        for line, label in zip(dots, MODELS, strict=True):
+            runs = results["models"][label]["runs"].values()
+            drawn = [run["metrics"]["test"][metric] for run in runs]
+            np.testing.assert_array_equal(line.get_xdata(), drawn)
+        (bar,) = [line for line in axes.get_lines() if "interval" in str(line.get_label())]
+        mean = results["models"]["lr"]["test"][metric]["mean"]
+        ends = np.subtract(bar.get_xdata(), mean)
+        expected = results["models"]["fm"]["difference"][metric]["interval"]
+        np.testing.assert_allclose(ends, expected, atol=1e-12)
+    left = comparison_figure(results).axes[0]
+    assert [text.get_text() for text in left.get_yticklabels()] == list(MODELS)
+
+
+def test_a_model_far_from_the_rest_is_an_arrow_and_leaves_them_room(results):
+    near, baseline = results["models"]["fm"], results["models"]["lr"]
+    far = copy.deepcopy(near)
+    far["test"]["auc"]["mean"] = baseline["test"]["auc"]["mean"] - 0.4
+    models = {"lr": baseline, "a": near, "b": near, "c": near, "far": far}
+    auc, logloss = comparison_figure(results | {"models": models}).axes
+    for axes, arrows in ((auc, 1), (logloss, 0)):
+        labels = [line.get_label() for line in axes.get_lines()]
+        assert labels.count("beyond the axis") == arrows
+        assert labels.count("one seed") == len(models) - arrows
+    assert auc.get_xlim()[0] > far["test"]["auc"]["mean"] + 0.1
+
+
+def test_finished_runs_are_not_trained_again(simulated, workdir, results, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a finished run was trained again")
+
+    monkeypatch.setattr(loop._Trainer, "_run_epoch", refuse)
+    again = compare(experiments(simulated), SEEDS, workdir, baseline="lr", resamples=50)
+    assert again == results
+
+
+def test_one_seed_and_one_model_are_enough(simulated, workdir, results):
+    one = {"lr": experiments(simulated)["lr"]}
+    alone = compare(one, SEEDS[:1], workdir, baseline="lr", resamples=2)
+    assert alone["models"]["lr"]["test"]["auc"]["std"] is None
+    assert "±" not in comparison_tables(alone)
+    assert "minus" not in comparison_tables(alone)
+    comparison_figure(alone)
+
+
+def test_a_workdir_of_other_settings_is_told_before_anything_trains(simulated, workdir, results):
+    changed = experiment_settings.small(
+        simulated, model=MODELS["fm"] | {"embed_dim": 5}, data={"name": "synthetic"}
+    )
+    with pytest.raises(UserError, match=r"fm/1 holds a run with model\.embed_dim=4"):
+        compare({"fm": changed}, (7, 1), workdir, baseline="fm")
+    assert not (workdir / "fm" / "7").exists()
+
+
+def test_models_on_different_rows_are_not_compared(simulated, tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    click_logs.write_frappe(source, {"train": 300, "valid": 100, "test": 100})
+    prepare("frappe", out, source=source)
+    mixed = {"a": experiment_settings.small(out), "b": experiments(simulated)["lr"]}
+    with pytest.raises(UserError, match=r"b reads other rows .* than a"):
+        compare(mixed, SEEDS, tmp_path / "comparison", baseline="a")
+    assert not (tmp_path / "comparison").exists()
+
+
+def test_wrong_requests_are_refused_before_anything_is_written(simulated, tmp_path):
+    models, folder = experiments(simulated), tmp_path / "comparison"
+    with pytest.raises(UserError, match="baseline 'deepfm' is not compared"):
+        compare(models, SEEDS, folder, baseline="deepfm")
+    with pytest.raises(UserError, match=r"label '\.\./lr'"):
+        compare({"../lr": models["lr"]}, SEEDS, folder, baseline="../lr")
+    with pytest.raises(UserError, match="each once"):
+        compare(models, (1, 1), folder, baseline="lr")
+    wrong = {"x": experiment_settings.small(simulated, model={"name": "lr", "embed_dim": 4},
+                                            data={"name": "synthetic"})}  # fmt: skip
+    with pytest.raises(UserError, match="embed_dim"):
+        compare(wrong, SEEDS, folder, baseline="x")
+    assert not folder.exists()
+    (folder / "checkpoints").mkdir(parents=True)
+    with pytest.raises(UserError, match="holds a single run"):
+        compare(models, SEEDS, folder, baseline="lr")
