@@ -20,7 +20,7 @@ from deepfm_jax.models import (
     XDeepFM,
     build_model,
 )
-from deepfm_jax.schema import Categorical, Ignored, Label, Numeric, Schema, TextFormat
+from deepfm_jax.schema import Categorical, Cross, Ignored, Label, Numeric, Schema, TextFormat
 
 __all__ = [
     "DNN",
@@ -31,6 +31,7 @@ __all__ = [
     "PNN",
     "AutoInt",
     "Categorical",
+    "Cross",
     "DCNv2",
     "DeepFM",
     "FinalMLP",

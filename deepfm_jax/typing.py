@@ -5,7 +5,7 @@ letter meaning                                       name in annotations
 ====== ============================================= =======================
 B      rows of a batch                               ``batch``
 F      fields (declared columns that carry features) ``fields``
-S      slots: one per field                          ``slots``
+S      slots: one per field, then one per cross      ``slots``
 D      embedding dimension                           ``dim``
 V      rows of the embedding table, all fields       ``rows``
 H      hidden width of a tower or a CIN layer        ``hidden``

@@ -25,10 +25,10 @@ class CrossNetwork(nn.Module):
     def __call__(self, inputs: Float[AnyArray, "batch width"]) -> Float[Array, "batch width"]:
         """x_L [B, X] of x_0 [B, X]."""
         init = nn.initializers.glorot_normal()
-        crossed = jnp.asarray(inputs)
+        x_0 = crossed = jnp.asarray(inputs)
         for layer in range(self.layers):
             dense = nn.Dense(inputs.shape[1], kernel_init=init, name=f"cross_{layer}")
-            crossed = inputs * dense(crossed) + crossed
+            crossed = x_0 * dense(crossed) + crossed
         return crossed
 
 
@@ -57,7 +57,7 @@ class LowRankCrossNetwork(nn.Module):
     def __call__(self, inputs: Float[AnyArray, "batch width"]) -> Float[Array, "batch width"]:
         """x_L [B, X] of x_0 [B, X]."""
         width = inputs.shape[1]
-        crossed = jnp.asarray(inputs)
+        x_0 = crossed = jnp.asarray(inputs)
         for layer in range(self.layers):
             v = self._kernel(f"v_{layer}_kernel", width, self.rank)
             c = self._kernel(f"c_{layer}_kernel", self.rank, self.rank)
@@ -69,7 +69,7 @@ class LowRankCrossNetwork(nn.Module):
             gate = jax.nn.softmax(nn.Dense(self.experts, name=f"gate_{layer}")(crossed))
             # Gates add up to 1: the bias and x_0, which all experts share, may wait for their sum.
             experts = jnp.einsum("beq,eqx->bx", gate[:, :, None] * low, u)
-            crossed = inputs * (experts + bias[None, :]) + crossed
+            crossed = x_0 * (experts + bias[None, :]) + crossed
         return crossed
 
     def _kernel(self, name: str, rows: int, columns: int) -> Float[Array, "experts rows columns"]:

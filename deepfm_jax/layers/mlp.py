@@ -55,7 +55,7 @@ class MLP(nn.Module):
             raise UserError(f"activation={self.activation!r} is not one of {sorted(_ACTIVATIONS)}")
         dot, activation = _DOTS[self.compute_dtype], _ACTIVATIONS[self.activation]
         kernel_init = nn.initializers.glorot_normal()
-        hidden = inputs
+        hidden = jnp.asarray(inputs)
         for layer, width in enumerate(self.mlp_dims):
             dense = nn.Dense(width, kernel_init=kernel_init, dot_general=dot, name=f"dense_{layer}")
             hidden = dense(hidden)

@@ -18,7 +18,7 @@ from deepfm_jax.training.checkpoint import Checkpoints, Progress, restore_best
 from deepfm_jax.training.evaluation import evaluate
 from deepfm_jax.training.loss_log import LossLog
 from deepfm_jax.training.optimizer import create_for
-from deepfm_jax.training.pretraining import with_pretrained
+from deepfm_jax.training.pretraining import shared_parameters, with_pretrained
 from deepfm_jax.training.report import write_report
 from deepfm_jax.training.settings import Experiment
 from deepfm_jax.training.state import TrainState, Weights, create_state, weights_layout
@@ -44,6 +44,8 @@ def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, 
     trainer = _Trainer(experiment, data)
     first_stage = experiment.first_stage
     first_trainer = None if first_stage is None else _Trainer(first_stage, data)
+    if first_trainer is not None:
+        shared_parameters(trainer.weights_layout(), first_trainer.weights_layout())
     workdirs.claim(workdir, experiment, data.encoder)
     first_folder = pathlib.Path(workdir) / "pretraining"
     if first_stage is not None:

@@ -106,26 +106,36 @@ def _names(settings: OptimizerSettings) -> dict[str, str]:
     return {"first_order": settings.first_order_optimizer or vectors, "embedding": vectors}
 
 
+def _penalties(settings: OptimizerSettings) -> dict[str, tuple[float, float]]:
+    """(lambda_1, lambda_2) of each array of the table."""
+    l1, l2 = settings.embedding_l1, settings.embedding_l2
+    own_l1, own_l2 = settings.first_order_l1, settings.first_order_l2
+    first_order = (l1 if own_l1 is None else own_l1, l2 if own_l2 is None else own_l2)
+    return {"first_order": first_order, "embedding": (l1, l2)}
+
+
 def _row_optimizers(settings: OptimizerSettings, total_steps: int) -> dict[str, RowOptimizer]:
-    peak = settings.row_learning_rate or settings.learning_rate
-    schedule = learning_rate_schedule(settings, total_steps, peak)
+    rate = settings.row_learning_rate or settings.learning_rate
+    rates = {"first_order": settings.first_order_learning_rate or rate, "embedding": rate}
+    penalties = _penalties(settings)
 
-    def create(name: str) -> RowOptimizer:
+    def create(array: str, name: str) -> RowOptimizer:
         if name == "ftrl":
-            l1, l2 = settings.embedding_l1, settings.embedding_l2
-            return ROW_OPTIMIZERS[name](peak, l1=l1, l2=l2)
-        return ROW_OPTIMIZERS[name](schedule)
+            l1, l2 = penalties[array]
+            return ROW_OPTIMIZERS[name](rates[array], l1=l1, l2=l2)
+        return ROW_OPTIMIZERS[name](learning_rate_schedule(settings, total_steps, rates[array]))
 
-    return {array: create(name) for array, name in _names(settings).items()}
+    return {array: create(array, name) for array, name in _names(settings).items()}
 
 
 def _row_decay(settings: OptimizerSettings) -> Callable[[PyTree, PyTree], PyTree]:
-    names = _names(settings)
-    l1, l2 = settings.embedding_l1, settings.embedding_l2
+    names, penalties = _names(settings), _penalties(settings)
 
     def decay(weights, grads):
         return {
-            array: grad if names[array] == "ftrl" else _penalised(l1, l2, weights[array], grad)
+            array: grad
+            if names[array] == "ftrl"
+            else _penalised(*penalties[array], weights[array], grad)
             for array, grad in grads.items()
         }
 
@@ -140,11 +150,13 @@ def _penalised(l1: float, l2: float, weights: jax.Array, grads: jax.Array) -> ja
 
 
 def _decay(settings: OptimizerSettings) -> Callable[[PyTree, PyTree], PyTree]:
+    penalties = _penalties(settings)
+
     def penalised(path, weights, grads):
+        name = str(getattr(path[-1], "key", ""))
         if is_table(path):
-            return _penalised(settings.embedding_l1, settings.embedding_l2, weights, grads)
-        kernel = str(getattr(path[-1], "key", "")).endswith("kernel")
-        return _penalised(0.0, settings.dense_l2, weights, grads) if kernel else grads
+            return _penalised(*penalties[name], weights, grads)
+        return _penalised(0.0, settings.dense_l2, weights, grads) if "kernel" in name else grads
 
     return functools.partial(jax.tree_util.tree_map_with_path, penalised)
 

@@ -6,31 +6,38 @@ from deepfm_jax.errors import UserError
 from deepfm_jax.training.state import Weights
 
 
+def shared_parameters(weights: Weights, pretrained: Weights) -> set[tuple]:
+    """Paths of the parameters that both have in one shape; arrays or their shapes alone.
+
+    Raises:
+      UserError: there are none.
+    """
+    found = dict(jax.tree.leaves_with_path(pretrained.params))
+    shared = {
+        path
+        for path, leaf in jax.tree.leaves_with_path(weights.params)
+        if path in found and found[path].shape == leaf.shape
+    }
+    if not shared:
+        raise UserError(
+            "pretraining: the two models have no parameter of one name and shape; give both the "
+            "same embed_dim, and a table of the same kind"
+        )
+    return shared
+
+
 def with_pretrained(weights: Weights, pretrained: Weights) -> Weights:
-    """``weights`` with the parameters that ``pretrained`` has under the same path, in one shape.
+    """``weights`` with the parameters that ``pretrained`` shares with it.
 
     Batch norm's statistics are not taken over: they belong to layers that start anew.
 
     Source: Zhang et al. 2016, Sec. 3.1 (arXiv 1601.02376): FNN starts from an FM.
-
-    Raises:
-      UserError: the two models have no parameter in common.
     """
+    shared = shared_parameters(weights, pretrained)
     found = dict(jax.tree.leaves_with_path(pretrained.params))
-    taken = []
-
-    def choose(path, leaf):
-        other = found.get(path)
-        if other is None or other.shape != leaf.shape:
-            return leaf
-        taken.append(jax.tree_util.keystr(path, simple=True, separator="."))
-        return other
-
-    params = jax.tree.map_with_path(choose, weights.params)
-    if not taken:
-        raise UserError(
-            "pretraining: the two models have no parameter of one name and shape; "
-            "set pretraining.model.embed_dim to that of the model"
-        )
-    print(f"from pretraining: {', '.join(taken)}")
+    params = jax.tree.map_with_path(
+        lambda path, leaf: found[path] if path in shared else leaf, weights.params
+    )
+    names = sorted(jax.tree_util.keystr(path, simple=True, separator=".") for path in shared)
+    print(f"from pretraining: {', '.join(names)}")
     return Weights(params, weights.batch_stats)

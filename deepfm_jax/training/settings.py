@@ -46,6 +46,8 @@ class OptimizerSettings:
       first_order_optimizer: The same for the first-order weights; empty takes
         ``row_optimizer``.
       row_learning_rate: Peak learning rate of the sparse path's rows; 0 takes ``learning_rate``.
+      first_order_learning_rate: The same for the first-order weights; 0 takes
+        ``row_learning_rate``.
       learning_rate: Peak learning rate.
       schedule: ``constant``; ``warmup_cosine``: linear over ``warmup_steps``, then a cosine to 0
         at the end of ``loop.epochs``; ``plateau``: multiplied by ``plateau_factor`` after each
@@ -56,6 +58,8 @@ class OptimizerSettings:
         decays at every step; on the sparse path a row decays only at the steps that touch it,
         so rare rows decay less and the best lambda is larger. For ``ftrl`` it is lambda_2.
       embedding_l1: lambda of lambda |W|_1 over the same weights, likewise; ``ftrl``'s lambda_1.
+      first_order_l2: In place of ``embedding_l2`` for the first-order weights; None takes that.
+      first_order_l1: In place of ``embedding_l1`` for the first-order weights; None takes that.
       dense_l2: lambda for the kernels of all other layers; biases and batch norm are left alone.
     """
 
@@ -64,6 +68,7 @@ class OptimizerSettings:
     row_optimizer: str = ""
     first_order_optimizer: str = ""
     row_learning_rate: float = 0.0
+    first_order_learning_rate: float = 0.0
     learning_rate: float = 1e-3
     schedule: str = "constant"
     warmup_steps: int = 0
@@ -72,6 +77,8 @@ class OptimizerSettings:
     clip_norm: float = 0.0
     embedding_l2: float = 0.0
     embedding_l1: float = 0.0
+    first_order_l2: float | None = None
+    first_order_l1: float | None = None
     dense_l2: float = 0.0
 
 
@@ -245,14 +252,17 @@ def _check_table_path(optimizer: OptimizerSettings) -> None:
     for key in ("row_optimizer", "first_order_optimizer"):
         name = getattr(optimizer, key)
         _choose(f"optimizer.{key}", name, ("", *ROW_OPTIMIZERS))
-        if optimizer.table == "dense" and name:
-            raise UserError(
-                f"optimizer.{key}={name!r} is of the sparse path, and optimizer.table='dense'"
-            )
         if name == "ftrl" and optimizer.schedule != "constant":
             raise UserError(
                 f"optimizer.{key}='ftrl' has a schedule of its own for each weight; set "
                 f"optimizer.schedule='constant' instead of {optimizer.schedule!r}"
+            )
+    for key in ("row_optimizer", "first_order_optimizer", "row_learning_rate",
+                "first_order_learning_rate"):  # fmt: skip
+        if optimizer.table == "dense" and getattr(optimizer, key):
+            raise UserError(
+                f"optimizer.{key}={getattr(optimizer, key)!r} is of the sparse path, and "
+                "optimizer.table='dense'"
             )
 
 

@@ -24,7 +24,6 @@ def main() -> None:
 
     from deepfm_jax.data.pipeline import PreparedData, prefetch_to_device
     from deepfm_jax.heads import OneTask
-    from deepfm_jax.models import build_model
     from deepfm_jax.partitioning import batch_sharding, create_mesh
     from deepfm_jax.training.optimizer import create_for
     from deepfm_jax.training.settings import Experiment
@@ -35,8 +34,7 @@ def main() -> None:
     experiment = Experiment.from_mapping(get_config().to_dict())
     batch_size = experiment.loop.batch_size
     data = PreparedData("frappe", flags.data)
-    hyperparameters = {key: value for key, value in experiment.model.items() if key != "name"}
-    model = build_model(experiment.model["name"], data.encoder.field_dims, hyperparameters)
+    model = experiment.build_model(data.encoder)
     optimizer = create_for(experiment.optimizer, 1, model, batch_size)
     mesh = create_mesh(jax.devices()[:1])
     state = create_state(model, optimizer, 0, mesh)

@@ -42,14 +42,13 @@ def runs():
     return [
         pytest.param(path, model, id=f"{path.stem}:{model}" if model else path.stem)
         for path in CONFIGS
-        for model in ("", *getattr(load(path), "_MODELS", ()))
+        for model in ("", *getattr(load(path), "MODELS", ()))
     ]
 
 
 @pytest.mark.parametrize(("path", "model"), runs())
 def test_one_step_runs(path, model, prepared, tmp_path):
     config = load(path).get_config(*filter(None, [model]))
-    assert model in ("", config.model.name)
     name = config.data.name
     config.data.folder = str(tmp_path / "data")
     if name == "frappe":
@@ -59,8 +58,9 @@ def test_one_step_runs(path, model, prepared, tmp_path):
         prepare(name, config.data.folder, source=tmp_path)
     else:
         prepare(name, config.data.folder, options=BuildOptions(rows=1000))
-    config.loop.epochs = 1
-    config.loop.batch_size = 16 * 1024
+    for stage in (config, *([config.pretraining] if "pretraining" in config else [])):
+        stage.loop.epochs = 1
+        stage.loop.batch_size = 10_000  # all rows of the largest of these data sets
     results = train(Experiment.from_mapping(config.to_dict()), tmp_path / "run")
     assert results["best_step"] == 1
     assert 0.0 <= results["metrics"]["test"]["auc"] <= 1.0

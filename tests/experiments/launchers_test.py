@@ -130,7 +130,7 @@ def test_compare_trains_each_model_once_and_tells_the_differences(prepared, tmp_
     assert (tmp_path / "comparison" / "fm" / "3" / "results.json").exists()
 
 
-def test_mistakes_in_a_comparison_are_one_line():
+def test_mistakes_in_a_comparison_are_one_line(tmp_path):
     assert "--config must have a value" in mistake("compare")
     assert "model 'ffm' has no settings here" in mistake("compare", FRAPPE, "--models=lr,ffm")
     # All models of the config are compared when none is named.
@@ -138,7 +138,11 @@ def test_mistakes_in_a_comparison_are_one_line():
     assert message.startswith("error: baseline 'ffm' is not compared; use one of ['lr', 'fm', ")
     message = mistake("compare", FRAPPE, "--models=deepfm,lr", "--config.model.embed_dim=4")
     assert message == "error: --config.model.embed_dim: lr has no such setting"
-    assert "takes no model" in mistake("compare", "--config=experiments/configs/demo.py")
+    one = tmp_path / "one.py"
+    one.write_text(
+        "from experiments.configs import frappe\n\n\ndef get_config():\n    return frappe.get_config()\n"
+    )
+    assert "takes no model" in mistake("compare", f"--config={one}")
 
 
 @pytest.mark.skipif(

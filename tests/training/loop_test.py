@@ -7,7 +7,6 @@ import pytest
 
 from deepfm_jax import UserError
 from deepfm_jax.data.pipeline import PreparedData
-from deepfm_jax.models import build_model
 from deepfm_jax.partitioning import create_mesh
 from deepfm_jax.training import loop
 from deepfm_jax.training import workdir as workdirs
@@ -32,8 +31,7 @@ def run(prepared, tmp_path_factory):
 def restored(workdir, best=True):
     """The best or the last state of a run, as NumPy."""
     experiment, encoder = workdirs.read(workdir)
-    hyperparameters = {key: value for key, value in experiment.model.items() if key != "name"}
-    model = build_model(experiment.model["name"], encoder.field_dims, hyperparameters)
+    model = experiment.build_model(encoder)
     optimizer = create_for(experiment.optimizer, 1, model, experiment.loop.batch_size)
     with Checkpoints(workdir) as checkpoints:
         last = checkpoints.last_step
@@ -47,6 +45,58 @@ def test_it_learns(run):
     assert results["metrics"]["test"]["auc"] > 0.7
     assert results["metrics"]["test"]["normalized_entropy"] < 0.95
     assert results["metrics"]["test"]["rows"] == click_logs.ROWS["test"]
+
+
+def test_fnn_starts_from_the_fm_that_was_trained_before_it(prepared, tmp_path):
+    stage = {"model": {"name": "fm", "embed_dim": 4}, "optimizer": {"learning_rate": 0.02}}
+    experiment = experiment_settings.small(
+        prepared,
+        model={"name": "fnn", "embed_dim": 4, "mlp_dims": [8], "dropout": 0.0},
+        # Too slow to move anything, so that what it started from can be seen.
+        optimizer={"learning_rate": 1e-12},
+        loop={"epochs": 1},
+        pretraining={**stage, "loop": {"batch_size": 512, "epochs": 2}},
+    )
+    train(experiment, tmp_path / "run")
+    fm = restored(tmp_path / "run" / "pretraining")
+    assert workdirs.read(tmp_path / "run" / "pretraining")[0] == experiment.first_stage
+    fnn = restored(tmp_path / "run")
+    for array in ("first_order", "embedding"):
+        moved = np.abs(fm.params["table"][array]).max()
+        assert moved > 0.05
+        np.testing.assert_allclose(
+            fnn.params["table"][array], fm.params["table"][array], atol=1e-6 * moved
+        )
+    assert fnn.params["bias"] == pytest.approx(float(fm.params["bias"]), abs=1e-6)
+    # Started again, neither stage is trained again.
+    before = (tmp_path / "run" / "pretraining" / "results.json").read_text()
+    train(experiment, tmp_path / "run")
+    after = json.loads((tmp_path / "run" / "pretraining" / "results.json").read_text())
+    assert after["metrics"] == json.loads(before)["metrics"]
+
+
+def test_a_stage_before_that_has_nothing_to_give_is_refused(prepared, tmp_path):
+    experiment = experiment_settings.small(
+        prepared,
+        model={"name": "dnn", "embed_dim": 3, "mlp_dims": [8]},
+        pretraining={"model": {"name": "fm", "embed_dim": 4}, "loop": {"epochs": 1}},
+    )
+    with pytest.raises(UserError, match=r"no parameter of one name and shape.*embed_dim"):
+        train(experiment, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_mistake_in_the_stage_before_is_told_before_anything_is_written(prepared, tmp_path):
+    experiment = experiment_settings.small(
+        prepared, pretraining={"model": {"name": "fm", "embed_dims": 4}}
+    )
+    with pytest.raises(UserError, match=r"model.embed_dims: fm has no such"):
+        train(experiment, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UserError, match=r"pretraining\.loop\.epoch does not exist"):
+        experiment_settings.small(
+            prepared, pretraining={"model": {"name": "fm"}, "loop": {"epoch": 1}}
+        )
 
 
 def test_it_leaves_results_pictures_logs_and_checkpoints(run):

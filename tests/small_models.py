@@ -1,0 +1,23 @@
+"""Every model of ``MODELS``, small enough to train in a test."""
+
+from deepfm_jax import build_model
+
+_TOWER = {"embed_dim": 3, "mlp_dims": (8,), "dropout": 0.0, "init_std": 0.3}
+SMALL = {
+    "lr": {},
+    "fm": {"embed_dim": 3, "init_std": 0.3},
+    "dnn": _TOWER,
+    "fnn": _TOWER,
+    "pnn": {**_TOWER, "products": ("inner", "outer", "kernel")},
+    "wide_deep": _TOWER,
+    "deepfm": _TOWER,
+    "xdeepfm": {**_TOWER, "cin_dims": (4, 2)},
+    "autoint": {**_TOWER, "attention_layers": 2, "head_dim": 2},
+    "dcn_v2": {**_TOWER, "cross_layers": 2, "rank": 2, "experts": 2},
+    "final_mlp": {**_TOWER, "second_mlp_dims": (4,), "context": (0,), "heads": 2},
+}
+
+
+def small_model(name, field_dims, **changes):
+    """Model ``name``; to Wide & Deep the last field is a cross product."""
+    return build_model(name, field_dims, {**SMALL[name], **changes}, crosses=1)
