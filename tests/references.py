@@ -102,7 +102,7 @@ def dnn(params, field_dims, ids, values):
 
 
 def fnn(params, field_dims, ids, values, activation="tanh"):
-    """Zhang et al. 2016, Eq. 2 to 5: z = (w_0, z_1, ..., z_n), z_i = (w_i, v_i)."""
+    """Zhang et al. 2016, Sec. 3.1: z = (w_0, z_1, ..., z_n), z_i = (w_i, v_i)."""
     weights = look_up(params["table"]["first_order"], field_dims, ids)
     e = scaled_embeddings(params, field_dims, ids, values)
     z = []
@@ -116,7 +116,7 @@ def fnn(params, field_dims, ids, values, activation="tanh"):
 
 
 def inner_products(e):
-    """Qu et al. 2016, Sec. III-A: <f_i, f_j>, i < j. [B, S, D] -> [B, P]"""
+    """Qu et al. 2016, IPNN: <f_i, f_j>, i < j. [B, S, D] -> [B, P]"""
     _, slots, dim = e.shape
     return np.array(
         [
@@ -131,7 +131,7 @@ def inner_products(e):
 
 
 def outer_product_of_sum(e):
-    """Qu et al. 2016, Sec. III-B: sum_i sum_j f_i f_j^T, flat. [B, S, D] -> [B, D D]"""
+    """Qu et al. 2016, OPNN: sum_i sum_j f_i f_j^T, flat. [B, S, D] -> [B, D D]"""
     _, slots, dim = e.shape
     out = []
     for row in e:
@@ -307,7 +307,7 @@ def dcn_v2(params, field_dims, ids, values, rank=0, structure="parallel"):
 
 
 def feature_gate(params, e, context=None):
-    """Mao et al. 2023, Eq. 8 and 9. [B, X] -> [B, X]"""
+    """Mao et al. 2023, feature selection. [B, X] -> [B, X]"""
     out = []
     for b, row in enumerate(np.asarray(e, np.float64)):
         seen = np.asarray(params["context"])[0] if context is None else context[b]
@@ -318,7 +318,7 @@ def feature_gate(params, e, context=None):
 
 
 def bilinear_fusion(params, first, second):
-    """Mao et al. 2023, Eq. 11 and 13. [B, H_1], [B, H_2] -> [B]"""
+    """Mao et al. 2023, multi-head bilinear fusion. [B, H_1], [B, H_2] -> [B]"""
     kernel = np.asarray(params["kernel"], np.float64)
     heads, g, h = kernel.shape
     out = []

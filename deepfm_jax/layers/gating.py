@@ -13,13 +13,13 @@ from deepfm_jax.typing import AnyArray
 
 
 class FeatureGate(nn.Module):
-    """h = 2 sigmoid(Gate(x)) * e: a soft selection of features by context (Eq. 8 and 9).
+    """h = 2 sigmoid(Gate(x)) * e: a soft selection of features by context.
 
     Attributes:
       gate_dims: Hidden widths of the gate, an MLP.
 
-    Source: Mao et al. 2023, "FinalMLP: An Enhanced Two-Stream MLP Model for CTR Prediction", Eq. 8
-      and 9 (arXiv 2304.00902).
+    Source: Mao et al. 2023, "FinalMLP: An Enhanced Two-Stream MLP Model for CTR Prediction",
+      stream-specific feature selection (arXiv 2304.00902).
     """
 
     gate_dims: Sequence[int]
@@ -45,14 +45,14 @@ class FeatureGate(nn.Module):
 
 
 class BilinearFusion(nn.Module):
-    """logit = b + w_1^T o_1 + w_2^T o_2 + sum_h o_1h^T W_h o_2h: two streams, N heads (Eq. 11, 13).
+    """logit = b + w_1^T o_1 + w_2^T o_2 + sum_h o_1h^T W_h o_2h: two streams, N heads.
 
     Each stream's output is cut into N parts, and parts of one number meet in a matrix of their own.
 
     Attributes:
       heads: N, which divides both widths.
 
-    Source: Mao et al. 2023, Eq. 10 to 13 (arXiv 2304.00902). Kernels start Glorot normal.
+    Source: Mao et al. 2023, multi-head bilinear fusion (arXiv 2304.00902). Kernels start Glorot normal.
     """
 
     heads: int = 1

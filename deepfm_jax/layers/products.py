@@ -16,8 +16,8 @@ def slot_pairs(slots: int) -> tuple[np.ndarray, np.ndarray]:
 def inner_products(embeddings: Embeddings) -> Float[Array, "batch pairs"]:
     """p_ij = <e_i, e_j> of all pairs i < j, [B, P].
 
-    Source: Qu et al. 2016, "Product-based Neural Networks for User Response Prediction", Sec. III-A
-      (arXiv 1611.00144). Deviation: the paper's matrix p is symmetric and keeps its diagonal; each
+    Source: Qu et al. 2016, "Product-based Neural Networks for User Response Prediction", inner
+      product-based network (arXiv 1611.00144). Deviation: the paper's matrix p is symmetric and keeps its diagonal; each
       pair stands here once, and the squares are left out.
     """
     gram = jnp.einsum("bsd,btd->bst", embeddings, embeddings)
@@ -28,7 +28,7 @@ def inner_products(embeddings: Embeddings) -> Float[Array, "batch pairs"]:
 def outer_product_of_sum(embeddings: Embeddings) -> Float[Array, "batch squared"]:
     """sum_i sum_j e_i e_j^T = f f^T with f = sum_i e_i, flat: [B, D^2].
 
-    Source: Qu et al. 2016, Sec. III-B, the superposition of Eq. 13 and 14 (arXiv 1611.00144).
+    Source: Qu et al. 2016, outer product-based network, superposition (arXiv 1611.00144).
     """
     total = jnp.einsum("bsd->bd", embeddings)
     outer = jnp.einsum("bd,bc->bdc", total, total)

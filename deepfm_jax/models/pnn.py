@@ -16,7 +16,7 @@ PRODUCTS = ("inner", "outer", "kernel")
 class PNN(nn.Module):
     """Product-based neural network: logit = tower([z, p]), p the products of the embeddings z.
 
-    The first hidden layer is ReLU(W_z z + W_p p + b) (Eq. 2 to 5), which is one dense layer over z
+    The first hidden layer is ReLU(W_z z + W_p p + b), which is one dense layer over z
     and p side by side.
 
     Attributes:
@@ -37,7 +37,7 @@ class PNN(nn.Module):
 
     Source: Qu et al. 2016, "Product-based Neural Networks for User Response Prediction" (arXiv
       1611.00144); the kernel product from Qu et al. 2018 (arXiv 1807.00311). Deviation: W_p is a
-      full matrix over pairs, where Eq. 9 to 12 factorise it to save time.
+      full matrix over pairs, which the paper factorises to save time.
     """
 
     field_dims: Sequence[int]
