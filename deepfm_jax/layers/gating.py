@@ -52,7 +52,8 @@ class BilinearFusion(nn.Module):
     Attributes:
       heads: N, which divides both widths.
 
-    Source: Mao et al. 2023, multi-head bilinear fusion (arXiv 2304.00902). Kernels start Glorot normal.
+    Source: Mao et al. 2023, multi-head bilinear fusion (arXiv 2304.00902). Kernels start Glorot
+      normal.
     """
 
     heads: int = 1

@@ -17,8 +17,8 @@ def inner_products(embeddings: Embeddings) -> Float[Array, "batch pairs"]:
     """p_ij = <e_i, e_j> of all pairs i < j, [B, P].
 
     Source: Qu et al. 2016, "Product-based Neural Networks for User Response Prediction", inner
-      product-based network (arXiv 1611.00144). Deviation: the paper's matrix p is symmetric and keeps its diagonal; each
-      pair stands here once, and the squares are left out.
+      product-based network (arXiv 1611.00144). Deviation: the paper's matrix p is symmetric and
+      keeps its diagonal; each pair stands here once, and the squares are left out.
     """
     gram = jnp.einsum("bsd,btd->bst", embeddings, embeddings)
     first, second = slot_pairs(embeddings.shape[1])

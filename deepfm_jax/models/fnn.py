@@ -13,9 +13,10 @@ from deepfm_jax.typing import Ids, Logits, Values
 class FNN(nn.Module):
     """Factorisation-machine supported neural network: logit = tower([w_0, z_1, ..., z_F]).
 
-    z_i = (w_i x_i, v_i x_i) is the first-order weight and the latent vector of field i. The module is the second of two stages: its ``bias`` and ``table`` have the names and shapes
-    of ``FM``'s, whose trained weights are to be put there first (a run's ``pretraining`` section
-    does both stages). Untrained, it is a tower over fields of D + 1 numbers.
+    z_i = (w_i x_i, v_i x_i) is the first-order weight and the latent vector of field i. The module
+    is the second of two stages: its ``bias`` and ``table`` have the names and shapes of ``FM``'s,
+    whose trained weights are to be put there first (a run's ``pretraining`` section does both
+    stages). Untrained, it is a tower over fields of D + 1 numbers.
 
     Attributes:
       field_dims: Rows of each field.

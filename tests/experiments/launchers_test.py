@@ -140,7 +140,8 @@ def test_mistakes_in_a_comparison_are_one_line(tmp_path):
     assert message == "error: --config.model.embed_dim: lr has no such setting"
     one = tmp_path / "one.py"
     one.write_text(
-        "from experiments.configs import frappe\n\n\ndef get_config():\n    return frappe.get_config()\n"
+        "from experiments.configs import frappe\n\n"
+        "def get_config():\n    return frappe.get_config()\n"
     )
     assert "takes no model" in mistake("compare", f"--config={one}")
 
