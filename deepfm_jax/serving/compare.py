@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
 from deepfm_jax.bootstrap import Resampled, bootstrap
 from deepfm_jax.data.pipeline import PreparedData
@@ -22,6 +23,7 @@ from deepfm_jax.training.settings import Experiment
 
 _LEVEL = 0.95
 _BOOTSTRAP_SEED = 0
+_LABEL_ROWS = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -100,14 +102,16 @@ def _check_data_and_workdirs(
     planned: Mapping[tuple[str, int], Experiment], folder: pathlib.Path
 ) -> None:
     """Raises here, before hours of training, what the last run would else raise at its start."""
-    opened: dict[tuple[str, str], PreparedData] = {}
+    opened: dict[tuple[str, str], tuple[PreparedData, np.ndarray]] = {}
     first_label = next(label for label, _ in planned)
     for (label, seed), experiment in planned.items():
         place = (experiment.data.name, experiment.data.folder)
         if place not in opened:
-            opened[place] = PreparedData(*place)
-        data, first = opened[place], next(iter(opened.values()))
-        if data.fingerprint != first.fingerprint:
+            data = PreparedData(*place)
+            opened[place] = data, _labels(data)
+        data, labels = opened[place]
+        # Not by fingerprint: the same rows may be encoded with crosses for one, without for others.
+        if not np.array_equal(labels, next(iter(opened.values()))[1]):
             raise UserError(
                 f"{label} reads other rows ({place[0]!r} in {place[1]}) than {first_label}; "
                 "models are compared on the same rows only"
@@ -115,6 +119,15 @@ def _check_data_and_workdirs(
         experiment.build_model(data.encoder)
         if (folder / label / str(seed)).is_dir():
             workdirs.claim(folder / label / str(seed), experiment, data.encoder)
+
+
+def _labels(data: PreparedData) -> Float32[np.ndarray, "rows"]:
+    """Labels of all splits in the order of their rows, with the number of rows of each split."""
+    parts = [np.array([data.rows(split) for split in data.summaries], np.float32)]
+    for split in data.summaries:
+        for batch in data.batches(split, _LABEL_ROWS):
+            parts.append(batch["labels"][batch["mask"] > 0, 0])
+    return np.concatenate(parts)
 
 
 def _run(experiment: Experiment, folder: pathlib.Path) -> _Run:

@@ -180,6 +180,34 @@ def test_models_on_different_rows_are_not_compared(simulated, tmp_path):
     assert not (tmp_path / "comparison").exists()
 
 
+def test_the_same_rows_may_be_encoded_with_crosses_for_one_model(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    click_logs.write_frappe(source, {"train": 600, "valid": 100, "test": 100})
+    prepare("frappe", tmp_path / "plain", source=source)
+    crosses = BuildOptions(crosses=(("user", "item"),), cross_buckets=50)
+    prepare("frappe", tmp_path / "crossed", source=source, options=crosses)
+    tower = {"name": "wide_deep", "embed_dim": 4, "mlp_dims": [8]}
+    ftrl = {
+        "table": "sparse", "first_order_optimizer": "ftrl", "first_order_learning_rate": 0.1,
+        "first_order_l1": 1e-4,
+    }  # fmt: skip
+    wide_deep = experiment_settings.small(
+        tmp_path / "crossed", model=tower, optimizer=ftrl, loop={"epochs": 1}
+    )
+    models = {
+        "lr": experiment_settings.small(
+            tmp_path / "plain", model={"name": "lr"}, loop={"epochs": 1}
+        ),
+        "wide_deep": wide_deep,
+    }
+    results = compare(models, (1,), tmp_path / "comparison", baseline="lr", resamples=10)
+    parameters = {label: of["parameters"] for label, of in results["models"].items()}
+    rows = parameters["lr"] - 1
+    # The crosses' 51 rows have a weight each, and no vectors.
+    assert parameters["wide_deep"] == rows * 5 + 51 + 1 + (40 * 8 + 8) + 9
+
+
 def test_wrong_requests_are_refused_before_anything_is_written(simulated, tmp_path):
     models, folder = experiments(simulated), tmp_path / "comparison"
     with pytest.raises(UserError, match="baseline 'deepfm' is not compared"):
