@@ -36,6 +36,10 @@ MODELS = dict(
     ),
     wide_deep=dict(model=_TOWER, optimizer=dict(embedding_l2=1e-4)),
     deepfm=dict(model=_TOWER, optimizer=dict(embedding_l2=1e-4)),
+    # The paper's ablation "FM & DNN"; "LR & DNN" is wide_deep.
+    deepfm_unshared=dict(
+        model=dict(_TOWER, name="deepfm", shared=False), optimizer=dict(embedding_l2=1e-4)
+    ),
     xdeepfm=dict(model=dict(_TOWER, cin_dims=(16, 16)), optimizer=dict(embedding_l2=1e-4)),
     autoint_plus=dict(
         model=dict(_TOWER, name="autoint", attention_layers=2, heads=2, head_dim=16),

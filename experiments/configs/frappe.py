@@ -35,6 +35,10 @@ MODELS = dict(
     ),
     wide_deep=dict(model=_TOWER, optimizer=dict(embedding_l2=0.1)),
     deepfm=dict(model=_TOWER, optimizer=dict(embedding_l2=0.1)),
+    # The paper's ablation "FM & DNN"; "LR & DNN" is wide_deep.
+    deepfm_unshared=dict(
+        model=dict(_TOWER, name="deepfm", shared=False), optimizer=dict(embedding_l2=0.1)
+    ),
     xdeepfm=dict(model=dict(_TOWER, cin_dims=(64,)), optimizer=dict(embedding_l2=0.1)),
     autoint_plus=dict(
         model=dict(
