@@ -16,6 +16,8 @@ Source: Guo et al. 2017, DeepFM (arXiv 1703.04247), and the papers named in each
 
 from ml_collections import ConfigDict
 
+from experiments.configs.plateau_recipe import plateau_config
+
 _TOWER = dict(mlp_dims=(400, 400, 400), dropout=0.2)
 
 # Each model's hyperparameters, and the settings of the optimizer that are its own.
@@ -60,49 +62,4 @@ MODELS = dict(
 
 def get_config(model: str = "deepfm") -> ConfigDict:
     """The run as data, of the model named after the file: ``criteo.py:fm``."""
-    if model not in MODELS:
-        raise ValueError(f"model {model!r} has no settings here; use one of {sorted(MODELS)}")
-    config = ConfigDict()
-    config.seed = 2021
-    config.data = dict(name="criteo", folder="data", options=dict())
-    config.model = _model(model)
-    config.optimizer = _optimizer(model)
-    config.loop = _loop()
-    if model == "fnn":
-        config.pretraining = dict(model=_model("fm"), optimizer=_optimizer("fm"), loop=_loop())
-    return config
-
-
-def _model(model: str) -> dict:
-    vectors = dict() if model == "lr" else dict(embed_dim=16, init_std=1e-4)
-    return {"name": model, **vectors, **MODELS[model]["model"]}
-
-
-def _optimizer(model: str) -> dict:
-    shared = dict(
-        name="adam",
-        table="dense",
-        learning_rate=1e-3,
-        schedule="plateau",
-        warmup_steps=0,
-        plateau_factor=0.1,
-        plateau_floor=1e-6,
-        clip_norm=10.0,
-        embedding_l2=0.0,
-        dense_l2=0.0,
-    )
-    return {**shared, **MODELS[model]["optimizer"]}
-
-
-def _loop() -> dict:
-    return dict(
-        batch_size=1024,
-        epochs=30,
-        monitor="auc",
-        patience=2,
-        min_improvement=1e-6,
-        evaluations_per_epoch=1,
-        checkpoint_steps=500,
-        log_steps=10,
-        eval_batch_size=8192,
-    )
+    return plateau_config("criteo", MODELS, model, embed_dim=16, batch_size=1024, epochs=30)

@@ -1,0 +1,77 @@
+"""The recipe of the BARS benchmark, which the configs of several data sets share.
+
+Adam with an L2 on the whole embedding table at every step and the gradient's norm clipped at 10;
+the learning rate falls tenfold whenever validation AUC does not improve, and two such evaluations
+in a row end the run.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def plateau_config(
+    data: str,
+    models: Mapping[str, Mapping[str, Any]],
+    model: str,
+    *,
+    embed_dim: int,
+    batch_size: int,
+    epochs: int,
+) -> ConfigDict:
+    """A run on ``data`` of one of ``models``.
+
+    Args:
+      data: Name of the data set.
+      models: By label, ``model``: hyperparameters, with ``name`` where it is not the label; and
+        ``optimizer``: settings of the optimizer that are the model's own.
+      model: A label. FNN has the FM of the same data set as its first stage.
+      embed_dim: D of all models that have vectors.
+      batch_size: B.
+      epochs: Most passes over the training rows.
+
+    Raises:
+      ValueError: a label that ``models`` does not have.
+    """
+    if model not in models:
+        raise ValueError(f"model {model!r} has no settings here; use one of {sorted(models)}")
+    config = ConfigDict()
+    config.seed = 2021
+    config.data = dict(name=data, folder="data", options=dict())
+    config.update(_stage(models, model, embed_dim, batch_size, epochs))
+    if model == "fnn":
+        config.pretraining = _stage(models, "fm", embed_dim, batch_size, epochs)
+    return config
+
+
+def _stage(models, model: str, embed_dim: int, batch_size: int, epochs: int) -> dict[str, Any]:
+    vectors = {} if model == "lr" else dict(embed_dim=embed_dim, init_std=1e-4)
+    optimizer = dict(
+        name="adam",
+        table="dense",
+        learning_rate=1e-3,
+        schedule="plateau",
+        warmup_steps=0,
+        plateau_factor=0.1,
+        plateau_floor=1e-6,
+        clip_norm=10.0,
+        embedding_l2=0.0,
+        dense_l2=0.0,
+    )
+    loop = dict(
+        batch_size=batch_size,
+        epochs=epochs,
+        monitor="auc",
+        patience=2,
+        min_improvement=1e-6,
+        evaluations_per_epoch=1,
+        checkpoint_steps=500,
+        log_steps=10,
+        eval_batch_size=8192,
+    )
+    return {
+        "model": {"name": model, **vectors, **models[model]["model"]},
+        "optimizer": {**optimizer, **models[model]["optimizer"]},
+        "loop": loop,
+    }
