@@ -21,7 +21,12 @@ _TOWER = dict(mlp_dims=(400, 400, 400), dropout=0.2, batch_norm=True)
 
 # Each model's hyperparameters, and the settings of the optimizer that are its own.
 MODELS = dict(
-    lr=dict(model=dict(), optimizer=dict(learning_rate=1e-2, embedding_l2=1e-5)),
+    # Convex, so it is trained to its optimum; the plateau's first cuts come too early for that.
+    lr=dict(
+        model=dict(),
+        optimizer=dict(learning_rate=3e-2, schedule="warmup_cosine", embedding_l2=1e-5),
+        loop=dict(epochs=40, patience=0),
+    ),
     fm=dict(model=dict(), optimizer=dict(learning_rate=1e-2, embedding_l2=0.0)),
     dnn=dict(model=_TOWER, optimizer=dict(embedding_l2=0.1)),
     fnn=dict(model=dict(_TOWER, activation="relu"), optimizer=dict(embedding_l2=0.1)),
@@ -55,7 +60,7 @@ MODELS = dict(
     ),
     dcn_v2=dict(
         model=dict(_TOWER, cross_layers=4, structure="parallel", dropout=0.4),
-        optimizer=dict(embedding_l2=0.05),
+        optimizer=dict(embedding_l2=0.1),
     ),
     final_mlp=dict(
         model=dict(
@@ -65,10 +70,10 @@ MODELS = dict(
             context=(0,),
             second_context=(1,),
             heads=5,
-            dropout=0.4,
+            dropout=0.2,
             batch_norm=True,
         ),
-        optimizer=dict(embedding_l2=0.05),
+        optimizer=dict(embedding_l2=0.1),
     ),
 )
 

@@ -24,9 +24,9 @@ def plateau_config(
 
     Args:
       data: Name of the data set.
-      models: By label, ``model``: hyperparameters, with ``name`` where it is not the label; and
-        ``optimizer``: settings of the optimizer that are the model's own.
-      model: A label. FNN has the FM of the same data set as its first stage.
+      models: By label, ``model``: hyperparameters, with ``name`` where it is not the label;
+        ``optimizer`` and, perhaps, ``loop``: settings that are the model's own.
+      model: A label. FNN has an FM as its first stage, trained for five epochs.
       embed_dim: D of all models that have vectors.
       batch_size: B.
       epochs: Most passes over the training rows.
@@ -41,7 +41,10 @@ def plateau_config(
     config.data = dict(name=data, folder="data", options=dict())
     config.update(_stage(models, model, embed_dim, batch_size, epochs))
     if model == "fnn":
-        config.pretraining = _stage(models, "fm", embed_dim, batch_size, epochs)
+        # Briefly, and held back: vectors that already fit the training rows have overfitted them.
+        stage = _stage(models, "fm", embed_dim, batch_size, 5)
+        stage["optimizer"].update(learning_rate=1e-3, embedding_l2=1e-3)
+        config.pretraining = stage
     return config
 
 
@@ -73,5 +76,5 @@ def _stage(models, model: str, embed_dim: int, batch_size: int, epochs: int) -> 
     return {
         "model": {"name": model, **vectors, **models[model]["model"]},
         "optimizer": {**optimizer, **models[model]["optimizer"]},
-        "loop": loop,
+        "loop": {**loop, **models[model].get("loop", {})},
     }
