@@ -30,20 +30,20 @@ class Rows(NamedTuple):
     first_order: FirstOrder | None
     embedding: Embeddings | None
 
-    def weights(self, values: Values | None) -> FirstOrder:
+    def first_order_terms(self, values: Values | None) -> FirstOrder:
         """w_i x_i [B, S]; all x_i are 1 when ``values`` is None."""
         if self.first_order is None:
             raise ValueError("this table holds no first-order weights (first_order=False)")
         return self.first_order if values is None else self.first_order * values
 
-    def vectors(
+    def embeddings(
         self, values: Values | None, fields: int | None = None
     ) -> Float[AnyArray, "batch fields dim"]:
         """e_i = v_i x_i of the first ``fields`` fields, or of all: [B, S, D]."""
         if self.embedding is None:
             raise ValueError("this table holds no vectors (embed_dim=0)")
-        vectors = self.embedding[:, :fields]
-        return vectors if values is None else vectors * values[:, :fields, None]
+        embedding = self.embedding[:, :fields]
+        return embedding if values is None else embedding * values[:, :fields, None]
 
 
 def field_offsets(field_dims: Sequence[int]) -> np.ndarray:

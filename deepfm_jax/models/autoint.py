@@ -74,12 +74,12 @@ class AutoInt(nn.Module):
 
     def from_rows(self, rows: Rows, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] from rows gathered already."""
-        vectors = rows.vectors(values)
-        attended = vectors
+        embeddings = rows.embeddings(values)
+        attended = embeddings
         for layer in self.interacting:
             attended = layer(attended)
         logits = self.out(attended.reshape(attended.shape[0], -1))[:, 0]
         if self.mlp_dims:
-            flat = vectors.reshape(vectors.shape[0], -1)
+            flat = embeddings.reshape(embeddings.shape[0], -1)
             logits += self.tower(flat, train=train)[:, 0]
         return logits

@@ -80,8 +80,8 @@ class DCNv2(nn.Module):
 
     def from_rows(self, rows: Rows, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] from rows gathered already."""
-        vectors = rows.vectors(values)
-        flat = vectors.reshape(vectors.shape[0], -1)
+        embeddings = rows.embeddings(values)
+        flat = embeddings.reshape(embeddings.shape[0], -1)
         crossed = self.cross(flat)
         if self.structure == "stacked":
             final = self.tower(crossed, train=train)

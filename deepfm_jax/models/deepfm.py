@@ -61,8 +61,8 @@ class DeepFM(nn.Module):
 
     def from_rows(self, rows: Rows, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] from rows gathered already."""
-        linear = self.bias + jnp.einsum("bs->b", rows.weights(values))
-        for_fm = for_tower = rows.vectors(values)
+        linear = self.bias + jnp.einsum("bs->b", rows.first_order_terms(values))
+        for_fm = for_tower = rows.embeddings(values)
         if not self.shared:
             for_fm, for_tower = jnp.split(for_fm, 2, axis=2)
         flat = for_tower.reshape(for_tower.shape[0], -1)

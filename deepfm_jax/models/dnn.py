@@ -52,6 +52,6 @@ class DNN(nn.Module):
 
     def from_rows(self, rows: Rows, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] from rows gathered already."""
-        vectors = rows.vectors(values)
-        flat = vectors.reshape(vectors.shape[0], -1)
+        embeddings = rows.embeddings(values)
+        flat = embeddings.reshape(embeddings.shape[0], -1)
         return self.tower(flat, train=train)[:, 0]

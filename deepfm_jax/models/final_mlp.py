@@ -75,13 +75,13 @@ class FinalMLP(nn.Module):
 
     def from_rows(self, rows: Rows, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] from rows gathered already."""
-        vectors = rows.vectors(values)
-        flat = vectors.reshape(vectors.shape[0], -1)
+        embeddings = rows.embeddings(values)
+        flat = embeddings.reshape(embeddings.shape[0], -1)
         outputs = []
         for index, fields in enumerate((self.context, self.second_context)):
             inputs = flat
             if self.gated:
-                seen = vectors[:, list(fields)].reshape(flat.shape[0], -1) if fields else None
+                seen = embeddings[:, list(fields)].reshape(flat.shape[0], -1) if fields else None
                 inputs = self.gates[index](flat, seen)
             outputs.append(self.streams[index](inputs, train=train))
         return self.fusion(*outputs)

@@ -40,5 +40,5 @@ class FM(nn.Module):
     def from_rows(self, rows: Rows, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] from rows gathered already."""
         del train  # No part behaves differently in training.
-        linear = self.bias + jnp.einsum("bs->b", rows.weights(values))
-        return linear + factorization_machine(rows.vectors(values))
+        linear = self.bias + jnp.einsum("bs->b", rows.first_order_terms(values))
+        return linear + factorization_machine(rows.embeddings(values))

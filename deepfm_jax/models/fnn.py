@@ -62,8 +62,8 @@ class FNN(nn.Module):
 
     def from_rows(self, rows: Rows, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] from rows gathered already."""
-        weights, vectors = rows.weights(values), rows.vectors(values)
-        batch = weights.shape[0]
-        fields = jnp.concatenate([weights[:, :, None], vectors], axis=2).reshape(batch, -1)
+        first_order, embeddings = rows.first_order_terms(values), rows.embeddings(values)
+        batch = first_order.shape[0]
+        fields = jnp.concatenate([first_order[:, :, None], embeddings], axis=2).reshape(batch, -1)
         bias = jnp.broadcast_to(self.bias, (batch, 1))
         return self.tower(jnp.concatenate([bias, fields], axis=1), train=train)[:, 0]

@@ -35,4 +35,4 @@ class LR(nn.Module):
     def from_rows(self, rows: Rows, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] from rows gathered already."""
         del train  # No part behaves differently in training.
-        return self.bias + jnp.einsum("bs->b", rows.weights(values))
+        return self.bias + jnp.einsum("bs->b", rows.first_order_terms(values))

@@ -71,12 +71,12 @@ class PNN(nn.Module):
 
     def from_rows(self, rows: Rows, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] from rows gathered already."""
-        vectors = rows.vectors(values)
-        signals = [vectors.reshape(vectors.shape[0], -1)]
+        embeddings = rows.embeddings(values)
+        signals = [embeddings.reshape(embeddings.shape[0], -1)]
         if "inner" in self.products:
-            signals.append(inner_products(vectors))
+            signals.append(inner_products(embeddings))
         if "outer" in self.products:
-            signals.append(outer_product_of_sum(vectors))
+            signals.append(outer_product_of_sum(embeddings))
         if "kernel" in self.products:
-            signals.append(self.kernel_products(vectors))
+            signals.append(self.kernel_products(embeddings))
         return self.tower(jnp.concatenate(signals, axis=1), train=train)[:, 0]

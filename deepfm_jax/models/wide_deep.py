@@ -70,7 +70,7 @@ class WideDeep(nn.Module):
 
     def from_rows(self, rows: Rows, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] from rows gathered already."""
-        wide = self.bias + jnp.einsum("bs->b", rows.weights(values))
-        vectors = rows.vectors(values, self._deep_fields)
-        flat = vectors.reshape(vectors.shape[0], -1)
+        wide = self.bias + jnp.einsum("bs->b", rows.first_order_terms(values))
+        embeddings = rows.embeddings(values, self._deep_fields)
+        flat = embeddings.reshape(embeddings.shape[0], -1)
         return wide + self.tower(flat, train=train)[:, 0]

@@ -64,11 +64,11 @@ class XDeepFM(nn.Module):
 
     def from_rows(self, rows: Rows, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] from rows gathered already."""
-        logits = self.bias + jnp.einsum("bs->b", rows.weights(values))
-        vectors = rows.vectors(values)
+        logits = self.bias + jnp.einsum("bs->b", rows.first_order_terms(values))
+        embeddings = rows.embeddings(values)
         if self.cin_dims:
-            logits += self.cin_out(self.cin(vectors))[:, 0]
+            logits += self.cin_out(self.cin(embeddings))[:, 0]
         if self.mlp_dims:
-            flat = vectors.reshape(vectors.shape[0], -1)
+            flat = embeddings.reshape(embeddings.shape[0], -1)
             logits += self.tower(flat, train=train)[:, 0]
         return logits

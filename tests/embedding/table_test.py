@@ -109,7 +109,7 @@ def test_gradient_reaches_the_rows_read_and_no_other(table, variables):
 def test_values_scale_weights_and_vectors(table, variables):
     rows = table.apply(variables, IDS)
     values = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3)), jnp.float32)
-    first_order, e = rows.weights(values), rows.vectors(values)
+    first_order, e = rows.first_order_terms(values), rows.embeddings(values)
     for b in range(3):
         for s in range(3):
             np.testing.assert_allclose(e[b, s], values[b, s] * rows.embedding[b, s])
