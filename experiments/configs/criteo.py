@@ -10,6 +10,9 @@ Data: a sample of 95,997 / 13,714 / 13,714 rows of the Criteo challenge; 13 inte
 Recipe: embed_dim 16, tower 400-400-400, dropout 0.2, batch 1024, Adam 1e-3, an L2 on the whole
   table at every step, gradient norm clipped at 10. So few rows are overfitted within an epoch or
   two; with the full 45 million, tune anew from batch_size 10,000.
+Expected: test AUC and logloss of DeepFM 0.7608 and 0.4833, FM 0.7614 and 0.4831, LR 0.7602 and
+  0.4837 (means of seeds 2021, 190034, 992817), which do not separate on so few rows. LR, FM and
+  DeepFM were tuned on valid; the others have settings to start from.
 Time: under a minute on two CPU cores.
 Source: Guo et al. 2017, DeepFM (arXiv 1703.04247), and the papers named in each model's file.
 """
@@ -37,7 +40,10 @@ MODELS = dict(
         optimizer=dict(embedding_l2=1e-4),
     ),
     wide_deep=dict(model=_TOWER, optimizer=dict(embedding_l2=1e-4)),
-    deepfm=dict(model=_TOWER, optimizer=dict(embedding_l2=1e-4)),
+    deepfm=dict(
+        model=dict(mlp_dims=(64, 64), dropout=0.2, embed_dim=32),
+        optimizer=dict(embedding_l2=1e-3, dense_l2=1e-3),
+    ),
     # The paper's ablation "FM & DNN"; "LR & DNN" is wide_deep.
     deepfm_unshared=dict(
         model=dict(_TOWER, name="deepfm", shared=False), optimizer=dict(embedding_l2=1e-4)

@@ -7,8 +7,9 @@ Data: 1,000,000 rows shaped like Criteo's (13 numeric and 26 categorical columns
   first run into data/synthetic; 100,000 more in valid and in test.
 Recipe: embed_dim 16, tower 128-64, batch 4096, Adam with a warm-up to 8e-3 and a cosine to 0, an L2
   on the whole table, without which the rare values are learned by heart.
-Expected: test AUC 0.789 and logloss 0.456 of DeepFM, which is 86% and 71% of the way from the base
-  rate to the best possible model; the run prints it. LR and FM stay behind it.
+Expected: test AUC and logloss of DeepFM 0.7896 and 0.4552, which is 87% and 72% of the way from the
+  base rate to the best possible model (0.8345 and 0.4128), as the run prints; FM 0.7756 and 0.4665,
+  LR 0.6766 and 0.5257 (means of three seeds).
 Time: about two minutes on two CPU cores.
 Source of the models: Guo et al. 2017, DeepFM (arXiv 1703.04247); Rendle 2010, Factorization
   Machines.
