@@ -123,8 +123,7 @@ class EmbeddingTable(nn.Module):
       embedded_fields: The first so many fields have vectors; None for all. The others, at the end,
         have first-order weights alone, and so cost no [D] a row.
       init_std: Standard deviation of the normal initialiser of the vectors. First-order weights
-        start at 0 (Rendle 2012, "Factorization Machines with libFM",
-        Alg. 1).
+        start at 0 (Rendle 2012, "Factorization Machines with libFM", Alg. 1).
       dtype: What rows are stored in, ``"float32"`` or ``"bfloat16"``; rows read are float32.
     """
 

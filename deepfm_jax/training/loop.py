@@ -43,18 +43,17 @@ def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, 
     # Everything that a user can have got wrong fails here, before the workdir is touched.
     trainer = _Trainer(experiment, data)
     first_stage = experiment.first_stage
-    first_trainer = None if first_stage is None else _Trainer(first_stage, data)
-    if first_trainer is not None:
-        shared_parameters(trainer.weights_layout(), first_trainer.weights_layout())
+    first = None if first_stage is None else _Trainer(first_stage, data)
+    if first is not None:
+        shared_parameters(trainer.weights_layout(), first.weights_layout())
     workdirs.claim(workdir, experiment, data.encoder)
-    first_folder = pathlib.Path(workdir) / "pretraining"
-    if first_stage is not None:
-        train(first_stage, first_folder)
     with Checkpoints(workdir) as checkpoints:
-        state, progress = trainer.start(checkpoints)
-        if first_trainer is not None and checkpoints.last_step is None:
-            first = restore_best(first_folder, first_trainer.weights_layout())
-            state = state.with_weights(with_pretrained(state.weights, first))
+        pretrained = None
+        if first is not None and checkpoints.last_step is None:
+            folder = pathlib.Path(workdir) / "pretraining"
+            train(first.experiment, folder)
+            pretrained = restore_best(folder, first.weights_layout())
+        state, progress = trainer.start(checkpoints, pretrained)
         if not progress.finished:
             writer = metric_writers.SummaryWriter(os.fspath(pathlib.Path(workdir) / "tensorboard"))
             state, progress = trainer.run(state, progress, checkpoints, writer)
@@ -71,6 +70,7 @@ class _Trainer:
     """The compiled steps of a run and the data they read; holds nothing that training changes."""
 
     def __init__(self, experiment: Experiment, data: PreparedData):
+        self.experiment = experiment
         self._loop = experiment.loop
         self._settings = experiment.optimizer
         self._seed = experiment.seed
@@ -91,11 +91,15 @@ class _Trainer:
             math.ceil(self._steps_per_epoch * (i + 1) / count) for i in range(count)
         }
 
-    def start(self, checkpoints: Checkpoints) -> tuple[TrainState, Progress]:
-        """A fresh state, or that of the last checkpoint."""
+    def start(
+        self, checkpoints: Checkpoints, pretrained: Weights | None = None
+    ) -> tuple[TrainState, Progress]:
+        """A fresh state, with what a stage before gives it, or that of the last checkpoint."""
         state = create_state(self._model, self._optimizer, self._seed, self._mesh)
         last = checkpoints.last_step
         if last is None:
+            if pretrained is not None:
+                state = with_pretrained(state, self._optimizer, pretrained)
             return state, Progress(fingerprint=self._data.fingerprint)
         progress = checkpoints.progress(last)
         if progress.fingerprint != self._data.fingerprint:

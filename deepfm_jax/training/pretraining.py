@@ -1,9 +1,12 @@
 """What a model takes over from one that was trained before it."""
 
+import functools
+
 import jax
 
 from deepfm_jax.errors import UserError
-from deepfm_jax.training.state import Weights
+from deepfm_jax.training.optimizer import Optimizer
+from deepfm_jax.training.state import TrainState, Weights, row_slots
 
 
 def shared_parameters(weights: Weights, pretrained: Weights) -> set[tuple]:
@@ -26,13 +29,14 @@ def shared_parameters(weights: Weights, pretrained: Weights) -> set[tuple]:
     return shared
 
 
-def with_pretrained(weights: Weights, pretrained: Weights) -> Weights:
-    """``weights`` with the parameters that ``pretrained`` shares with it.
+def with_pretrained(state: TrainState, optimizer: Optimizer, pretrained: Weights) -> TrainState:
+    """A state before its first step, with the parameters that ``pretrained`` shares with it.
 
     Batch norm's statistics are not taken over: they belong to layers that start anew.
 
     Source: Zhang et al. 2016, Sec. 3.1 (arXiv 1601.02376): FNN starts from an FM.
     """
+    weights = state.weights
     shared = shared_parameters(weights, pretrained)
     found = dict(jax.tree.leaves_with_path(pretrained.params))
     params = jax.tree.map_with_path(
@@ -40,4 +44,9 @@ def with_pretrained(weights: Weights, pretrained: Weights) -> Weights:
     )
     names = sorted(jax.tree_util.keystr(path, simple=True, separator=".") for path in shared)
     print(f"from pretraining: {', '.join(names)}")
-    return Weights(params, weights.batch_stats)
+    # Made anew, for FTRL's slots hold the weights themselves: old ones would undo the exchange.
+    shardings = jax.tree.map(lambda slot: slot.sharding, state.slots)
+    fresh = jax.jit(functools.partial(row_slots, optimizer), out_shardings=shardings)
+    slots = fresh(params["table"])
+    state = state.with_weights(Weights(params, weights.batch_stats))
+    return state.replace(slots=slots)  # pyright: ignore[reportAttributeAccessIssue]

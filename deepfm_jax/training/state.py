@@ -1,6 +1,6 @@
 """The train state: everything a step changes, in one pytree."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -92,7 +92,7 @@ def init_state(model: nn.Module, optimizer: Optimizer, seed: int, platform: str)
     moved_by_optax, slots, scratch = weights.params, {}, ()
     if optimizer.rows is not None:
         moved_by_optax, table = split_table(weights.params)
-        slots = {name: optimizer.rows[name].init(array) for name, array in table.items()}
+        slots = row_slots(optimizer, table)
         if needs_scratch(platform):
             scratch = create_scratch(max(len(array) for array in table.values()))
     return TrainState(
@@ -105,6 +105,13 @@ def init_state(model: nn.Module, optimizer: Optimizer, seed: int, platform: str)
         rate_scale=jnp.ones((), jnp.float32),
         rng=jax.random.key_data(dropout_key),
     )
+
+
+def row_slots(optimizer: Optimizer, table: Mapping[str, jax.Array]) -> PyTree:
+    """The row optimizers' state for a table that no step has moved; empty on the dense path."""
+    if optimizer.rows is None:
+        return {}
+    return {name: optimizer.rows[name].init(array) for name, array in table.items()}
 
 
 def create_state(model: nn.Module, optimizer: Optimizer, seed: int, mesh: Mesh) -> TrainState:

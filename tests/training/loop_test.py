@@ -47,13 +47,14 @@ def test_it_learns(run):
     assert results["metrics"]["test"]["rows"] == click_logs.ROWS["test"]
 
 
-def test_fnn_starts_from_the_fm_that_was_trained_before_it(prepared, tmp_path):
+@pytest.mark.parametrize("sparse", [{}, {"table": "sparse", "first_order_optimizer": "ftrl"}])
+def test_fnn_starts_from_the_fm_that_was_trained_before_it(prepared, tmp_path, sparse):
     stage = {"model": {"name": "fm", "embed_dim": 4}, "optimizer": {"learning_rate": 0.02}}
     experiment = experiment_settings.small(
         prepared,
         model={"name": "fnn", "embed_dim": 4, "mlp_dims": [8], "dropout": 0.0},
         # Too slow to move anything, so that what it started from can be seen.
-        optimizer={"learning_rate": 1e-12},
+        optimizer={"learning_rate": 1e-12, **sparse},
         loop={"epochs": 1},
         pretraining={**stage, "loop": {"batch_size": 512, "epochs": 2}},
     )
