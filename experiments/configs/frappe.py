@@ -65,7 +65,7 @@ MODELS = dict(
     ),
     dcn_v2=dict(
         model=dict(_TOWER, cross_layers=4, structure="parallel", dropout=0.4),
-        optimizer=dict(embedding_l2=0.1),
+        optimizer=dict(embedding_l2=0.15),
     ),
     final_mlp=dict(
         model=dict(
