@@ -1,0 +1,118 @@
+"""Trains on a Cloud TPU slice: creates it, installs, runs, streams the logs and deletes it.
+
+``python -m experiments.tpu_vm --name=NAME --accelerator_type=v5litepod-16 --spot
+--command='python -m experiments.train --multihost --config=FILE --workdir=DIR'`` does all of it;
+``--step`` does one part, and ``--dry_run`` prints the commands instead. Every worker of the slice
+runs the command, in a copy of this tree's last commit. A preempted slice is created again, up to
+``--retries`` times. The slice is deleted at the end, also after a failure or Ctrl-C.
+"""
+
+import signal
+import sys
+from collections.abc import Callable
+
+from absl import flags
+
+from deepfm_jax.errors import UserError
+from experiments import cloud_tpu, launcher
+from experiments.commands import run
+from experiments.tpu_session import Session
+
+_STEP = flags.DEFINE_enum(
+    "step",
+    "session",
+    ["session", "create", "wait", "install", "run", "logs", "delete"],
+    "What to do; session is all of it.",
+)
+_NAME = flags.DEFINE_string("name", None, "Name of the slice.", required=True)
+_TYPE = flags.DEFINE_string(
+    "accelerator_type", None, "Generation and size, such as v5litepod-16 or v6e-8."
+)
+_PROJECT = flags.DEFINE_string("project", None, "Project; gcloud's own when left out.")
+_ZONE = flags.DEFINE_string("zone", None, "Zone; gcloud's own when left out.")
+_SPOT = flags.DEFINE_bool("spot", False, "Ask for a spot slice: cheaper, may be preempted.")
+_QUEUED = flags.DEFINE_bool("queued", True, "Wait in the queue for capacity; or fail at once.")
+_RUNTIME = flags.DEFINE_string(
+    "runtime_version", None, "Image of the workers; the generation's own when left out."
+)
+_CREATE_FLAG = flags.DEFINE_multi_string(
+    "create_flag", [], "A flag more for gcloud's create, such as --network=N; once for each."
+)
+_COMMAND = flags.DEFINE_string("command", None, "Shell command to run on every worker.")
+_KEEP = flags.DEFINE_bool("keep", False, "Leave the slice there at the end of the session.")
+_RETRIES = flags.DEFINE_integer(
+    "retries", 5, "How often a preempted slice is created again.", lower_bound=0
+)
+_WAIT = flags.DEFINE_integer(
+    "wait_seconds", 6 * 3600, "How long a slice may take to be there.", lower_bound=1
+)
+_POLL = flags.DEFINE_float(
+    "poll_seconds", 10, "First interval between looks at the state.", lower_bound=0.01
+)
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the commands, for a shell, and do nothing.")
+
+
+def main() -> None:
+    """Does the step, or prints its commands."""
+    command = _COMMAND.value or ""
+    if _STEP.value in ("session", "run") and not command:
+        raise UserError(
+            f"--step={_STEP.value} needs --command, such as python -m experiments.train"
+        )
+    runtime = _RUNTIME.value or ""
+    if _STEP.value in ("session", "create"):
+        if not _TYPE.value:
+            raise UserError(f"--step={_STEP.value} needs --accelerator_type, such as v5litepod-8")
+        runtime = runtime or cloud_tpu.runtime_version(_TYPE.value)
+    tpu = cloud_tpu.Slice(
+        name=_NAME.value,
+        project=_PROJECT.value or _configured("project", "--project"),
+        zone=_ZONE.value or _configured("compute/zone", "--zone"),
+        accelerator_type=_TYPE.value or "",
+        runtime_version=runtime,
+        queued=_QUEUED.value,
+        spot=_SPOT.value,
+        # Later than our own patience, so that a request we gave up is the one case, not two.
+        queue_seconds=_WAIT.value + 600,
+        create_flags=tuple(_CREATE_FLAG.value),
+    )
+    if _DRY_RUN.value:
+        print(
+            cloud_tpu.script(tpu, _STEP.value, command, keep=_KEEP.value, poll_seconds=_POLL.value)
+        )
+        return
+    session = Session(
+        tpu,
+        command,
+        wait_seconds=_WAIT.value,
+        poll_seconds=_POLL.value,
+        retries=_RETRIES.value,
+        keep=_KEEP.value,
+    )
+    steps: dict[str, Callable[[], None]] = {
+        "session": session.session,
+        "create": session.create,
+        "wait": session.wait,
+        "install": session.install,
+        "run": session.start_and_follow,
+        "logs": session.logs,
+        "delete": session.delete,
+    }
+    # These would end the process without the deletion.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    try:
+        steps[_STEP.value]()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _configured(key: str, flag: str) -> str:
+    value = run(["gcloud", "config", "get-value", key])
+    if not value:
+        raise UserError(f"{flag} is not given and gcloud has none (gcloud config set {key} VALUE)")
+    return value
+
+
+if __name__ == "__main__":
+    launcher.run(main)
