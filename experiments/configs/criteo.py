@@ -13,8 +13,8 @@ Data: a sample of 95,997 / 13,714 / 13,714 rows of the Criteo challenge; 13 inte
 Recipe: embed_dim 16, tower 64-64, dropout 0.2, batch 1024, Adam 1e-3, an L2 on the whole table and
   the tower's kernels at every step, gradient norm clipped at 10. So few rows are overfitted within
   an epoch or two; with the full 45 million, tune anew from a tower of 400-400-400 and batch 10,000.
-Expected: test AUC and logloss of DeepFM 0.7639 and 0.4816, FM 0.7637 and 0.4821, LR 0.7624 and 0.4826 (means of seeds 2021, 190034,
-  992817); README has the others, and says what separates on so few rows.
+Expected: test AUC and logloss of DeepFM 0.7639 and 0.4816, FM 0.7637 and 0.4821, LR 0.7624 and
+  0.4826 (means of seeds 2021, 190034, 992817); README has the others, and says what separates.
 Settings: each model's L2 was chosen on valid, from 3e-4 and 1e-3 for those with a tower.
 Time: under a minute a run on two CPU cores, a few for xDeepFM.
 Source: Guo et al. 2017, DeepFM (arXiv 1703.04247), and the papers named in each model's file.
@@ -48,9 +48,7 @@ MODELS = dict(
     ),
     dcn_v2=dict(model=dict(_TOWER, cross_layers=2, structure="parallel"), optimizer=_MORE),
     final_mlp=dict(
-        model=dict(
-            mlp_dims=(64,), second_mlp_dims=(64, 64), gate_dims=(64,), heads=2, dropout=0.2
-        ),
+        model=dict(mlp_dims=(64,), second_mlp_dims=(64, 64), gate_dims=(64,), heads=2, dropout=0.2),
         optimizer=_LESS,
     ),
 )
