@@ -1,7 +1,7 @@
 """Trains on a Cloud TPU slice: creates it, installs, runs, streams the logs and deletes it.
 
-``python -m experiments.tpu_vm --name=NAME --accelerator_type=v5litepod-16 --spot
---command='python -m experiments.train --multihost --config=FILE --workdir=DIR'`` does all of it;
+``python -m experiments.tpu_vm --name=NAME --accelerator_type=v5litepod-4 --spot
+--command='python -m experiments.train --config=FILE --workdir=DIR'`` does all of it;
 ``--step`` does one part, and ``--dry_run`` prints the commands instead. Every worker of the slice
 runs the command, in a copy of this tree's last commit. A preempted slice is created again, up to
 ``--retries`` times. The slice is deleted at the end, also after a failure or Ctrl-C.
