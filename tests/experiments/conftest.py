@@ -1,0 +1,17 @@
+import os
+import tempfile
+
+import pytest
+
+from tests.experiments.fake_gcloud import Gcloud
+
+
+@pytest.fixture
+def gcloud(tmp_path, monkeypatch):
+    fake = Gcloud(tmp_path)
+    monkeypatch.setenv("PATH", f"{fake.bin}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_GCLOUD", str(tmp_path))
+    # Tests that run at the same time must not write one archive.
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return fake
