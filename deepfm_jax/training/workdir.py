@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 from typing import Any
 
 from deepfm_jax.data.encoder import Encoder
@@ -11,6 +12,8 @@ from deepfm_jax.files import write_json
 from deepfm_jax.training.settings import Experiment
 
 _CONFIG = "config.json"
+# pathlib leaves one slash of gs://; a letter before the colon is a drive.
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/")
 _SECTIONS = ("data", "model", "optimizer", "seed", "pretraining")
 
 
@@ -19,9 +22,12 @@ def claim(workdir: str | os.PathLike[str], experiment: Experiment, encoder: Enco
 
     Raises:
       UserError: another experiment's checkpoints lie there; the message names the first key that
-        differs.
+        differs. Or the folder is a URL.
     """
     folder = pathlib.Path(workdir)
+    # As a path, it would be a folder on this machine, and the checkpoints perhaps lost with that.
+    if _URL.match(os.fspath(workdir)):
+        raise UserError(f"workdir {folder} is a URL; give a folder, of a mounted bucket perhaps")
     config = experiment.to_dict()
     if (folder / _CONFIG).is_file():
         there = _read_config(folder)

@@ -1,4 +1,5 @@
 import json
+import pathlib
 
 import chex
 import jax
@@ -280,6 +281,14 @@ def test_a_workdir_of_other_rows_is_refused(run, tmp_path):
 
     with pytest.raises(UserError, match="encoded otherwise"):
         workdirs.claim(workdir, experiment, data.encoder)
+
+
+@pytest.mark.parametrize("url", ["gs://bucket/run", pathlib.Path("gs://bucket/run")])
+def test_a_url_is_no_workdir(prepared, tmp_path, monkeypatch, url):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="is a URL; give a folder"):
+        train(experiment_settings.small(prepared), url)
+    assert not list(tmp_path.iterdir())
 
 
 def test_checkpoints_without_a_config_are_left_alone(run, prepared, tmp_path):
