@@ -26,7 +26,7 @@ _STEP = flags.DEFINE_enum(
 )
 _NAME = flags.DEFINE_string("name", None, "Name of the slice.", required=True)
 _TYPE = flags.DEFINE_string(
-    "accelerator_type", None, "Generation and size, such as v5litepod-16 or v6e-8."
+    "accelerator_type", None, "Generation and size, such as v5litepod-4 or v6e-8."
 )
 _PROJECT = flags.DEFINE_string("project", None, "Project; gcloud's own when left out.")
 _ZONE = flags.DEFINE_string("zone", None, "Zone; gcloud's own when left out.")
