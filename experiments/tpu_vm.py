@@ -98,9 +98,10 @@ def main() -> None:
         "logs": session.logs,
         "delete": session.delete,
     }
-    # These would end the process without the deletion.
+    # These would end the process without the deletion; under nohup a hang-up goes on being ignored.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         steps[_STEP.value]()
     except KeyboardInterrupt:

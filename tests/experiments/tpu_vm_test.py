@@ -90,19 +90,43 @@ def test_the_dry_run_of_an_on_demand_node_that_is_kept(gcloud):
     assert not [line for line in lines if " delete " in line]
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_to_the_launcher_deletes_the_slice(gcloud, number, status):
+# Whoever runs the tests may ignore signals, as a script does for what it puts in the background.
+WITH_SIGNALS = """\
+import os, signal, sys
+for name in ("SIGHUP", "SIGINT", "SIGTERM"):
+    ignored = name == sys.argv[1]
+    signal.signal(signal.Signals[name], signal.SIG_IGN if ignored else signal.SIG_DFL)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("sent", "ignored", "status"),
+    [
+        (["SIGINT"], "", 130),
+        (["SIGTERM"], "", 143),
+        (["SIGHUP"], "", 129),
+        (["SIGHUP", "SIGTERM"], "SIGHUP", 143),
+    ],
+)
+def test_a_signal_to_the_launcher_deletes_the_slice(gcloud, sent, ignored, status):
     gcloud.play({"states": ["ACTIVE"], "hangs": True})
     flags = ("--accelerator_type=v6e-8", "--command=train")
+    command = [sys.executable, "-c", WITH_SIGNALS, ignored, *launcher(*FLAGS, *flags)]
     with subprocess.Popen(
-        launcher(*FLAGS, *flags), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
         deadline = time.monotonic() + 60
         while not (gcloud.folder / "hanging").exists():
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        process.send_signal(number)
+        for name in sent:
+            if name != sent[0]:  # The one before has had its time, and did nothing.
+                time.sleep(1)
+                assert process.poll() is None
+                assert not gcloud.calls("delete")
+            process.send_signal(signal.Signals[name])
         _, errors = process.communicate(timeout=60)
     assert process.returncode == status
     assert b"Traceback" not in errors
