@@ -1,26 +1,83 @@
-"""Which device holds what: one mesh, the batch split over it, rules for the state."""
+"""Which device holds what: the mesh, how a batch lies on it, and rules for the state."""
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from deepfm_jax.errors import UserError
 
-DATA_AXIS = "data"
+# Devices along SHARD hold the rows of one table between them; each line along REPLICA holds a copy.
+REPLICA_AXIS, SHARD_AXIS = "replica", "shard"
+# The batch is split over all devices.
+BATCH_SPEC = PartitionSpec((REPLICA_AXIS, SHARD_AXIS))
+TABLE_SPEC = PartitionSpec(SHARD_AXIS)
 
-# First match of a parameter's path wins; whatever matches none is replicated.
-Rules: TypeAlias = Sequence[tuple[str, PartitionSpec]]
-# The optimizer's slots and the slot map's scratch have the table's rows.
-TABLE_RULES: Rules = ((r"(^|/)table/|^slots/|^scratch$", PartitionSpec(DATA_AXIS)),)
+# First match of an array's path wins; what matches none is on every device. A spec names, for each
+# axis of the array, an axis of the mesh or None.
+Rules: TypeAlias = Sequence[tuple[str, Sequence[str | None]]]
+
+# The table, its row optimizers' slots and the slot map's scratch have the table's rows.
+_TABLE = re.compile(r"(^|/)params/table/|^slots/|^scratch$")
 
 
-def create_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh of one axis, ``data``, over the given devices (all of them when None)."""
+@dataclasses.dataclass(frozen=True)
+class Partitioning:
+    """How a run lies on its devices, whatever their number.
+
+    Attributes:
+      replicas: Copies of the table, each split over ``devices / replicas`` devices. More copies
+        make the exchange of rows local to fewer devices and take as much more memory.
+      rules: For arrays that are not the table's: ``(regex, spec)`` pairs over paths such as
+        ``params/tower/dense_0/kernel``, the first match wins. Optimizer state has the paths of
+        its parameters below ``opt_state``, so that one regex finds both. Default: all devices.
+      exchange_capacity: Rows that a device can send to another at once, as a multiple of those that
+        it would send if its ids were distinct and spread evenly (four standard deviations are
+        added). A step that needs more takes further rounds; nothing is ever dropped.
+      exchange_dtype: What gradients of rows travel in, and rows of a float32 table: ``"float32"``
+        or ``"bfloat16"``, which halves the bytes and rounds them.
+    """
+
+    replicas: int = 1
+    rules: Rules = ()
+    exchange_capacity: float = 1.0
+    exchange_dtype: str = "float32"
+
+    def __post_init__(self):
+        if self.replicas < 1:
+            raise UserError(f"partitioning.replicas={self.replicas} must be at least 1")
+        if self.exchange_capacity <= 0:
+            raise UserError(
+                f"partitioning.exchange_capacity={self.exchange_capacity} must be above 0"
+            )
+        if self.exchange_dtype not in ("float32", "bfloat16"):
+            raise UserError(
+                f"partitioning.exchange_dtype={self.exchange_dtype!r} is unknown; use 'float32' "
+                "or 'bfloat16'"
+            )
+
+
+def create_mesh(devices: Sequence[Any] | None = None, replicas: int = 1) -> Mesh:
+    """A mesh of ``replica`` x ``shard`` over the given devices (all of them when None).
+
+    Raises:
+      UserError: the devices do not split into so many replicas.
+    """
     devices = jax.devices() if devices is None else devices
-    return jax.make_mesh((len(devices),), (DATA_AXIS,), (AxisType.Auto,), devices=devices)
+    if replicas < 1 or len(devices) % replicas:
+        raise UserError(
+            f"partitioning.replicas={replicas} does not split {len(devices)} devices evenly"
+        )
+    return jax.make_mesh(
+        (replicas, len(devices) // replicas),
+        (REPLICA_AXIS, SHARD_AXIS),
+        (AxisType.Auto, AxisType.Auto),
+        devices=devices,
+    )
 
 
 def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
@@ -34,27 +91,54 @@ def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
             f"batch_size={batch_size} does not split evenly over {mesh.size} devices; "
             f"use a positive multiple of {mesh.size}"
         )
-    return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+    return NamedSharding(mesh, BATCH_SPEC)
 
 
-def state_shardings(shapes: Any, mesh: Mesh, rules: Rules = TABLE_RULES) -> Any:
-    """A sharding for each array of a state, by the first rule that matches its path.
-
-    The rows of the embedding table (and of the optimizer's slots, which carry the same path) are
-    split over the mesh when the number of devices divides them; otherwise, and for whatever no
-    rule names, every device holds the whole array.
+def state_shardings(shapes: Any, mesh: Mesh, *, striped: bool, rules: Rules = ()) -> Any:
+    """A sharding for each array of a state, by its path.
 
     Args:
-      shapes: Pytree of arrays or ``jax.ShapeDtypeStruct``.
+      shapes: Pytree of arrays or ``jax.ShapeDtypeStruct``, paths such as ``params/table/embedding``.
       mesh: Devices.
-      rules: ``(regex, PartitionSpec)`` pairs over paths such as ``params/table/embedding``.
+      striped: Whether the table's rows (and its slots') are split over the shards; otherwise each
+        device has all of them, which is what dense updates want.
+      rules: See ``Partitioning``.
+
+    Raises:
+      UserError: a rule's spec does not fit an array that it matches.
     """
 
     def sharding(path, leaf):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if "/table/" in f"/{name}" or _TABLE.search(name):
+            is_rows = striped and _TABLE.search(name)
+            return NamedSharding(mesh, TABLE_SPEC if is_rows else PartitionSpec())
         for pattern, spec in rules:
-            if re.search(pattern, name) and leaf.ndim and leaf.shape[0] % mesh.size == 0:
-                return NamedSharding(mesh, spec)
+            if re.search(pattern, name):
+                return NamedSharding(mesh, _fitting(pattern, spec, name, leaf.shape, mesh))
         return NamedSharding(mesh, PartitionSpec())
 
     return jax.tree_util.tree_map_with_path(sharding, shapes)
+
+
+def _fitting(pattern: str, spec, name: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+    if isinstance(spec, str) or len(spec) > len(shape):
+        raise UserError(
+            f"partitioning rule {pattern!r} gives {spec!r} to {name}, which has {len(shape)} axes; "
+            "name one mesh axis or None for each of them"
+        )
+    for size, entry in zip(shape, spec, strict=False):
+        axes = () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
+        unknown = [axis for axis in axes if axis not in mesh.shape]
+        if unknown:
+            raise UserError(
+                f"partitioning rule {pattern!r} names mesh axis {unknown[0]!r}; there are "
+                f"{list(mesh.shape)}"
+            )
+        parts = int(np.prod([mesh.shape[axis] for axis in axes]))
+        if size % parts:
+            raise UserError(
+                f"partitioning rule {pattern!r} splits an axis of {size} of {name} "
+                f"{tuple(shape)} into {parts} parts; it does not divide"
+            )
+    return PartitionSpec(*spec)

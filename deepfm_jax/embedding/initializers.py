@@ -6,31 +6,43 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt32
 
+from deepfm_jax.embedding.stripes import rows_of_positions
+
 # The multipliers of MurmurHash3's 32-bit finaliser.
 _MULTIPLIERS = (np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35))
 
 
-def normal_by_position(std: float) -> nn.initializers.Initializer:
+def normal_by_position(std: float, rows: int, stripes: int = 1) -> nn.initializers.Initializer:
     """A normal initialiser of [V, D] each of whose numbers is a function of its row and column.
 
     ``jax.random.normal`` needs several arrays of random bits beside its result, which for a table
     is more than the memory that training leaves free. Here a number is a hash of the key, its row
     and its column: the compiler makes one loop of it all, which needs no memory but the result, and
     which each device runs over its own rows. The numbers do not depend on how rows are split.
+
+    Args:
+      std: Standard deviation.
+      rows: V.
+      stripes: Shards over which rows are striped; positions that have no row are 0.
     """
 
     def init(key, shape, dtype):
         words = jax.random.bits(key, (2,), jnp.uint32)
-        rows = jax.lax.broadcasted_iota(jnp.uint32, shape, 0)
+        row = jax.lax.broadcasted_iota(jnp.uint32, shape, 0)
+        if stripes > 1:
+            row = rows_of_positions(row, rows, stripes)
         columns = jax.lax.broadcasted_iota(jnp.uint32, shape, 1)
         # Twice, for a column then is more than a fixed permutation of another's numbers.
-        bits = _mixed(_mixed(rows ^ words[0]) ^ _mixed(columns + words[1]))
+        bits = _mixed(_mixed(row ^ words[0]) ^ _mixed(columns + words[1]))
         bits = _mixed(bits + words[0])
         # 23 bits and a half are what a float32 holds exactly; without the half there would be a 0,
         # whose normal is infinite.
         uniform = ((bits >> 9).astype(jnp.float32) + 0.5) * np.float32(2.0**-23)
         normal = np.float32(np.sqrt(2)) * jax.lax.erf_inv(2 * uniform - 1)
-        return (std * normal).astype(dtype)
+        numbers = std * normal
+        if stripes > 1:
+            numbers = jnp.where(row < rows, numbers, 0.0)
+        return numbers.astype(dtype)
 
     return init
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from deepfm_jax.embedding.access import read
 from deepfm_jax.embedding.initializers import normal_by_position
+from deepfm_jax.embedding.stripes import striped_rows
 from deepfm_jax.errors import UserError
 from deepfm_jax.typing import AnyArray, Embeddings, FirstOrder, Ids, Values
 
@@ -135,8 +136,13 @@ class EmbeddingTable(nn.Module):
     embedded_fields: int | None = None
 
     @nn.compact
-    def __call__(self, ids: Ids) -> Rows:
+    def __call__(self, ids: Ids, stripes: int = 1) -> Rows:
         """Rows of ``ids`` [B, S]; rows of an id out of range are NaN under ``jit``.
+
+        Args:
+          ids: Local to each field.
+          stripes: Shards over which rows are striped (see ``embedding.stripes``). Above 1 it is of
+            use to ``init`` alone, for the layout: the rows returned are not those of ``ids``.
 
         Raises:
           UserError: see ``check_ids``; or a table without any array.
@@ -149,10 +155,12 @@ class EmbeddingTable(nn.Module):
         table = {}
         if self.first_order:
             zeros = nn.initializers.zeros
-            table["first_order"] = self.param("first_order", zeros, (total,), dtype)
+            shape = (striped_rows(total, stripes),)
+            table["first_order"] = self.param("first_order", zeros, shape, dtype)
         if self.embed_dim:
-            init = normal_by_position(self.init_std)
-            shape = (int(sum(self.field_dims[: self.embedded_fields])), self.embed_dim)
+            rows = int(sum(self.field_dims[: self.embedded_fields]))
+            init = normal_by_position(self.init_std, rows, stripes)
+            shape = (striped_rows(rows, stripes), self.embed_dim)
             table["embedding"] = self.param("embedding", init, shape, dtype)
         return read_rows(table, table_rows(ids, self.field_dims))
 

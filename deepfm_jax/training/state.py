@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from deepfm_jax.embedding import create_scratch, from_stored, needs_scratch, to_stored
-from deepfm_jax.partitioning import state_shardings
+from deepfm_jax.partitioning import SHARD_AXIS, Partitioning, state_shardings
 from deepfm_jax.training.optimizer import Optimizer
 from deepfm_jax.typing import PyTree
 
@@ -78,22 +78,32 @@ def _with_table(params: PyTree, function: Callable[[jax.Array], jax.Array]) -> P
     return {**params, "table": jax.tree.map(function, params["table"])}
 
 
-def init_weights(model: nn.Module, key: jax.Array) -> Weights:
-    """A model's first weights. Pure, so that it can be traced for its shapes."""
-    fields = len(model.field_dims)  # pyright: ignore[reportAttributeAccessIssue]
-    variables = model.init(key, jnp.zeros((1, fields), jnp.int32))
-    return Weights(variables["params"], variables.get("batch_stats", {}))
+def init_weights(model: nn.Module, key: jax.Array, stripes: int = 1) -> Weights:
+    """A model's first weights, the same on any number of stripes. Pure.
+
+    Args:
+      model: Any of ``MODELS``.
+      key: Random key.
+      stripes: Shards over which the table's rows are striped (see ``embedding.stripes``).
+    """
+    ids = jnp.zeros((1, len(model.field_dims)), jnp.int32)  # pyright: ignore[reportAttributeAccessIssue]
+    variables = model.init(key, ids)
+    params = variables["params"]
+    if stripes > 1:  # The table above, of which nothing is read, is never made under jit.
+        layout = model.init(key, ids, method=lambda model, ids: model.table(ids, stripes))
+        params = {**params, "table": layout["params"]["table"]}
+    return Weights(params, variables.get("batch_stats", {}))
 
 
-def init_state(model: nn.Module, optimizer: Optimizer, seed: int, platform: str) -> TrainState:
-    """The state before the first step, for devices of ``platform``. Pure."""
+def init_state(model: nn.Module, optimizer: Optimizer, seed: int, mesh: Mesh) -> TrainState:
+    """The state before the first step, as it lies on ``mesh``. Pure."""
     init_key, dropout_key = jax.random.split(jax.random.key(seed))
-    weights = init_weights(model, init_key)
+    weights = init_weights(model, init_key, table_stripes(optimizer, mesh))
     moved_by_optax, slots, scratch = weights.params, {}, ()
     if optimizer.rows is not None:
         moved_by_optax, table = split_table(weights.params)
         slots = row_slots(optimizer, table)
-        if needs_scratch(platform):
+        if needs_scratch(mesh.devices.flat[0].platform):
             scratch = create_scratch(max(len(array) for array in table.values()))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -114,31 +124,61 @@ def row_slots(optimizer: Optimizer, table: Mapping[str, jax.Array]) -> PyTree:
     return {name: optimizer.rows[name].init(array) for name, array in table.items()}
 
 
-def create_state(model: nn.Module, optimizer: Optimizer, seed: int, mesh: Mesh) -> TrainState:
+def table_stripes(optimizer: Optimizer, mesh: Mesh) -> int:
+    """Shards over which a table lies: dense updates want all of it on each device."""
+    return 1 if optimizer.rows is None else mesh.shape[SHARD_AXIS]
+
+
+def create_state(
+    model: nn.Module,
+    optimizer: Optimizer,
+    seed: int,
+    mesh: Mesh,
+    partitioning: Partitioning = Partitioning(),
+) -> TrainState:
     """The state before the first step, created where it will live.
 
     Shapes come first, then shardings, then the arrays, each on its own devices: a table larger
     than one device is never on one.
     """
-    platform = mesh.devices.flat[0].platform
-    shardings = state_shardings(abstract_state(model, optimizer, mesh), mesh)
-    init = jax.jit(lambda: init_state(model, optimizer, seed, platform), out_shardings=shardings)
+    shardings = layout_shardings(model, optimizer, mesh, partitioning)
+    init = jax.jit(lambda: init_state(model, optimizer, seed, mesh), out_shardings=shardings)
     return init()
 
 
 def abstract_state(model: nn.Module, optimizer: Optimizer, mesh: Mesh) -> Any:
     """Shapes and dtypes of the state on ``mesh``, without arrays."""
-    platform = mesh.devices.flat[0].platform
-    return jax.eval_shape(lambda: init_state(model, optimizer, 0, platform))
+    return jax.eval_shape(lambda: init_state(model, optimizer, 0, mesh))
 
 
-def weights_layout(model: nn.Module, mesh: Mesh) -> Weights:
-    """Shapes, dtypes and shardings of a model's weights, without arrays."""
-    shapes = jax.eval_shape(lambda: init_weights(model, jax.random.key(0)))
+def layout_shardings(
+    model: nn.Module, optimizer: Optimizer, mesh: Mesh, partitioning: Partitioning
+) -> Any:
+    """The sharding of each array of the state."""
+    return state_shardings(
+        abstract_state(model, optimizer, mesh),
+        mesh,
+        striped=optimizer.rows is not None,
+        rules=partitioning.rules,
+    )
+
+
+def weights_layout(
+    model: nn.Module,
+    optimizer: Optimizer,
+    mesh: Mesh,
+    partitioning: Partitioning = Partitioning(),
+) -> Weights:
+    """Shapes, dtypes and shardings of a run's weights, without arrays."""
+    stripes = table_stripes(optimizer, mesh)
+    shapes = jax.eval_shape(lambda: init_weights(model, jax.random.key(0), stripes))
+    shardings = state_shardings(
+        shapes, mesh, striped=optimizer.rows is not None, rules=partitioning.rules
+    )
     return jax.tree.map(
         lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
         shapes,
-        state_shardings(shapes, mesh),
+        shardings,
     )
 
 

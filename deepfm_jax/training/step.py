@@ -9,21 +9,11 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from deepfm_jax.embedding import (
-    CPU_CHUNK,
-    RowGradients,
-    Rows,
-    by_slot_map,
-    by_sort,
-    read_rows,
-    sum_equal_rows,
-    table_rows,
-)
-from deepfm_jax.embedding.access import read
+from deepfm_jax.embedding import LocalTable, Rows, RowUpdate, ShardedTable, create_table, table_rows
 from deepfm_jax.heads import OneTask
-from deepfm_jax.partitioning import state_shardings
+from deepfm_jax.partitioning import Partitioning
 from deepfm_jax.training.optimizer import Optimizer
-from deepfm_jax.training.state import TrainState, Weights, abstract_state, split_table
+from deepfm_jax.training.state import TrainState, Weights, layout_shardings, split_table
 from deepfm_jax.typing import Logits, PyTree
 
 Batch: TypeAlias = dict[str, jax.Array]
@@ -31,20 +21,28 @@ Metrics: TypeAlias = dict[str, jax.Array]
 TrainStep: TypeAlias = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
-def make_train_step(model: nn.Module, optimizer: Optimizer, head: OneTask, mesh: Mesh) -> TrainStep:
+def make_train_step(
+    model: nn.Module,
+    optimizer: Optimizer,
+    head: OneTask,
+    mesh: Mesh,
+    partitioning: Partitioning = Partitioning(),
+) -> TrainStep:
     """``train_step(state, batch) -> (state, metrics)``, jitted, the state donated.
 
     ``batch`` has ``ids`` [B, S], ``labels`` [B, 1], ``mask`` [B] and, unless all are 1, ``values``
     [B, S]; ``metrics`` has the ``loss`` of the batch before the update, without penalties. The
     optimizer says which path the table takes; the model does not know.
     """
-    step = _dense_step if optimizer.rows is None else _sparse_step
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        return step(model, optimizer, head, state, batch)
+        if optimizer.rows is None:
+            return _dense_step(model, optimizer, head, state, batch)
+        table = create_table(int(sum(model.field_dims)), mesh, partitioning)  # pyright: ignore[reportAttributeAccessIssue]
+        return _sparse_step(model, optimizer, head, table, state, batch)
 
     # Without fixed output shardings the compiler may choose others, and the second call recompiles.
-    shardings = state_shardings(abstract_state(model, optimizer, mesh), mesh)
+    shardings = layout_shardings(model, optimizer, mesh, partitioning)
     return jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None))
 
 
@@ -63,12 +61,10 @@ def _dense_step(model, optimizer, head, state, batch):
     return state, {"loss": loss}
 
 
-def _sparse_step(model, optimizer, head, state, batch):
+def _sparse_step(model, optimizer, head, access: LocalTable | ShardedTable, state, batch):
     """The table by its touched rows alone, gathered outside ``grad`` and written in place."""
     dense, table = split_table(state.params)
-    total_rows = int(sum(model.field_dims))
-    rows_read = table_rows(batch["ids"], model.field_dims)
-    rows = read_rows(table, rows_read)
+    rows, route = access.lookup(table, table_rows(batch["ids"], model.field_dims))
 
     def loss_fn(dense, rows):
         return _loss(model, head, state, batch, dense, rows, "from_rows")
@@ -76,27 +72,24 @@ def _sparse_step(model, optimizer, head, state, batch):
     (loss, batch_stats), (grads, row_grads) = jax.value_and_grad(
         loss_fn, argnums=(0, 1), has_aux=True
     )(dense, rows)
-    row_ids, scratch = rows_read.reshape(-1), state.scratch
-    if isinstance(scratch, tuple):  # none: see ``needs_scratch``
-        representatives, chunk = by_sort(row_ids), None
-    else:
-        scratch, representatives = by_slot_map(scratch, row_ids)
-        chunk = CPU_CHUNK
-    touched = sum_equal_rows(row_ids, representatives, _by_occurrence(row_grads), total_rows, chunk)
-    grads = optimizer.decay(dense, grads)
-    row_grads = optimizer.row_decay(_touched_weights(table, touched), touched.grads)
-    grads, row_grads = optimizer.clip((grads, row_grads))
+    update = RowUpdate(
+        step=state.step,
+        scale=state.rate_scale,
+        key=_key(state),
+        optimizers=optimizer.rows,
+        decay=optimizer.row_decay,
+        clip_norm=optimizer.clip_norm,
+    )
+    table, slots, scratch, grads = access.update(
+        update,
+        table,
+        state.slots,
+        state.scratch,
+        route,
+        _by_occurrence(row_grads),
+        optimizer.decay(dense, grads),
+    )
     dense, opt_state = _moved(optimizer, state, dense, grads)
-    table, slots = dict(table), dict(state.slots)
-    for index, name in enumerate(sorted(table)):
-        table[name], slots[name] = optimizer.rows[name].update(
-            table[name],
-            slots[name],
-            touched.replace(grads=row_grads[name]),  # pyright: ignore[reportAttributeAccessIssue]
-            state.step,
-            state.rate_scale,
-            jax.random.fold_in(_key(state), 1 + index),
-        )
     state = state.replace(
         step=state.step + 1,
         params={**dense, "table": table},
@@ -142,28 +135,32 @@ def _by_occurrence(rows: Rows) -> dict[str, jax.Array]:
     return {name: array.reshape(-1, *array.shape[2:]) for name, array in arrays.items()}
 
 
-def _touched_weights(table: PyTree, touched: RowGradients) -> PyTree:
-    """The weights of the touched rows, and 0 where there is none, which no norm must count.
+def make_score_step(
+    model: nn.Module,
+    optimizer: Optimizer | None = None,
+    mesh: Mesh | None = None,
+    partitioning: Partitioning = Partitioning(),
+) -> Callable[[Weights, Any, Any], Logits]:
+    """``score(weights, ids, values) -> logits [B]``, jitted.
 
-    Where no penalty asks for them, the compiler drops it all.
+    Args:
+      model: Any of ``MODELS``.
+      optimizer: Of the run whose weights are scored: it decides where the table lies.
+      mesh: Devices. Without them each device has all of the table.
+      partitioning: Of the run.
     """
-
-    def weights(array):
-        rows = read(array, touched.row_ids).astype(jnp.float32)
-        # Some fields' rows may have no vectors; rows after the touched ones are V.
-        stands = touched.row_ids < len(array)
-        return jnp.where(stands.reshape(-1, *(1,) * (rows.ndim - 1)), rows, 0.0)
-
-    return jax.tree.map(weights, table)
-
-
-def make_score_step(model: nn.Module) -> Callable[[Weights, Any, Any], Logits]:
-    """``score(weights, ids, values) -> logits [B]``, jitted."""
 
     @jax.jit
     def score(weights, ids, values):
-        variables = {"params": weights.params, "batch_stats": weights.batch_stats}
-        return model.apply(variables, ids, values)
+        if optimizer is None or optimizer.rows is None or mesh is None or mesh.size == 1:
+            variables = {"params": weights.params, "batch_stats": weights.batch_stats}
+            return model.apply(variables, ids, values)
+        dense, table = split_table(weights.params)
+        field_dims = model.field_dims  # pyright: ignore[reportAttributeAccessIssue]
+        access = create_table(int(sum(field_dims)), mesh, partitioning)
+        rows, _ = access.lookup(table, table_rows(ids, field_dims))
+        variables = {"params": dense, "batch_stats": weights.batch_stats}
+        return model.apply(variables, rows, values, method="from_rows")
 
     return score
 

@@ -1,0 +1,144 @@
+"""Rows of a table that one device holds: lookup and update of a batch's rows."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int
+
+from deepfm_jax.embedding.access import read
+from deepfm_jax.embedding.row_gradients import (
+    CPU_CHUNK,
+    RowGradients,
+    by_slot_map,
+    by_sort,
+    sum_equal_rows,
+)
+from deepfm_jax.embedding.row_optimizers import RowOptimizer
+from deepfm_jax.embedding.table import read_rows
+from deepfm_jax.typing import PyTree
+
+# Arrays of a table, or of its gradients, by name.
+Arrays: TypeAlias = Mapping[str, jax.Array]
+
+
+@flax.struct.dataclass
+class RowUpdate:
+    """How the touched rows of a step move.
+
+    Attributes:
+      step: Steps done before this one, int32 scalar.
+      scale: Factor on the learning rate, float32 scalar.
+      key: Random key, for tables in bfloat16.
+      optimizers: By the table's names.
+      decay: ``(weights, gradients) -> gradients`` of touched rows, with their penalties.
+      clip_norm: Largest norm of all gradients together, penalties included; 0 for no clipping.
+    """
+
+    step: Int[Array, ""]
+    scale: jax.Array
+    key: jax.Array
+    optimizers: Mapping[str, RowOptimizer] = flax.struct.field(pytree_node=False)
+    decay: Callable[[PyTree, PyTree], PyTree] = flax.struct.field(pytree_node=False)
+    clip_norm: float = flax.struct.field(pytree_node=False)
+
+    def decayed(self, table: Arrays, touched: RowGradients) -> Arrays:
+        """Gradients of the touched rows with their penalties."""
+        return self.decay(_weights(table, touched), touched.grads)
+
+    def moved(
+        self, table: Arrays, slots: Mapping[str, Any], touched: RowGradients, grads: Arrays
+    ) -> tuple[dict[str, jax.Array], dict[str, Any]]:
+        """Table and slots with the touched rows moved by ``grads``, in place where donated."""
+        new_table, new_slots = dict(table), dict(slots)
+        for index, name in enumerate(sorted(table)):
+            new_table[name], new_slots[name] = self.optimizers[name].update(
+                table[name],
+                slots[name],
+                touched.replace(grads=grads[name]),  # pyright: ignore[reportAttributeAccessIssue]
+                self.step,
+                self.scale,
+                jax.random.fold_in(self.key, 1 + index),
+            )
+        return new_table, new_slots
+
+
+def summed(
+    row_ids: Int[Array, "occurrences"], scratch: Any, grads: Arrays, rows: int
+) -> tuple[RowGradients, Any]:
+    """The gradients of each touched row, and the scratch, written over where there is one.
+
+    Args:
+      row_ids: Rows read, [N]; ``rows`` for none.
+      scratch: The slot map's; an empty tuple takes the sort (see ``needs_scratch``).
+      grads: Of each reading, by the table's names, [N, ...].
+      rows: Rows of the table.
+    """
+    if isinstance(scratch, tuple):
+        return sum_equal_rows(row_ids, by_sort(row_ids), grads, rows), scratch
+    scratch, representatives = by_slot_map(scratch, row_ids)
+    return sum_equal_rows(row_ids, representatives, grads, rows, CPU_CHUNK), scratch
+
+
+class LocalTable:
+    """Lookup and update where one device holds the table."""
+
+    stripes = 1
+
+    def __init__(self, rows: int):
+        """Of a table of V = ``rows`` rows."""
+        self._rows = rows
+
+    def lookup(self, table: Arrays, row_ids: Int[Array, "batch slots"]) -> tuple[Any, Any]:
+        """The rows of a batch (``Rows``), and what ``update`` wants to know of them."""
+        return read_rows(table, row_ids), row_ids.reshape(-1)
+
+    def update(
+        self,
+        update: RowUpdate,
+        table: Arrays,
+        slots: Mapping[str, Any],
+        scratch: Any,
+        route: Any,
+        row_grads: Arrays,
+        dense_grads: PyTree,
+    ) -> tuple[Arrays, Mapping[str, Any], Any, PyTree]:
+        """Moves the rows that a batch read.
+
+        Args:
+          update: How.
+          table: As it is stored.
+          slots: Of the row optimizers.
+          scratch: See ``summed``.
+          route: Of ``lookup``.
+          row_grads: Gradient of each reading, [N, ...] by the table's names.
+          dense_grads: All other gradients, with penalties; clipped along.
+
+        Returns:
+          Table, slots, scratch, and the other gradients, clipped.
+        """
+        touched, scratch = summed(route, scratch, row_grads, self._rows)
+        grads = update.decayed(table, touched)
+        if update.clip_norm:
+            clip = optax.clip_by_global_norm(update.clip_norm)
+            dense_grads, grads = clip.update((dense_grads, grads), optax.EmptyState())[0]
+        table, slots = update.moved(table, slots, touched, grads)
+        return table, slots, scratch, dense_grads
+
+
+def _weights(table: Arrays, touched: RowGradients) -> dict[str, jax.Array]:
+    """The weights of the touched rows, and 0 where there is none, which no norm must count.
+
+    Where no penalty asks for them, the compiler drops it all.
+    """
+
+    def weights(array):
+        rows = read(array, touched.row_ids).astype(jnp.float32)
+        # Some fields' rows may have no vectors; rows after the touched ones are V.
+        stands = touched.row_ids < len(array)
+        return jnp.where(stands.reshape(-1, *(1,) * (rows.ndim - 1)), rows, 0.0)
+
+    return {name: weights(array) for name, array in table.items()}

@@ -1,0 +1,191 @@
+"""Rows of a table that many devices hold between them: lookup and update by exchange.
+
+Left to itself, the compiler gathers a whole sharded table onto every device to read some rows of
+it. Here rows travel, not tables: ids go to the owners of their rows, rows come back, and gradients
+take the first road again (see ``exchange``). What a device sends depends on its part of the batch.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Int
+
+from deepfm_jax.embedding import exchange
+from deepfm_jax.embedding.access import read
+from deepfm_jax.embedding.local import Arrays, LocalTable, RowUpdate, summed
+from deepfm_jax.embedding.stripes import striped_rows
+from deepfm_jax.embedding.table import Rows
+from deepfm_jax.partitioning import (
+    BATCH_SPEC,
+    REPLICA_AXIS,
+    SHARD_AXIS,
+    TABLE_SPEC,
+    Partitioning,
+)
+from deepfm_jax.typing import PyTree
+
+
+class ShardedTable:
+    """Lookup and update where rows are striped over the shards of a mesh.
+
+    Gives what ``LocalTable`` gives; sums of gradients are taken in another order.
+    """
+
+    def __init__(self, rows: int, mesh: Mesh, settings: Partitioning):
+        """Of a table of V = ``rows`` rows on ``mesh``.
+
+        Raises:
+          UserError: V is beyond int32 when filled up to the shards.
+        """
+        self._rows = rows
+        self._mesh = mesh
+        self._settings = settings
+        self.stripes = mesh.shape[SHARD_AXIS]
+        self._length = striped_rows(rows, self.stripes) // self.stripes
+
+    def lookup(self, table: Arrays, row_ids: Int[Array, "batch slots"]) -> tuple[Rows, Any]:
+        """The rows of a batch, and the route that they came by."""
+        body = self._mapped(self._lookup, (TABLE_SPEC, BATCH_SPEC), BATCH_SPEC)
+        found, route = body(dict(table), row_ids)
+        return Rows(found.get("first_order"), found.get("embedding")), route
+
+    def update(
+        self,
+        update: RowUpdate,
+        table: Arrays,
+        slots: Mapping[str, Any],
+        scratch: Any,
+        route: Any,
+        row_grads: Arrays,
+        dense_grads: PyTree,
+    ) -> tuple[Arrays, Mapping[str, Any], Any, PyTree]:
+        """Moves the rows that a batch read; see ``LocalTable.update``.
+
+        Clipping takes the gradients on their way twice: the norm of all rows must be known before
+        the first is moved.
+        """
+        table, everywhere = dict(table), PartitionSpec()
+        grads = self._mapped(self._by_row, BATCH_SPEC, BATCH_SPEC)(route, dict(row_grads))
+        if update.clip_norm:
+            squares = self._mapped(
+                functools.partial(self._squares, update.decayed),
+                (TABLE_SPEC, TABLE_SPEC, BATCH_SPEC, BATCH_SPEC),
+                (everywhere, TABLE_SPEC),
+            )
+            square, scratch = squares(table, scratch, route, grads)
+            square += sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(dense_grads))
+            norm = jnp.sqrt(square)
+            factor = jnp.where(norm < update.clip_norm, 1.0, update.clip_norm / norm)
+            dense_grads = jax.tree.map(lambda leaf: factor * leaf, dense_grads)
+        else:
+            factor = jnp.ones((), jnp.float32)
+        move = self._mapped(
+            self._move,
+            (everywhere, everywhere, TABLE_SPEC, TABLE_SPEC, TABLE_SPEC, BATCH_SPEC, BATCH_SPEC),
+            (TABLE_SPEC, TABLE_SPEC, TABLE_SPEC),
+        )
+        table, slots, scratch = move(update, factor, table, dict(slots), scratch, route, grads)
+        return table, slots, scratch, dense_grads
+
+    def _mapped(self, body, in_specs, out_specs):
+        return jax.shard_map(
+            body, mesh=self._mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
+        )
+
+    def _size(self, reads: int) -> int:
+        return exchange.capacity(reads, self.stripes, self._settings.exchange_capacity)
+
+    def _lookup(self, table, row_ids):
+        shape, row_ids = row_ids.shape, row_ids.reshape(-1)
+        route = exchange.plan(row_ids, self._rows, self.stripes)
+        owner = exchange.owners(route)
+        size = self._size(len(row_ids))
+        found = {
+            name: jnp.full((len(row_ids), *array.shape[1:]), jnp.nan, jnp.float32)
+            for name, array in table.items()
+        }
+
+        def answer(round_, found):
+            entry, here = exchange.answers(round_, route, owner)
+
+            def filled(array, rows):
+                sent = self._narrow(read(array, round_.asked))
+                sent = sent.reshape(self.stripes, size, *array.shape[1:])
+                came = exchange.to_owners(sent).reshape(-1, *array.shape[1:])[entry]
+                known = here.reshape(-1, *(1,) * (came.ndim - 1))
+                return jnp.where(known, came.astype(jnp.float32), rows)
+
+            return {name: filled(table[name], rows) for name, rows in found.items()}
+
+        found = exchange.in_rounds(route, size, self._length, found, answer)
+        rows = {name: array.reshape(*shape, *array.shape[1:]) for name, array in found.items()}
+        return rows, route
+
+    def _by_row(self, route, grads):
+        """Sums of a device's gradients over equal rows, in the order of ``Route.distinct``."""
+
+        def total(grad):
+            place = route.place[route.order]
+            return jnp.zeros_like(grad).at[place].add(grad[route.order], indices_are_sorted=True)
+
+        return {name: total(grad) for name, grad in grads.items()}
+
+    def _gathered(self, round_, grads, scratch):
+        """The gradients that all devices have for this shard's rows in a round, summed by row."""
+
+        def come(grad):
+            sent = grad.at[round_.index].get(mode="clip")
+            sends = round_.sends.reshape(*round_.sends.shape, *(1,) * (grad.ndim - 1))
+            # Readings of no row stand at the end, and their NaN is not sent.
+            came = exchange.to_owners(self._narrow(jnp.where(sends, sent, 0.0)))
+            return self._from_replicas(came.reshape(-1, *grad.shape[1:]).astype(jnp.float32))
+
+        came = {name: come(grad) for name, grad in grads.items()}
+        return summed(self._from_replicas(round_.asked), scratch, came, self._length)
+
+    def _squares(self, decayed, table, scratch, route, grads):
+        """The sum of squares of all rows' gradients, penalties included."""
+
+        def add(round_, carry):
+            square, scratch = carry
+            touched, scratch = self._gathered(round_, grads, scratch)
+            rows = jax.tree.leaves(decayed(table, touched))
+            return square + sum(jnp.vdot(row, row) for row in rows), scratch
+
+        zero = jnp.zeros((), jnp.float32)
+        size = self._size(len(route.place))
+        square, scratch = exchange.in_rounds(route, size, self._length, (zero, scratch), add)
+        return jax.lax.psum(square, SHARD_AXIS), scratch
+
+    def _move(self, update, factor, table, slots, scratch, route, grads):
+        update = update.replace(key=jax.random.fold_in(update.key, jax.lax.axis_index(SHARD_AXIS)))
+
+        def move(round_, carry):
+            table, slots, scratch = carry
+            touched, scratch = self._gathered(round_, grads, scratch)
+            moved_by = jax.tree.map(lambda row: factor * row, update.decayed(table, touched))
+            table, slots = update.moved(table, slots, touched, moved_by)
+            return table, slots, scratch
+
+        size = self._size(len(route.place))
+        return exchange.in_rounds(route, size, self._length, (table, slots, scratch), move)
+
+    def _narrow(self, rows):
+        """Rows as they travel; a bfloat16 table's lose nothing by it."""
+        wide = self._settings.exchange_dtype == "float32"
+        return rows if wide else rows.astype(jnp.bfloat16)
+
+    def _from_replicas(self, rows):
+        """Every replica moves its copy by the gradients of all."""
+        if self._mesh.shape[REPLICA_AXIS] == 1:
+            return rows
+        return jax.lax.all_gather(rows, REPLICA_AXIS, tiled=True)
+
+
+def create_table(rows: int, mesh: Mesh, settings: Partitioning) -> LocalTable | ShardedTable:
+    """The lookup and update that suit a mesh; the one place that chooses between the roads."""
+    return LocalTable(rows) if mesh.size == 1 else ShardedTable(rows, mesh, settings)
