@@ -61,6 +61,16 @@ class Partitioning:
             )
 
 
+def is_table_rows(path: str) -> bool:
+    """Whether an array of a state, at ``path``, has the table's rows on the sparse path."""
+    return bool(_TABLE.search(path))
+
+
+def array_path(path: tuple) -> str:
+    """A key path as ``params/table/embedding``."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
 def create_mesh(devices: Sequence[Any] | None = None, replicas: int = 1) -> Mesh:
     """A mesh of ``replica`` x ``shard`` over the given devices (all of them when None).
 
@@ -109,10 +119,10 @@ def state_shardings(shapes: Any, mesh: Mesh, *, striped: bool, rules: Rules = ()
     """
 
     def sharding(path, leaf):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        if "/table/" in f"/{name}" or _TABLE.search(name):
-            is_rows = striped and _TABLE.search(name)
-            return NamedSharding(mesh, TABLE_SPEC if is_rows else PartitionSpec())
+        name = array_path(path)
+        if "/table/" in f"/{name}" or is_table_rows(name):
+            split = striped and is_table_rows(name)
+            return NamedSharding(mesh, TABLE_SPEC if split else PartitionSpec())
         for pattern, spec in rules:
             if re.search(pattern, name):
                 return NamedSharding(mesh, _fitting(pattern, spec, name, leaf.shape, mesh))

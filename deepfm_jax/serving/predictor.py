@@ -10,6 +10,7 @@ from deepfm_jax.heads import OneTask
 from deepfm_jax.partitioning import create_mesh
 from deepfm_jax.training import workdir as workdirs
 from deepfm_jax.training.checkpoint import restore_best
+from deepfm_jax.training.optimizer import create_for
 from deepfm_jax.training.state import weights_layout
 from deepfm_jax.training.step import make_score_step
 
@@ -29,10 +30,14 @@ class Predictor:
           UserError: no run there, or one that has not been evaluated once yet.
         """
         self.experiment, self.encoder = workdirs.read(workdir)
-        self._batch_size = self.experiment.loop.eval_batch_size
+        mesh = create_mesh()
+        # A multiple of the devices, which split a batch evenly.
+        self._batch_size = -(-self.experiment.loop.eval_batch_size // mesh.size) * mesh.size
         model = self.experiment.build_model(self.encoder)
-        self._weights = restore_best(workdir, weights_layout(model, create_mesh()))
-        self._score = make_score_step(model)
+        loop = self.experiment.loop
+        optimizer = create_for(self.experiment.optimizer, 1, model, loop.batch_size)
+        self._weights = restore_best(workdir, weights_layout(model, optimizer, mesh))
+        self._score = make_score_step(model, optimizer, mesh)
 
     def logits(self, table: pa.Table) -> Float32[np.ndarray, "rows"]:
         """Logits of typed rows (see ``data.sources``), in their order."""

@@ -5,10 +5,13 @@ import os
 import pathlib
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from deepfm_jax.embedding import restripe, stripes_of
 from deepfm_jax.errors import UserError
+from deepfm_jax.partitioning import array_path, is_table_rows
 from deepfm_jax.training.state import TrainState, Weights
 
 
@@ -86,6 +89,7 @@ class Checkpoints:
                 weights=ocp.args.StandardSave(state.weights),
                 rest=ocp.args.StandardSave(_without_weights(state)),
                 progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
+                layout=ocp.args.JsonSave(_layout(state)),
             ),
             metrics=None if score is None else {"score": score},
             force=True,
@@ -99,22 +103,47 @@ class Checkpoints:
         return Progress(**restored["progress"])
 
     def restore(self, step: int, like: TrainState) -> TrainState:
-        """The state of ``step``, with the shapes, dtypes, shardings and scratch of ``like``."""
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                weights=ocp.args.StandardRestore(like.weights),
-                rest=ocp.args.StandardRestore(_without_weights(like)),
-            ),
-        )
-        return restored["rest"].replace(scratch=like.scratch).with_weights(restored["weights"])
+        """The state of ``step``, with the shapes, dtypes, shardings and scratch of ``like``.
+
+        The table's rows are laid out anew where ``like`` has them on another number of shards.
+        """
+        weights = self.restore_weights(step, like.weights)
+        rest = self._restored(step, "rest", _without_weights(like), _stripes(like.weights))
+        return rest.replace(scratch=like.scratch).with_weights(weights)
 
     def restore_weights(self, step: int, like: Weights) -> Weights:
         """The weights of ``step`` alone, laid out as ``like``."""
-        restored = self._manager.restore(
-            step, args=ocp.args.Composite(weights=ocp.args.StandardRestore(like))
-        )
-        return restored["weights"]
+        return self._restored(step, "weights", like, _stripes(like))
+
+    def _restored(self, step: int, item: str, like: Any, stripes: int) -> Any:
+        layout = self._manager.restore(
+            step, args=ocp.args.Composite(layout=ocp.args.JsonRestore())
+        )["layout"]
+        there = layout["stripes"]
+        if there == stripes:
+            return self._read(step, item, like)
+        lengths = layout["rows"]
+
+        def stored(path, leaf):
+            """The leaf as it was saved, filled up to what splits evenly over these devices."""
+            if not is_table_rows(array_path(path)):
+                return leaf
+            length = -(-lengths[array_path(path)] // stripes) * stripes
+            shape = (length, *leaf.shape[1:])
+            return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=leaf.sharding)
+
+        def laid_out(path, leaf, found):
+            if not is_table_rows(array_path(path)):
+                return found
+            found = found[: lengths[array_path(path)]]
+            return jax.device_put(restripe(found, there, stripes, leaf.shape[0]), leaf.sharding)
+
+        found = self._read(step, item, jax.tree.map_with_path(stored, like), strict=False)
+        return jax.tree.map_with_path(laid_out, like, found)
+
+    def _read(self, step: int, item: str, like: Any, *, strict: bool = True) -> Any:
+        args = ocp.args.Composite(**{item: ocp.args.StandardRestore(like, strict=strict)})
+        return self._manager.restore(step, args=args)[item]
 
 
 def restore_best(workdir: str | os.PathLike[str], like: Weights) -> Weights:
@@ -134,3 +163,16 @@ def restore_best(workdir: str | os.PathLike[str], like: Weights) -> Weights:
 def _without_weights(state: TrainState) -> Any:
     """What is saved beside the weights: scoring reads those alone, and scratch means nothing."""
     return state.replace(params=(), batch_stats=(), scratch=())  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _layout(state: TrainState) -> dict[str, Any]:
+    """How the table lies: its stripes, and the rows of each array that has the table's."""
+    arrays = jax.tree.leaves_with_path((state.weights, _without_weights(state)))
+    named = {array_path(path[1:]): array for path, array in arrays}
+    rows = {name: len(array) for name, array in named.items() if is_table_rows(name)}
+    return {"stripes": _stripes(state.weights), "rows": rows}
+
+
+def _stripes(weights: Weights) -> int:
+    """Shards over which the rows of the table lie."""
+    return stripes_of(next(iter(weights.params["table"].values())))

@@ -75,7 +75,8 @@ class _Trainer:
         self._settings = experiment.optimizer
         self._seed = experiment.seed
         self._data = data
-        self._mesh = create_mesh()
+        self._partitioning = experiment.partitioning
+        self._mesh = create_mesh(replicas=self._partitioning.replicas)
         self._batch_sharding = batch_sharding(self._mesh, self._loop.batch_size)
         self._eval_sharding = batch_sharding(self._mesh, self._loop.eval_batch_size)
         self._steps_per_epoch = data.steps_per_epoch("train", self._loop.batch_size)
@@ -84,8 +85,9 @@ class _Trainer:
         self._optimizer = create_for(
             experiment.optimizer, total_steps, self._model, self._loop.batch_size
         )
-        self._step = make_train_step(self._model, self._optimizer, OneTask(), self._mesh)
-        self._score = make_score_step(self._model)
+        where = (self._mesh, self._partitioning)
+        self._step = make_train_step(self._model, self._optimizer, OneTask(), *where)
+        self._score = make_score_step(self._model, self._optimizer, *where)
         count = min(self._loop.evaluations_per_epoch, self._steps_per_epoch)
         self._evaluation_batches = {
             math.ceil(self._steps_per_epoch * (i + 1) / count) for i in range(count)
@@ -95,7 +97,9 @@ class _Trainer:
         self, checkpoints: Checkpoints, pretrained: Weights | None = None
     ) -> tuple[TrainState, Progress]:
         """A fresh state, with what a stage before gives it, or that of the last checkpoint."""
-        state = create_state(self._model, self._optimizer, self._seed, self._mesh)
+        state = create_state(
+            self._model, self._optimizer, self._seed, self._mesh, self._partitioning
+        )
         last = checkpoints.last_step
         if last is None:
             if pretrained is not None:
@@ -114,7 +118,7 @@ class _Trainer:
 
     def weights_layout(self) -> Weights:
         """Shapes, dtypes and shardings of the weights, without arrays."""
-        return weights_layout(self._model, self._mesh)
+        return weights_layout(self._model, self._optimizer, self._mesh, self._partitioning)
 
     def evaluate(self, weights: Weights, split: str) -> BinaryMetrics:
         """Metrics of the model on all rows of a split."""

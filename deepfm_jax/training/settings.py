@@ -12,6 +12,7 @@ from deepfm_jax.data.encoder import Encoder
 from deepfm_jax.embedding import ROW_OPTIMIZERS
 from deepfm_jax.errors import UserError
 from deepfm_jax.models import build_model
+from deepfm_jax.partitioning import Partitioning
 
 _T = TypeVar("_T")
 
@@ -136,6 +137,7 @@ class Experiment:
       loop: How long.
       seed: Of initialisation, shuffle and dropout.
       pretraining: A stage before, on the same rows and seed; None for none.
+      partitioning: How it lies on the devices; no part of what decides the result.
     """
 
     data: DataSettings
@@ -144,6 +146,7 @@ class Experiment:
     loop: LoopSettings = LoopSettings()
     seed: int = 2021
     pretraining: Pretraining | None = None
+    partitioning: Partitioning = Partitioning()
 
     def __post_init__(self):
         _ = self.first_stage  # Its settings are checked as well.
@@ -170,7 +173,14 @@ class Experiment:
         stage = self.pretraining
         if stage is None:
             return None
-        return Experiment(self.data, stage.model, stage.optimizer, stage.loop, self.seed)
+        return Experiment(
+            self.data,
+            stage.model,
+            stage.optimizer,
+            stage.loop,
+            self.seed,
+            partitioning=self.partitioning,
+        )
 
     def build_model(self, encoder: Encoder) -> nn.Module:
         """The model for the rows that an encoder encodes.
@@ -198,6 +208,7 @@ class Experiment:
             "optimizer": OptimizerSettings,
             "loop": LoopSettings,
             "pretraining": Pretraining,
+            "partitioning": Partitioning,
         }
 
         def read(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
