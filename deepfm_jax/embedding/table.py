@@ -24,8 +24,8 @@ class Rows(NamedTuple):
 
     Attributes:
       first_order: Weight of each feature, [B, S]; None where a model has none.
-      embedding: Latent vector of each feature, [B, S, D], NaN in slots of fields without vectors;
-        None where a model has none.
+      embedding: Latent vector of each feature, [B, S, D], of no meaning in slots of fields without
+        vectors; None where a model has none.
     """
 
     first_order: FirstOrder | None

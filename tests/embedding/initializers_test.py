@@ -10,7 +10,7 @@ ROWS, DIM = 50_000, 16
 
 
 def drawn(seed, shape=(ROWS, DIM), dtype=jnp.float32, std=1.0):
-    init = jax.jit(lambda key: normal_by_position(std)(key, shape, dtype))
+    init = jax.jit(lambda key: normal_by_position(std, shape[0])(key, shape, dtype))
     return np.asarray(init(jax.random.key(seed)).astype(jnp.float32), np.float64)
 
 
@@ -52,6 +52,6 @@ def test_the_scale_and_the_dtype_are_those_asked_for(numbers):
 
 
 def test_it_needs_no_memory_beside_the_result():
-    init = jax.jit(lambda key: normal_by_position(1.0)(key, (ROWS, DIM), jnp.float32))
+    init = jax.jit(lambda key: normal_by_position(1.0, ROWS)(key, (ROWS, DIM), jnp.float32))
     memory = init.lower(jax.random.key(0)).compile().memory_analysis()
     assert memory.temp_size_in_bytes < ROWS
