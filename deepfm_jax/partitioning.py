@@ -17,9 +17,9 @@ REPLICA_AXIS, SHARD_AXIS = "replica", "shard"
 BATCH_SPEC = PartitionSpec((REPLICA_AXIS, SHARD_AXIS))
 TABLE_SPEC = PartitionSpec(SHARD_AXIS)
 
-# First match of an array's path wins; what matches none is on every device. A spec names, for each
-# axis of the array, an axis of the mesh or None.
-Rules: TypeAlias = Sequence[tuple[str, Sequence[str | None]]]
+# Pairs of a regex and a spec. The first regex found in an array's path wins; what matches none is
+# on every device. A spec names for each axis of the array an axis of the mesh, several, or None.
+Rules: TypeAlias = Sequence[Sequence[Any]]
 
 # The table, its row optimizers' slots and the slot map's scratch have the table's rows.
 _TABLE = re.compile(r"(^|/)params/table/|^slots/|^scratch$")
@@ -59,6 +59,8 @@ class Partitioning:
                 f"partitioning.exchange_dtype={self.exchange_dtype!r} is unknown; use 'float32' "
                 "or 'bfloat16'"
             )
+        for rule in self.rules:
+            _check_rule(rule)
 
 
 def is_table_rows(path: str) -> bool:
@@ -108,7 +110,7 @@ def state_shardings(shapes: Any, mesh: Mesh, *, striped: bool, rules: Rules = ()
     """A sharding for each array of a state, by its path.
 
     Args:
-      shapes: Pytree of arrays or ``jax.ShapeDtypeStruct``, paths such as ``params/table/embedding``.
+      shapes: Pytree of arrays or ``jax.ShapeDtypeStruct``; paths are as ``params/table/embedding``.
       mesh: Devices.
       striped: Whether the table's rows (and its slots') are split over the shards; otherwise each
         device has all of them, which is what dense updates want.
@@ -129,6 +131,20 @@ def state_shardings(shapes: Any, mesh: Mesh, *, striped: bool, rules: Rules = ()
         return NamedSharding(mesh, PartitionSpec())
 
     return jax.tree_util.tree_map_with_path(sharding, shapes)
+
+
+DEFAULT_PARTITIONING = Partitioning()
+
+
+def _check_rule(rule: Any) -> None:
+    try:
+        pattern, _ = rule
+        re.compile(pattern)
+    except (TypeError, ValueError, re.error) as error:
+        raise UserError(
+            f"partitioning.rules has {rule!r}; give a regex and a mesh axis or None for each axis "
+            f"of the arrays it matches: ('tower/.*/kernel', (None, 'shard')) ({error})"
+        ) from None
 
 
 def _fitting(pattern: str, spec, name: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:

@@ -23,6 +23,7 @@ from deepfm_jax.partitioning import REPLICA_AXIS, SHARD_AXIS
 from deepfm_jax.typing import PyTree
 
 RowIds: TypeAlias = Int[Array, "occurrences"]
+Reading: TypeAlias = Bool[Array, "occurrences"]
 
 
 @flax.struct.dataclass
@@ -142,7 +143,7 @@ def to_owners(blocks: jax.Array) -> jax.Array:
     return jax.lax.all_to_all(blocks, SHARD_AXIS, split_axis=0, concat_axis=0, tiled=True)
 
 
-def answers(round_: Round, route: Route, owner: RowIds) -> tuple[RowIds, Bool[Array, "occurrences"]]:
+def answers(round_: Round, route: Route, owner: RowIds) -> tuple[RowIds, Reading]:
     """Which entry of a round's answers, [n C], is each reading's, and whether there is one."""
     size = round_.index.shape[1]
     known = jnp.minimum(owner, len(round_.first) - 1)

@@ -124,7 +124,8 @@ class LocalTable:
         grads = update.decayed(table, touched)
         if update.clip_norm:
             clip = optax.clip_by_global_norm(update.clip_norm)
-            dense_grads, grads = clip.update((dense_grads, grads), optax.EmptyState())[0]
+            clipped: Any = clip.update((dense_grads, grads), optax.EmptyState())[0]
+            dense_grads, grads = clipped
         table, slots = update.moved(table, slots, touched, grads)
         return table, slots, scratch, dense_grads
 

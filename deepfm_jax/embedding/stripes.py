@@ -9,7 +9,7 @@ fill it up are 0 and stay 0.
 """
 
 import functools
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,11 @@ from jaxtyping import Array, Shaped, UInt32
 from deepfm_jax.errors import UserError
 from deepfm_jax.typing import AnyArray
 
+Positions: TypeAlias = UInt32[Array, "..."]
+
 
 def striped_rows(rows: int, stripes: int) -> int:
-    """n L, the rows that an array of ``rows`` has on ``stripes`` shards.
+    """N L, the rows that an array of ``rows`` has on ``stripes`` shards.
 
     Raises:
       UserError: more than int32 ids reach.
@@ -34,7 +36,7 @@ def striped_rows(rows: int, stripes: int) -> int:
     return total
 
 
-def rows_of_positions(positions: UInt32[Array, "..."], rows: int, stripes: int) -> UInt32[Array, "..."]:
+def rows_of_positions(positions: Positions, rows: int, stripes: int) -> Positions:
     """The row that stands at each position of a striped array; V or more where none does."""
     length = striped_rows(rows, stripes) // stripes
     return (positions % length) * stripes + positions // length

@@ -12,7 +12,7 @@ from deepfm_jax.data.encoder import Encoder
 from deepfm_jax.embedding import ROW_OPTIMIZERS
 from deepfm_jax.errors import UserError
 from deepfm_jax.models import build_model
-from deepfm_jax.partitioning import Partitioning
+from deepfm_jax.partitioning import DEFAULT_PARTITIONING, Partitioning
 
 _T = TypeVar("_T")
 
@@ -137,7 +137,7 @@ class Experiment:
       loop: How long.
       seed: Of initialisation, shuffle and dropout.
       pretraining: A stage before, on the same rows and seed; None for none.
-      partitioning: How it lies on the devices; no part of what decides the result.
+      partitioning: How it lies on the devices. It decides nothing of the result but the rounding.
     """
 
     data: DataSettings
@@ -146,7 +146,7 @@ class Experiment:
     loop: LoopSettings = LoopSettings()
     seed: int = 2021
     pretraining: Pretraining | None = None
-    partitioning: Partitioning = Partitioning()
+    partitioning: Partitioning = DEFAULT_PARTITIONING
 
     def __post_init__(self):
         _ = self.first_stage  # Its settings are checked as well.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from deepfm_jax.embedding import create_scratch, from_stored, needs_scratch, to_stored
-from deepfm_jax.partitioning import SHARD_AXIS, Partitioning, state_shardings
+from deepfm_jax.partitioning import DEFAULT_PARTITIONING, SHARD_AXIS, Partitioning, state_shardings
 from deepfm_jax.training.optimizer import Optimizer
 from deepfm_jax.typing import PyTree
 
@@ -134,7 +134,7 @@ def create_state(
     optimizer: Optimizer,
     seed: int,
     mesh: Mesh,
-    partitioning: Partitioning = Partitioning(),
+    partitioning: Partitioning = DEFAULT_PARTITIONING,
 ) -> TrainState:
     """The state before the first step, created where it will live.
 
@@ -167,7 +167,7 @@ def weights_layout(
     model: nn.Module,
     optimizer: Optimizer,
     mesh: Mesh,
-    partitioning: Partitioning = Partitioning(),
+    partitioning: Partitioning = DEFAULT_PARTITIONING,
 ) -> Weights:
     """Shapes, dtypes and shardings of a run's weights, without arrays."""
     stripes = table_stripes(optimizer, mesh)

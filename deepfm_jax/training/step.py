@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from deepfm_jax.embedding import LocalTable, Rows, RowUpdate, ShardedTable, create_table, table_rows
 from deepfm_jax.heads import OneTask
-from deepfm_jax.partitioning import Partitioning
+from deepfm_jax.partitioning import DEFAULT_PARTITIONING, Partitioning
 from deepfm_jax.training.optimizer import Optimizer
 from deepfm_jax.training.state import TrainState, Weights, layout_shardings, split_table
 from deepfm_jax.typing import Logits, PyTree
@@ -26,7 +26,7 @@ def make_train_step(
     optimizer: Optimizer,
     head: OneTask,
     mesh: Mesh,
-    partitioning: Partitioning = Partitioning(),
+    partitioning: Partitioning = DEFAULT_PARTITIONING,
 ) -> TrainStep:
     """``train_step(state, batch) -> (state, metrics)``, jitted, the state donated.
 
@@ -139,7 +139,7 @@ def make_score_step(
     model: nn.Module,
     optimizer: Optimizer | None = None,
     mesh: Mesh | None = None,
-    partitioning: Partitioning = Partitioning(),
+    partitioning: Partitioning = DEFAULT_PARTITIONING,
 ) -> Callable[[Weights, Any, Any], Logits]:
     """``score(weights, ids, values) -> logits [B]``, jitted.
 

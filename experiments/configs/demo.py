@@ -17,6 +17,12 @@ Source of the models: Guo et al. 2017, DeepFM (arXiv 1703.04247); Rendle 2010, F
 
 from ml_collections import ConfigDict
 
+from experiments.configs.every_setting import (
+    loop_settings,
+    optimizer_settings,
+    partitioning_settings,
+)
+
 # Each model's hyperparameters, and the settings of the optimizer that are its own.
 MODELS = dict(
     lr=dict(model=dict(), optimizer=dict()),
@@ -36,27 +42,13 @@ def get_config(model: str = "deepfm") -> ConfigDict:
     config.data = dict(name="synthetic", folder="data", options=dict(rows=1_000_000))
     config.model = dict(name=model, **MODELS[model]["model"])
     shared = dict(
-        name="adam",
         table="dense",
         learning_rate=8e-3,
         schedule="warmup_cosine",
         warmup_steps=50,
-        plateau_factor=0.1,
-        plateau_floor=1e-6,
-        clip_norm=0.0,
         embedding_l2=3e-4,
-        dense_l2=0.0,
     )
-    config.optimizer = {**shared, **MODELS[model]["optimizer"]}
-    config.loop = dict(
-        batch_size=4096,
-        epochs=3,
-        monitor="auc",
-        patience=0,
-        min_improvement=1e-6,
-        evaluations_per_epoch=4,
-        checkpoint_steps=100,
-        log_steps=10,
-        eval_batch_size=8192,
-    )
+    config.optimizer = optimizer_settings(**{**shared, **MODELS[model]["optimizer"]})
+    config.loop = loop_settings(epochs=3, patience=0, evaluations_per_epoch=4, checkpoint_steps=100)
+    config.partitioning = partitioning_settings()
     return config

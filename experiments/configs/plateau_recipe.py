@@ -10,6 +10,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from experiments.configs.every_setting import (
+    loop_settings,
+    optimizer_settings,
+    partitioning_settings,
+)
+
 
 def plateau_config(
     data: str,
@@ -39,6 +45,7 @@ def plateau_config(
     config = ConfigDict()
     config.seed = 2021
     config.data = dict(name=data, folder="data", options=dict())
+    config.partitioning = partitioning_settings()
     config.update(_stage(models, model, embed_dim, batch_size, epochs))
     if model == "fnn":
         # Briefly, and held back: vectors that already fit the training rows have overfitted them.
@@ -50,31 +57,10 @@ def plateau_config(
 
 def _stage(models, model: str, embed_dim: int, batch_size: int, epochs: int) -> dict[str, Any]:
     vectors = {} if model == "lr" else dict(embed_dim=embed_dim, init_std=1e-4)
-    optimizer = dict(
-        name="adam",
-        table="dense",
-        learning_rate=1e-3,
-        schedule="plateau",
-        warmup_steps=0,
-        plateau_factor=0.1,
-        plateau_floor=1e-6,
-        clip_norm=10.0,
-        embedding_l2=0.0,
-        dense_l2=0.0,
-    )
-    loop = dict(
-        batch_size=batch_size,
-        epochs=epochs,
-        monitor="auc",
-        patience=2,
-        min_improvement=1e-6,
-        evaluations_per_epoch=1,
-        checkpoint_steps=500,
-        log_steps=10,
-        eval_batch_size=8192,
-    )
+    optimizer = dict(table="dense", schedule="plateau", clip_norm=10.0)
+    loop = dict(batch_size=batch_size, epochs=epochs)
     return {
         "model": {"name": model, **vectors, **models[model]["model"]},
-        "optimizer": {**optimizer, **models[model]["optimizer"]},
-        "loop": {**loop, **models[model].get("loop", {})},
+        "optimizer": optimizer_settings(**{**optimizer, **models[model]["optimizer"]}),
+        "loop": loop_settings(**{**loop, **models[model].get("loop", {})}),
     }

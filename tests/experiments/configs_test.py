@@ -1,20 +1,24 @@
 """Each shipped config, shrunk to one step on a small data set."""
 
+import dataclasses
 import importlib.util
 import pathlib
 
 import pytest
+from ml_collections import ConfigDict
 
 from deepfm_jax.data.builders.click_log import BuildOptions
 from deepfm_jax.data.prepare import prepare
+from deepfm_jax.partitioning import Partitioning
 from deepfm_jax.training.loop import train
-from deepfm_jax.training.settings import Experiment
+from deepfm_jax.training.settings import Experiment, LoopSettings, OptimizerSettings
+from experiments.configs import every_setting
 from tests import click_logs
 
 CONFIGS = sorted(
     path
     for path in (pathlib.Path(__file__).parents[2] / "experiments/configs").glob("*.py")
-    if path.stem not in ("__init__", "plateau_recipe")
+    if path.stem not in ("__init__", "plateau_recipe", "every_setting")
 )
 every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 
@@ -28,6 +32,18 @@ def load(path):
 
 def test_there_are_configs():
     assert {path.stem for path in CONFIGS} >= {"demo", "criteo", "frappe"}
+
+
+@pytest.mark.parametrize(
+    ("listed", "kind"),
+    [
+        (every_setting.optimizer_settings, OptimizerSettings),
+        (every_setting.loop_settings, LoopSettings),
+        (every_setting.partitioning_settings, Partitioning),
+    ],
+)
+def test_every_setting_is_listed_with_the_default_of_the_library(listed, kind):
+    assert ConfigDict(listed()).to_dict() == dataclasses.asdict(kind())
 
 
 @every_config

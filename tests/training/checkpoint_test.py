@@ -2,13 +2,18 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from deepfm_jax import LR
-from deepfm_jax.partitioning import create_mesh
-from deepfm_jax.training.checkpoint import Checkpoints, Progress
+from deepfm_jax.embedding import restripe, stripes_of
+from deepfm_jax.heads import OneTask
+from deepfm_jax.partitioning import batch_sharding, create_mesh
+from deepfm_jax.training.checkpoint import Checkpoints, Progress, restore_best
 from deepfm_jax.training.optimizer import create_optimizer
 from deepfm_jax.training.settings import OptimizerSettings
-from deepfm_jax.training.state import create_state
+from deepfm_jax.training.state import create_state, weights_layout
+from deepfm_jax.training.step import make_score_step, make_train_step
+from tests.small_models import small_model
 
 OPTIMIZER = create_optimizer(OptimizerSettings(), 1, "sparse")
 
@@ -50,16 +55,63 @@ def test_progress_comes_back_whole(tmp_path):
         assert checkpoints.progress(9) == progress
 
 
-def test_a_state_saved_on_eight_devices_is_restored_on_one(tmp_path):
-    state = state_at(1, 0.25)
-    assert len(state.params["table"]["first_order"].sharding.device_set) == 8
+MODEL = small_model("wide_deep", (37, 1, 23))  # vectors of two fields, weights of three
+ROWS = {"first_order": 61, "embedding": 38}
+
+
+def trained(devices, seed=0, path="sparse"):
+    """A state after one step on so many devices, what restores it, and logits of a batch."""
+    mesh = create_mesh(jax.devices()[:devices])
+    optimizer = create_optimizer(OptimizerSettings(learning_rate=0.1), 1, path)
+    rng = np.random.default_rng(seed)
+    batch = {
+        "ids": np.stack([rng.integers(0, dim, 24) for dim in (37, 1, 23)], 1).astype(np.int32),
+        "labels": rng.integers(0, 2, (24, 1)).astype(np.float32),
+        "mask": np.ones(24, np.float32),
+    }
+    state = create_state(MODEL, optimizer, seed, mesh)
+    spread = jax.device_put(batch, batch_sharding(mesh, 24))
+    state, _ = make_train_step(MODEL, optimizer, OneTask(), mesh)(state, spread)
+    return state, make_score_step(MODEL, optimizer, mesh), weights_layout(MODEL, optimizer, mesh)
+
+
+def in_order(arrays):
+    """Arrays of the table in the order of their rows, whatever they lie on."""
+    return {
+        name: jax.tree.map(
+            lambda array, rows=rows: np.asarray(restripe(array, stripes_of(array), 1, rows)),
+            arrays[name],
+        )
+        for name, rows in ROWS.items()
+    }
+
+
+@pytest.mark.parametrize("path", ["sparse", "dense"])
+@pytest.mark.parametrize(
+    ("saved", "restored"), [(8, 1), (1, 8), (8, 4), (4, 8), (3, 2), (6, 4), (8, 8)]
+)
+def test_a_state_is_restored_onto_any_number_of_devices(tmp_path, saved, restored, path):
+    state, score, _ = trained(saved, path=path)
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(state, Progress())
-    like = state_at(0, devices=jax.devices()[:1])
+        checkpoints.save(state, Progress(best_step=1), score=0.5)
+    like, score_there, layout = trained(restored, seed=5, path=path)
     with Checkpoints(tmp_path) as checkpoints:
-        restored = checkpoints.restore(1, like=like)
-    assert len(restored.params["table"]["first_order"].sharding.device_set) == 1
-    chex.assert_trees_all_equal(jax.tree.map(np.asarray, restored), jax.tree.map(np.asarray, state))
+        found = checkpoints.restore(1, like=like)
+    ids = np.stack([np.arange(24) % dim for dim in (37, 1, 23)], axis=1).astype(np.int32)
+    logits = np.asarray(score_there(found.weights, ids, None))
+    # The weights are equal; each number of devices compiles other sums.
+    np.testing.assert_allclose(logits, score(state.weights, ids, None), rtol=1e-6)
+    np.testing.assert_array_equal(
+        logits, np.asarray(score_there(restore_best(tmp_path, layout), ids, None))
+    )
+    chex.assert_trees_all_equal(in_order(found.params["table"]), in_order(state.params["table"]))
+    if path == "sparse":
+        chex.assert_trees_all_equal(in_order(found.slots), in_order(state.slots))
+    chex.assert_trees_all_equal(
+        jax.tree.map(np.asarray, (found.opt_state, found.step, found.rng)),
+        jax.tree.map(np.asarray, (state.opt_state, state.step, state.rng)),
+    )
+    assert jax.tree.map(lambda a: a.sharding, found) == jax.tree.map(lambda a: a.sharding, like)
 
 
 def test_a_bfloat16_table_comes_back_bit_for_bit(tmp_path):

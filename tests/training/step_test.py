@@ -84,15 +84,15 @@ def test_clipping_counts_the_penalties():
     assert norm == pytest.approx(0.01, rel=1e-4)
 
 
-@every_path
+# The sparse path is in sharded_step_test.py.
 @pytest.mark.parametrize(
     ("name", "optimizer"),
     [*((name, "adagrad") for name in MODELS), ("deepfm", "adam"), ("deepfm", "sgd")],
 )
-def test_eight_devices_do_what_one_does(name, optimizer, path):
+def test_dense_updates_on_eight_devices_do_what_one_does(name, optimizer):
     settings = OptimizerSettings(optimizer, learning_rate=0.05, embedding_l2=0.01, clip_norm=1.0)
-    _, sharded, many = run(settings, name=name, path=path)
-    _, alone, one = run(settings, name=name, path=path, devices=jax.devices()[:1])
+    _, sharded, many = run(settings, name=name)
+    _, alone, one = run(settings, name=name, devices=jax.devices()[:1])
     # Sums over devices are taken in another order.
     np.testing.assert_allclose(many, one, rtol=1e-5)
     chex.assert_trees_all_close(sharded.params, alone.params, rtol=2e-4, atol=2e-5)

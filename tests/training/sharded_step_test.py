@@ -1,0 +1,157 @@
+"""Training on many devices is training on one: every model, every row optimizer."""
+
+import functools
+import re
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from deepfm_jax import MODELS
+from deepfm_jax.embedding import ROW_OPTIMIZERS, restripe
+from deepfm_jax.heads import OneTask
+from deepfm_jax.partitioning import DEFAULT_PARTITIONING, Partitioning, batch_sharding, create_mesh
+from deepfm_jax.training.optimizer import create_optimizer
+from deepfm_jax.training.settings import OptimizerSettings
+from deepfm_jax.training.state import create_state, weights_layout
+from deepfm_jax.training.step import make_score_step, make_train_step
+from tests.small_models import small_model
+
+# Neither their sum nor that without the last, which may be a cross, divides by 8.
+DIMS, BATCH = (37, 1, 23), 32
+
+
+def batch_of(seed):
+    """Zipf ids, so that some rows are read by all devices and most by none."""
+    rng = np.random.default_rng(seed)
+    ids = np.stack([np.minimum(rng.zipf(1.4, BATCH) - 1, dim - 1) for dim in DIMS], axis=1)
+    return {
+        "ids": ids.astype(np.int32),
+        "values": rng.normal(1, 0.5, ids.shape).astype(np.float32),
+        "labels": rng.integers(0, 2, (BATCH, 1)).astype(np.float32),
+        "mask": (np.arange(BATCH) < BATCH - 3).astype(np.float32),
+    }
+
+
+@functools.cache
+def run(name, settings, devices=8, steps=50, partitioning=DEFAULT_PARTITIONING, **changes):
+    """Losses, final parameters with the table's rows in their order, and logits of a batch."""
+    mesh = create_mesh(jax.devices()[:devices], partitioning.replicas)
+    model = small_model(name, DIMS, **changes)
+    optimizer = create_optimizer(settings, steps, "sparse")
+    where = (mesh, partitioning)
+    state = create_state(model, optimizer, 0, *where)
+    step = make_train_step(model, optimizer, OneTask(), *where)
+    spread = batch_sharding(mesh, BATCH)
+    losses = []
+    for index in range(steps):
+        state, metrics = step(state, jax.device_put(batch_of(index), spread))
+        losses.append(metrics["loss"])
+    weights = state.weights
+    batch = jax.device_put(batch_of(steps), spread)
+    logits = make_score_step(model, optimizer, *where)(weights, batch["ids"], batch["values"])
+    alone = weights_layout(model, optimizer, create_mesh(jax.devices()[:1]))
+    table = {
+        array: restripe(weights.params["table"][array], mesh.shape["shard"], 1, shape.shape[0])
+        for array, shape in alone.params["table"].items()
+    }
+    params = {**weights.params, "table": table}
+    return jax.tree.map(np.asarray, (losses, params, logits))
+
+
+@pytest.mark.parametrize("optimizer", sorted(ROW_OPTIMIZERS))
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_fifty_steps_on_eight_devices_are_those_of_one(name, optimizer):
+    settings = OptimizerSettings("sgd", row_optimizer=optimizer, learning_rate=0.05)
+    many, one = run(name, settings), run(name, settings, devices=1)
+    # Sums over devices are taken in another order.
+    chex.assert_trees_all_close(many, one, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["deepfm", "wide_deep"])
+@pytest.mark.parametrize(
+    ("devices", "partitioning"),
+    [
+        (8, Partitioning(exchange_capacity=0.05)),
+        (8, Partitioning(replicas=2)),
+        (8, Partitioning(replicas=8)),
+        (2, Partitioning()),
+    ],
+)
+def test_penalties_and_clipping_are_those_of_one_device(name, devices, partitioning):
+    settings = OptimizerSettings("adagrad", learning_rate=0.05, embedding_l2=0.3, clip_norm=0.1)
+    many = run(name, settings, devices, 10, partitioning)
+    one = run(name, settings, 1, 10)
+    free = run(name, OptimizerSettings("adagrad", learning_rate=0.05, embedding_l2=0.3), 1, 10)
+    chex.assert_trees_all_close(many, one, rtol=1e-4, atol=1e-5)
+    assert np.abs(np.subtract(one[2], free[2])).max() > 1e-3
+
+
+def test_batch_norm_sees_the_whole_batch():
+    settings = OptimizerSettings("sgd", learning_rate=0.05)
+    many, one = (run("deepfm", settings, n, 10, batch_norm=True) for n in (8, 1))
+    chex.assert_trees_all_close(many, one, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_does_not_depend_on_the_devices():
+    settings = OptimizerSettings("sgd", learning_rate=0.05)
+    many, one = (run("deepfm", settings, n, 10, dropout=0.5) for n in (8, 1))
+    chex.assert_trees_all_close(many, one, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_in_bfloat16_train_nearly_as_well():
+    settings = OptimizerSettings("adagrad", learning_rate=0.05)
+    exact = run("deepfm", settings)
+    rounded = run("deepfm", settings, partitioning=Partitioning(exchange_dtype="bfloat16"))
+    chex.assert_trees_all_close(rounded, exact, atol=0.05)
+    assert rounded[0] != exact[0]
+
+
+def test_a_bfloat16_table_trains_on_eight_devices():
+    settings = OptimizerSettings("adagrad", learning_rate=0.05)
+    single = run("deepfm", settings)
+    half = run("deepfm", settings, table_dtype="bfloat16")
+    assert half[1]["table"]["embedding"].dtype == jax.numpy.bfloat16
+    np.testing.assert_allclose(half[0], single[0], atol=0.05)
+
+
+def test_a_rule_splits_a_tower_and_changes_no_number():
+    settings = OptimizerSettings("adam", learning_rate=0.05)
+    rules = (("tower/.*_0/kernel", (None, "shard")), ("tower/.*_1/kernel", ("shard", None)))
+    split = run("deepfm", settings, partitioning=Partitioning(rules=rules), mlp_dims=(8, 8))
+    whole = run("deepfm", settings, mlp_dims=(8, 8))
+    chex.assert_trees_all_close(split, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_an_id_out_of_range_makes_the_loss_nan_and_touches_no_neighbour():
+    batch = batch_of(0)
+    batch["ids"][3, 0] = DIMS[0]
+    mesh = create_mesh()
+    model = small_model("lr", DIMS)
+    optimizer = create_optimizer(OptimizerSettings("sgd", learning_rate=0.1), 1, "sparse")
+    state = create_state(model, optimizer, 0, mesh)
+    step = make_train_step(model, optimizer, OneTask(), mesh)
+    state, metrics = step(state, jax.device_put(batch, batch_sharding(mesh, BATCH)))
+    assert np.isnan(float(metrics["loss"]))
+    table = np.asarray(restripe(state.params["table"]["first_order"], 8, 1, sum(DIMS)))
+    touched = {int(row) for row in (batch["ids"] + [0, 37, 38]).ravel()} - {37}
+    assert not table[[row for row in range(sum(DIMS)) if row not in touched | {37}]].any()
+
+
+@pytest.mark.parametrize("row_optimizer", ["rowwise_adagrad", "adam"])
+def test_the_step_moves_rows_and_never_tables(row_optimizer):
+    rows = 8 * 50_000
+    mesh = create_mesh()
+    model = small_model("deepfm", (rows // 2, rows // 4, rows // 4))
+    optimizer = create_optimizer(OptimizerSettings(row_optimizer=row_optimizer), 1, "sparse")
+    state = create_state(model, optimizer, 0, mesh)
+    step = make_train_step(model, optimizer, OneTask(), mesh)
+    batch = jax.device_put(batch_of(0), batch_sharding(mesh, BATCH))
+    compiled = step.lower(state, batch).compile()
+    memory = compiled.memory_analysis()  # of one device
+    owned = (state.params["table"], state.slots, state.scratch)
+    assert memory.alias_size_in_bytes >= sum(leaf.nbytes for leaf in jax.tree.leaves(owned)) / 8
+    assert memory.temp_size_in_bytes < rows / 8
+    assert not re.findall(rf"\[{rows // 8}(?:,3)?\]\S* copy\(", compiled.as_text())
+    assert not re.findall(rf"\[{rows}(?:,3)?\]", compiled.as_text().split("ENTRY")[1])
