@@ -1,4 +1,4 @@
-"""tf.data over blocks of rows: seeded shuffle, batches of one size, resume in O(1)."""
+"""tf.data over blocks of rows: batches of one size, in a seeded order, resumed in O(1)."""
 
 import collections
 import json
@@ -13,12 +13,9 @@ import tensorflow_datasets as tfds
 
 from deepfm_jax.data.builders.click_log import BLOCK_ROWS
 from deepfm_jax.data.encoder import Encoder
+from deepfm_jax.data.order import Stream
 from deepfm_jax.data.prepare import dataset_folder, split_summaries
 from deepfm_jax.errors import UserError
-
-# Rows are shuffled within a window of so many blocks (a quarter of a million rows), and blocks
-# over the whole epoch: memory stays bounded, and small data sets are shuffled completely.
-WINDOW_BLOCKS = 64
 
 Batch: TypeAlias = dict[str, np.ndarray]
 
@@ -78,11 +75,13 @@ class PreparedData:
         seed: int | None = None,
         epoch: int = 0,
         start_batch: int = 0,
+        streams: int = 1,
+        part: tuple[int, int] | None = None,
     ) -> Iterator[Batch]:
-        """Batches of one pass over a split, all of ``batch_size`` rows.
+        """Batches of one pass over a split, all of ``batch_size`` rows, or a part of each.
 
-        (seed, epoch, start_batch) is the whole state of the pass: the same three give the same
-        batches. Skipping to ``start_batch`` reads nothing of what it skips but its first window.
+        (seed, epoch, streams, start_batch) is the whole state of the pass: the same four give the
+        same batches. Skipping to ``start_batch`` reads nothing of what it skips but a window.
 
         Args:
           split: ``"train"``, ``"valid"`` or ``"test"``.
@@ -90,90 +89,92 @@ class PreparedData:
           seed: Of the shuffle; None keeps the rows in the order of the raw file.
           epoch: Each epoch has a permutation of its own.
           start_batch: Batches to skip.
+          streams: Parts of the pass that each batch takes equally many rows of (see ``order``).
+          part: Rows of each batch to yield, from start to stop; None for all. Only the streams that
+            these come from are read.
 
         Yields:
           ``ids`` [B, S] int32, ``labels`` [B, 1] float32, ``mask`` [B] float32 and, where the
           schema has value fields, ``values`` [B, S] float32. The last batch is padded with its
           own rows, repeated, under mask 0: batch norm then sees rows of the data, and the loss and
           the metrics do not see them at all.
+
+        Raises:
+          UserError: the streams do not split the batch evenly.
         """
+        if streams < 1 or batch_size % streams:
+            raise UserError(
+                f"a batch of {batch_size} rows does not split evenly into {streams} streams"
+            )
+        start, stop = (0, batch_size) if part is None else part
+        share = batch_size // streams
+        first = start // share
         source = self._builder.as_data_source(split)  # pyright: ignore[reportCallIssue]
+        read = [
+            self._share(
+                Stream(
+                    source,
+                    BLOCK_ROWS,
+                    self.rows(split),
+                    seed=seed,
+                    epoch=epoch,
+                    index=index,
+                    streams=streams,
+                    skip_rows=start_batch * share,
+                ),
+                share,
+            )
+            for index in range(first, -(-stop // share))
+        ]
+        dataset = read[0]
+        if len(read) > 1 or (stop - start) % share:
+            dataset = tf.data.Dataset.zip(tuple(read)).map(
+                lambda *shares: {
+                    name: tf.concat([share_[name] for share_ in shares], axis=0)[
+                        start - first * share : stop - first * share
+                    ]
+                    for name in shares[0]
+                }
+            )
+        return dataset.prefetch(2).as_numpy_iterator()  # pyright: ignore[reportReturnType]
+
+    def _share(self, stream: Stream, rows: int) -> tf.data.Dataset:
+        """What a stream gives to each batch: ``rows`` rows, the last filled up."""
         slots = len(self.encoder.field_dims)
-        columns = {"ids": (tf.int32, slots), "labels": (tf.float32, 1)}
+        columns = {"ids": (tf.int32, (slots,)), "labels": (tf.float32, (1,))}
         if self.encoder.schema.has_values:
-            columns["values"] = (tf.float32, slots)
-        skip_rows = start_batch * batch_size
-        windows = _Windows(source, tuple(columns), self.rows(split), seed, epoch, skip_rows)
+            columns["values"] = (tf.float32, (slots,))
+        names = tuple(columns)
+        columns["mask"] = (tf.float32, ())
 
         def load(window):
             arrays = tf.numpy_function(
-                windows.load, [window], [dtype for dtype, _ in columns.values()]
+                lambda number: stream.load(int(number), names),
+                [window],
+                [dtype for dtype, _ in columns.values()],
             )
             return {
-                name: tf.ensure_shape(array, [None, width])
-                for (name, (_, width)), array in zip(columns.items(), arrays, strict=True)
+                name: tf.ensure_shape(array, [None, *shape])
+                for (name, (_, shape)), array in zip(columns.items(), arrays, strict=True)
             }
 
-        def pad(rows):
-            count = tf.shape(rows["ids"])[0]
-            repeated = tf.range(batch_size) % count
+        def pad(batch):
+            count = tf.shape(batch["ids"])[0]
+            repeated = tf.range(rows) % count
             padded = tf.cond(
-                count < batch_size,
-                lambda: {key: tf.gather(value, repeated) for key, value in rows.items()},
-                lambda: rows,
+                count < rows,
+                lambda: {key: tf.gather(value, repeated) for key, value in batch.items()},
+                lambda: batch,
             )
-            mask = tf.cast(tf.range(batch_size) < count, tf.float32)
-            return {**padded, "mask": mask}
+            return {**padded, "mask": tf.where(tf.range(rows) < count, padded["mask"], 0.0)}
 
-        dataset = (
-            tf.data.Dataset.range(windows.first, windows.count)
+        return (
+            tf.data.Dataset.range(stream.first, stream.count)
             .map(load, num_parallel_calls=1)
             .prefetch(1)
-            .rebatch(batch_size)
+            .rebatch(rows)
             .map(pad)
-            .prefetch(2)
         )
-        return dataset.as_numpy_iterator()  # pyright: ignore[reportReturnType]
-
-
-class _Windows:
-    """The windows of one pass: which blocks each reads, and how its rows are permuted."""
-
-    def __init__(
-        self,
-        source,
-        columns: tuple[str, ...],
-        rows: int,
-        seed: int | None,
-        epoch: int,
-        skip_rows: int,
-    ):
-        self._source = source
-        self._columns = columns
-        self._key = None if seed is None else (seed, epoch)
-        blocks = np.arange(len(source))
-        if self._key is not None:
-            blocks = np.random.default_rng(self._key).permutation(blocks)
-        sizes = np.full(len(source), BLOCK_ROWS)
-        sizes[-1] = rows - BLOCK_ROWS * (len(source) - 1)
-        ends = np.cumsum(sizes[blocks])
-        self._blocks = np.split(blocks, np.arange(WINDOW_BLOCKS, len(blocks), WINDOW_BLOCKS))
-        self.count = len(self._blocks)
-        window_ends = ends[[*range(WINDOW_BLOCKS - 1, len(blocks) - 1, WINDOW_BLOCKS), -1]]
-        self.first = int(np.searchsorted(window_ends, skip_rows, side="right"))
-        self._skip = skip_rows - (int(window_ends[self.first - 1]) if self.first else 0)
-
-    def load(self, window) -> list[np.ndarray]:
-        """The columns of the rows of a window, in the order of the pass."""
-        window = int(window)
-        blocks = self._source.__getitems__([int(block) for block in self._blocks[window]])
-        columns = [np.concatenate([block[name] for block in blocks]) for name in self._columns]
-        if self._key is not None:
-            order = np.random.default_rng((*self._key, window)).permutation(len(columns[0]))
-            columns = [column[order] for column in columns]
-        if window == self.first:
-            columns = [column[self._skip :] for column in columns]
-        return columns
 
 
 def prefetch_to_device(
@@ -182,14 +183,24 @@ def prefetch_to_device(
     """Puts batches on the devices ``depth`` ahead, so that transfers overlap with compute.
 
     Args:
-      batches: Batches whose leading axis is B.
+      batches: Batches whose leading axis is B, or this process's part of them (see
+        ``partitioning.process_rows``).
       sharding: How B is split over devices.
       depth: Batches in flight.
     """
     queue: collections.deque = collections.deque()
     for batch in batches:
-        queue.append(jax.device_put(batch, sharding))
+        queue.append(_on_devices(batch, sharding))
         if len(queue) >= depth:
             yield queue.popleft()
     while queue:
         yield queue.popleft()
+
+
+def _on_devices(batch: Batch, sharding: jax.sharding.Sharding) -> dict[str, jax.Array]:
+    if sharding.is_fully_addressable:
+        return jax.device_put(batch, sharding)
+    return {
+        name: jax.make_array_from_process_local_data(sharding, array)
+        for name, array in batch.items()
+    }

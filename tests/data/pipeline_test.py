@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from deepfm_jax import UserError
-from deepfm_jax.data import pipeline
+from deepfm_jax.data import order
 from deepfm_jax.data.builders.click_log import BuildOptions
 from deepfm_jax.data.pipeline import PreparedData, prefetch_to_device
 from deepfm_jax.data.prepare import prepare
@@ -22,7 +22,7 @@ def data(prepared):
 
 @pytest.fixture(params=[64, 2, 1], ids=lambda blocks: f"window={blocks}")
 def any_window(request, monkeypatch):
-    monkeypatch.setattr(pipeline, "WINDOW_BLOCKS", request.param)
+    monkeypatch.setattr(order, "WINDOW_BLOCKS", request.param)
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +57,12 @@ def test_a_shuffled_pass_holds_every_row_once(data, raw):
 
 
 def test_seed_and_epoch_decide_the_order(data):
-    def order(seed, epoch):
+    def rows(seed, epoch):
         return taken(data.batches("train", BATCH, seed=seed, epoch=epoch))
 
-    np.testing.assert_array_equal(order(1, 0), order(1, 0))
-    assert not np.array_equal(order(1, 0), order(1, 1))
-    assert not np.array_equal(order(1, 0), order(2, 0))
+    np.testing.assert_array_equal(rows(1, 0), rows(1, 0))
+    assert not np.array_equal(rows(1, 0), rows(1, 1))
+    assert not np.array_equal(rows(1, 0), rows(2, 0))
 
 
 @pytest.mark.usefixtures("any_window")
@@ -74,6 +74,35 @@ def test_a_pass_goes_on_where_it_was_left(data, start):
     for ours, theirs in zip(rest, whole[start:], strict=True):
         for key in ours:
             np.testing.assert_array_equal(ours[key], theirs[key])
+
+
+@pytest.mark.parametrize("streams", [1, 2, 8])
+@pytest.mark.parametrize("hosts", [1, 2, 3, 4])
+def test_parts_of_hosts_make_up_the_batches_whatever_the_streams(data, raw, streams, hosts):
+    whole = list(data.batches("train", BATCH, seed=3, streams=streams, start_batch=4))
+    assert len(whole) == data.steps_per_epoch("train", BATCH) - 4
+    edges = np.arange(0, BATCH + 1, BATCH // hosts)
+    parts = [
+        data.batches("train", BATCH, seed=3, streams=streams, start_batch=4, part=(start, stop))
+        for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
+    ]
+    for batch, *shares in zip(whole, *parts, strict=True):
+        for key, array in batch.items():
+            np.testing.assert_array_equal(np.concatenate([share[key] for share in shares]), array)
+
+
+@pytest.mark.parametrize("streams", [2, 8])
+def test_every_row_is_in_one_batch_whatever_the_streams(data, raw, streams):
+    batches = list(data.batches("train", BATCH, seed=3, streams=streams))
+    assert len(batches) == data.steps_per_epoch("train", BATCH)
+    assert all(batch["mask"].all() for batch in batches[:-1])
+    expected = np.concatenate([raw.ids, raw.labels], axis=1)
+    np.testing.assert_array_equal(as_multiset(taken(batches)), as_multiset(expected))
+
+
+def test_streams_that_do_not_split_a_batch_are_refused(data):
+    with pytest.raises(UserError, match="768 rows does not split evenly into 5 streams"):
+        data.batches("train", BATCH, streams=5)
 
 
 @pytest.mark.parametrize("batch_size", [BATCH, 1000, 20_000])

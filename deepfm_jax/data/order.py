@@ -1,0 +1,117 @@
+"""The order of one pass over a split: streams of windows of blocks, a function of a few numbers.
+
+A pass is a permutation of all blocks, cut into *streams* of equally many rows. A batch takes as
+many rows of each stream, so that a host that feeds the part of a batch that comes from one stream
+reads the blocks of that stream alone; which host does so changes nothing of the order. Within a
+stream, rows are permuted in windows of so many blocks: memory stays bounded, and small data sets
+are shuffled completely.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# A quarter of a million rows, with the blocks that prepare writes.
+WINDOW_BLOCKS = 64
+
+
+class _Piece(NamedTuple):
+    """Rows ``start`` to ``stop`` of a block."""
+
+    block: int
+    start: int
+    stop: int
+
+
+class Stream:
+    """One stream of a pass: what each of its windows reads, and in which order.
+
+    Streams have equally many rows, R = ceil(rows / streams). One that has a row less than that is
+    filled up with a row that it has had, under mask 0.
+
+    Attributes:
+      count: Windows.
+      first: The window in which the first row that is not skipped stands.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        block_rows: int,
+        rows: int,
+        *,
+        seed: int | None = None,
+        epoch: int = 0,
+        index: int = 0,
+        streams: int = 1,
+        skip_rows: int = 0,
+    ):
+        """Of the blocks of ``source``, all but the last with ``block_rows`` rows.
+
+        Args:
+          source: Sequence of blocks, with ``__getitems__``.
+          block_rows: Rows of a block.
+          rows: Rows of all blocks.
+          seed: Of the shuffle; None keeps the order of the blocks and of their rows.
+          epoch: Each has a permutation of its own.
+          index: Which stream.
+          streams: How many there are.
+          skip_rows: Rows of the stream to skip.
+        """
+        self._source = source
+        self._key = None if seed is None else (seed, epoch)
+        blocks = np.arange(len(source))
+        if self._key is not None:
+            blocks = np.random.default_rng(self._key).permutation(blocks)
+        sizes = np.full(len(source), block_rows)
+        sizes[-1] = rows - block_rows * (len(source) - 1)
+        ends = np.cumsum(sizes[blocks])
+        start, stop = rows * index // streams, rows * (index + 1) // streams
+
+        def pieces(start: int, stop: int) -> list[_Piece]:
+            found = []
+            for place in range(int(np.searchsorted(ends, start, side="right")), len(blocks)):
+                begin = int(ends[place] - sizes[blocks[place]])
+                if begin >= stop:
+                    break
+                low, high = max(start - begin, 0), min(stop, int(ends[place])) - begin
+                found.append(_Piece(int(blocks[place]), low, high))
+            return found
+
+        own = pieces(start, stop)
+        self._windows = [
+            own[place : place + WINDOW_BLOCKS] for place in range(0, len(own), WINDOW_BLOCKS)
+        ] or [[]]
+        self.count = len(self._windows)
+        # Numbered by blocks of the pass, so that no two streams permute alike.
+        self._number = int(np.searchsorted(ends, start, side="right")) // WINDOW_BLOCKS
+        filled = -(-rows // streams) - (stop - start)
+        again = min(start, rows - 1)
+        self._filler = pieces(again, again + 1) if filled else []
+        lengths = [sum(piece.stop - piece.start for piece in part) for part in self._windows]
+        lengths[-1] += filled
+        window_ends = np.cumsum(lengths)
+        self.first = int(np.searchsorted(window_ends, skip_rows, side="right"))
+        self._skip = skip_rows - (int(window_ends[self.first - 1]) if self.first else 0)
+
+    def load(self, window: int, columns: tuple[str, ...]) -> list[np.ndarray]:
+        """Some columns of the rows of a window in the order of the pass, and their mask [rows]."""
+        filler = self._filler if window == self.count - 1 else []
+        pieces = self._windows[window] + filler
+        blocks = self._source.__getitems__([piece.block for piece in pieces])
+        mask = np.ones(sum(piece.stop - piece.start for piece in pieces), np.float32)
+        mask[len(mask) - len(filler) :] = 0
+        rows = [
+            np.concatenate(
+                [block[name][p.start : p.stop] for p, block in zip(pieces, blocks, strict=True)]
+            )
+            for name in columns
+        ]
+        if self._key is not None:
+            rng = np.random.default_rng((*self._key, self._number + window))
+            order = rng.permutation(len(mask) - len(filler))
+            # The filler stays at the end, so that all batches but the last are full.
+            order = np.append(order, np.arange(len(order), len(mask)))
+            rows = [column[order] for column in rows]
+        start = self._skip if window == self.first else 0
+        return [column[start:] for column in (*rows, mask)]
