@@ -7,3 +7,10 @@ class UserError(ValueError):
     Launchers print it on stderr and exit with status 2; it never carries a stack trace from
     inside XLA or TensorFlow.
     """
+
+
+class PreemptedError(UserError):
+    """The scheduler wants its machines back; a checkpoint is saved, and a new start goes on there.
+
+    Launchers exit with status 75, by which a scheduler knows that another try makes sense.
+    """

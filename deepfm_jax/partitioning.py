@@ -76,6 +76,8 @@ def array_path(path: tuple) -> str:
 def create_mesh(devices: Sequence[Any] | None = None, replicas: int = 1) -> Mesh:
     """A mesh of ``replica`` x ``shard`` over the given devices (all of them when None).
 
+    The devices of a process stand side by side, so that it feeds consecutive rows of a batch.
+
     Raises:
       UserError: the devices do not split into so many replicas.
     """
@@ -84,11 +86,11 @@ def create_mesh(devices: Sequence[Any] | None = None, replicas: int = 1) -> Mesh
         raise UserError(
             f"partitioning.replicas={replicas} does not split {len(devices)} devices evenly"
         )
-    return jax.make_mesh(
-        (replicas, len(devices) // replicas),
+    ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
+    return Mesh(
+        np.asarray(ordered).reshape(replicas, -1),
         (REPLICA_AXIS, SHARD_AXIS),
-        (AxisType.Auto, AxisType.Auto),
-        devices=devices,
+        axis_types=(AxisType.Auto, AxisType.Auto),
     )
 
 
@@ -104,6 +106,13 @@ def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
             f"use a positive multiple of {mesh.size}"
         )
     return NamedSharding(mesh, BATCH_SPEC)
+
+
+def process_rows(sharding: NamedSharding, batch_size: int) -> tuple[int, int]:
+    """The rows of a batch, from start to stop, that lie on the devices of this process."""
+    indices = sharding.addressable_devices_indices_map((batch_size,)).values()
+    edges = [index[0].indices(batch_size)[:2] for index in indices]  # pyright: ignore[reportOptionalSubscript]
+    return min(start for start, _ in edges), max(stop for _, stop in edges)
 
 
 def state_shardings(shapes: Any, mesh: Mesh, *, striped: bool, rules: Rules = ()) -> Any:

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from deepfm_jax.errors import UserError
+from deepfm_jax.errors import PreemptedError, UserError
 
 # What ml_collections raises for a config key or file that does not exist.
 _CONFIG_ERRORS = (AttributeError, KeyError, TypeError, ValueError, OSError)
 
+# sysexits.h: EX_TEMPFAIL.
+_TRY_AGAIN = 75
 
 # Numbers of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
@@ -40,7 +42,8 @@ def keep_freed_memory() -> None:
 def run(main: Callable[[], None]) -> None:
     """Runs a launcher's ``main`` after parsing flags.
 
-    The exit status is 0 on success and 2, with one line on stderr, on a user's mistake.
+    The exit status is 0 on success and 2, with one line on stderr, on a user's mistake; 75 when the
+    scheduler wanted the machines back and a new start will go on.
     """
     keep_freed_memory()
     # TensorFlow only reads files here; its notes on its own kernels would be noise.
@@ -55,6 +58,8 @@ def run(main: Callable[[], None]) -> None:
             logging.set_verbosity(logging.WARNING)
         try:
             main()
+        except PreemptedError as error:
+            _fail(str(error), status=_TRY_AGAIN)
         except UserError as error:
             _fail(str(error))
 
@@ -103,6 +108,6 @@ def _one_line(error: Exception) -> str:
     return text.splitlines()[-1] if "Traceback" in text else " ".join(text.split())
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, status: int = 2) -> None:
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)

@@ -10,11 +10,12 @@ import pathlib
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import launcher
+from experiments import launcher, multihost
 
 _DEMO = str(pathlib.Path(__file__).parent / "configs" / "demo.py")
 _CONFIG = launcher.define_config(_DEMO)
 flags.declare_key_flag("config")
+flags.adopt_module_key_flags(multihost)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; runs/CONFIG-MODEL when left out."
 )
@@ -22,24 +23,40 @@ _WORKDIR = flags.DEFINE_string(
 
 def main() -> None:
     """Prepares simulated data where the config asks for them, then trains and reports."""
+    with multihost.job():
+        _train()
+
+
+def _train() -> None:
+    from deepfm_jax import hosts
     from deepfm_jax.data.builders import BUILDERS
-    from deepfm_jax.data.builders.click_log import BuildOptions
-    from deepfm_jax.data.encoder import Encoder
-    from deepfm_jax.data.prepare import dataset_folder, describe, prepare
     from deepfm_jax.training.loop import train
-    from deepfm_jax.training.report import metrics_table
-    from deepfm_jax.training.settings import Experiment, from_mapping
+    from deepfm_jax.training.settings import Experiment
 
     experiment = Experiment.from_mapping(launcher.to_mapping(_CONFIG.value))
     name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     workdir = pathlib.Path(_WORKDIR.value or f"runs/{name}-{experiment.model['name']}")
-    data = experiment.data
-    folder = dataset_folder(data.name, data.folder)
-    if not BUILDERS[data.name].NEEDS_SOURCE:
-        options = from_mapping(BuildOptions, data.options, "data.options.")
-        summaries = prepare(data.name, data.folder, options=options)
-        print(describe(summaries, Encoder.load(folder)))
+    if not BUILDERS[experiment.data.name].NEEDS_SOURCE:
+        hosts.on_first(lambda: _prepare(experiment.data))
     results = train(experiment, workdir)
+    if hosts.is_first():
+        _report(results, workdir)
+
+
+def _prepare(data) -> None:
+    from deepfm_jax.data.builders.click_log import BuildOptions
+    from deepfm_jax.data.encoder import Encoder
+    from deepfm_jax.data.prepare import dataset_folder, describe, prepare
+    from deepfm_jax.training.settings import from_mapping
+
+    options = from_mapping(BuildOptions, data.options, "data.options.")
+    summaries = prepare(data.name, data.folder, options=options)
+    print(describe(summaries, Encoder.load(dataset_folder(data.name, data.folder))))
+
+
+def _report(results: dict, workdir: pathlib.Path) -> None:
+    from deepfm_jax.training.report import metrics_table
+
     print(metrics_table(results["metrics"]))
     for split, oracle in results.get("oracle", {}).items():
         coverage = oracle["coverage"]

@@ -12,7 +12,17 @@ PACKAGE = ROOT / "deepfm_jax"
 
 # From the ground up; a module may import its own floor and those below.
 FLOORS = (
-    ("errors", "files", "typing", "schema", "metrics", "bootstrap", "losses", "partitioning"),
+    (
+        "errors",
+        "files",
+        "typing",
+        "schema",
+        "metrics",
+        "bootstrap",
+        "losses",
+        "partitioning",
+        "hosts",
+    ),
     ("embedding", "layers", "heads"),
     ("models",),
     ("data",),

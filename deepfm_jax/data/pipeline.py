@@ -141,7 +141,10 @@ class PreparedData:
     def _share(self, stream: Stream, rows: int) -> tf.data.Dataset:
         """What a stream gives to each batch: ``rows`` rows, the last filled up."""
         slots = len(self.encoder.field_dims)
-        columns = {"ids": (tf.int32, (slots,)), "labels": (tf.float32, (1,))}
+        columns: dict[str, tuple[tf.DType, tuple[int, ...]]] = {
+            "ids": (tf.int32, (slots,)),
+            "labels": (tf.float32, (1,)),
+        }
         if self.encoder.schema.has_values:
             columns["values"] = (tf.float32, (slots,))
         names = tuple(columns)

@@ -29,6 +29,7 @@ class Progress:
       seconds: Time spent in training steps, over all starts.
       examples: Rows trained on in that time.
       fingerprint: Of the data set.
+      streams: Parts in which each pass over the training rows is read.
       train_losses: (step, loss) points.
       evaluations: Validation metrics with their ``step``.
     """
@@ -42,6 +43,7 @@ class Progress:
     seconds: float = 0.0
     examples: int = 0
     fingerprint: str = ""
+    streams: int = 1
     train_losses: list[list[int | float]] = dataclasses.field(default_factory=list)
     evaluations: list[dict[str, int | float]] = dataclasses.field(default_factory=list)
 
@@ -72,7 +74,9 @@ class Checkpoints:
     def __enter__(self):
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, kind, *exception):
+        if kind is not None and issubclass(kind, jax.errors.JaxRuntimeError):
+            return  # Another process may be lost, and waiting for it would not end.
         self._manager.wait_until_finished()
         self._manager.close()
 

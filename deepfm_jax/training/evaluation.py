@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 import jax
 import numpy as np
 
+from deepfm_jax import hosts
 from deepfm_jax.data.pipeline import Batch, prefetch_to_device
 from deepfm_jax.metrics import BinaryMetrics
 from deepfm_jax.training.state import Weights
@@ -16,18 +17,22 @@ def evaluate(
     batches: Iterable[Batch],
     sharding: jax.sharding.Sharding,
 ) -> BinaryMetrics:
-    """Logits and labels of all rows with mask 1.
+    """Logits and labels of all rows with mask 1, of all processes in each.
 
     Args:
       score: What ``make_score_step`` returned.
       weights: The model's.
-      batches: One pass over the split (see ``PreparedData.batches``).
+      batches: One pass over the split, or this process's part of it (see
+        ``PreparedData.batches``).
       sharding: How a batch lies on the devices.
     """
     parts = []
     for batch in prefetch_to_device(batches, sharding):
         logits = score(weights, batch["ids"], batch.get("values"))
-        parts.append((logits, batch["labels"][:, 0], batch["mask"]))
-    return BinaryMetrics.concatenate(
-        [BinaryMetrics.from_batch(*(np.asarray(array) for array in part)) for part in parts]
-    )
+        parts.append((logits, batch["labels"], batch["mask"]))
+    own = [
+        np.concatenate([hosts.own_rows(array) for array in arrays])
+        for arrays in zip(*parts, strict=True)
+    ]
+    logits, labels, mask = hosts.gather_rows(own)
+    return BinaryMetrics.from_batch(logits, labels[:, 0], mask)

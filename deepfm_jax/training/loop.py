@@ -1,18 +1,21 @@
 """The training loop: epochs of steps, evaluations, checkpoints, and an end."""
 
+import json
 import math
 import os
 import pathlib
 from typing import Any
 
+import jax
 from clu import metric_writers
 from tqdm import tqdm
 
+from deepfm_jax import hosts
 from deepfm_jax.data.pipeline import PreparedData, prefetch_to_device
-from deepfm_jax.errors import UserError
+from deepfm_jax.errors import PreemptedError, UserError
 from deepfm_jax.heads import OneTask
 from deepfm_jax.metrics import BinaryMetrics
-from deepfm_jax.partitioning import batch_sharding, create_mesh
+from deepfm_jax.partitioning import batch_sharding, create_mesh, process_rows
 from deepfm_jax.training import workdir as workdirs
 from deepfm_jax.training.checkpoint import Checkpoints, Progress, restore_best
 from deepfm_jax.training.evaluation import evaluate
@@ -39,14 +42,11 @@ def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, 
       UserError: data not prepared, a wrong setting, a workdir of another run, or a training loss
         that is not finite.
     """
-    data = PreparedData(experiment.data.name, experiment.data.folder)
     # Everything that a user can have got wrong fails here, before the workdir is touched.
-    trainer = _Trainer(experiment, data)
-    first_stage = experiment.first_stage
-    first = None if first_stage is None else _Trainer(first_stage, data)
-    if first is not None:
-        shared_parameters(trainer.weights_layout(), first.weights_layout())
-    workdirs.claim(workdir, experiment, data.encoder)
+    hosts.check_same("configuration", json.dumps(experiment.to_dict(), sort_keys=True))
+    data, trainer, first = hosts.together(lambda: _opened(experiment))
+    hosts.check_same("prepared data set", data.fingerprint)
+    hosts.on_first(lambda: workdirs.claim(workdir, experiment, data.encoder))
     with Checkpoints(workdir) as checkpoints:
         pretrained = None
         if first is not None and checkpoints.last_step is None:
@@ -55,7 +55,7 @@ def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, 
             pretrained = restore_best(folder, first.weights_layout())
         state, progress = trainer.start(checkpoints, pretrained)
         if not progress.finished:
-            writer = metric_writers.SummaryWriter(os.fspath(pathlib.Path(workdir) / "tensorboard"))
+            writer = _writer(pathlib.Path(workdir) / "tensorboard")
             state, progress = trainer.run(state, progress, checkpoints, writer)
             writer.close()
         assert progress.best_step is not None
@@ -64,6 +64,23 @@ def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, 
         best = checkpoints.restore_weights(progress.best_step, like=trainer.weights_layout())
     states = {split: trainer.evaluate(best, split) for split in ("valid", "test")}
     return write_report(workdir, experiment, data, progress, best.params, states)
+
+
+def _opened(experiment: Experiment) -> "tuple[PreparedData, _Trainer, _Trainer | None]":
+    """The data, what trains on them, and what trains the stage before."""
+    data = PreparedData(experiment.data.name, experiment.data.folder)
+    trainer = _Trainer(experiment, data)
+    first_stage = experiment.first_stage
+    first = None if first_stage is None else _Trainer(first_stage, data)
+    if first is not None:
+        shared_parameters(trainer.weights_layout(), first.weights_layout())
+    return data, trainer, first
+
+
+def _writer(folder: pathlib.Path) -> metric_writers.MetricWriter:
+    if not hosts.is_first():
+        return metric_writers.MultiWriter([])
+    return metric_writers.SummaryWriter(os.fspath(folder))
 
 
 class _Trainer:
@@ -104,7 +121,8 @@ class _Trainer:
         if last is None:
             if pretrained is not None:
                 state = with_pretrained(state, self._optimizer, pretrained)
-            return state, Progress(fingerprint=self._data.fingerprint)
+            streams = self._loop.streams or jax.process_count()
+            return state, Progress(fingerprint=self._data.fingerprint, streams=streams)
         progress = checkpoints.progress(last)
         if progress.fingerprint != self._data.fingerprint:
             raise UserError(
@@ -113,7 +131,8 @@ class _Trainer:
             )
         # The end came from settings that may have changed since (epochs, patience).
         progress.finished = self._is_finished(progress)
-        print(f"resuming at step {last} (epoch {progress.epoch + 1}, batch {progress.batch})")
+        if hosts.is_first():
+            print(f"resuming at step {last} (epoch {progress.epoch + 1}, batch {progress.batch})")
         return checkpoints.restore(last, like=state), progress
 
     def weights_layout(self) -> Weights:
@@ -122,7 +141,13 @@ class _Trainer:
 
     def evaluate(self, weights: Weights, split: str) -> BinaryMetrics:
         """Metrics of the model on all rows of a split."""
-        batches = self._data.batches(split, self._loop.eval_batch_size)
+        size = self._loop.eval_batch_size
+        batches = self._data.batches(
+            split,
+            size,
+            streams=jax.process_count(),
+            part=process_rows(self._eval_sharding, size),
+        )
         return evaluate(self._score, weights, batches, self._eval_sharding)
 
     def run(
@@ -140,6 +165,8 @@ class _Trainer:
             seed=self._seed,
             epoch=progress.epoch,
             start_batch=progress.batch,
+            streams=progress.streams,
+            part=process_rows(self._batch_sharding, self._loop.batch_size),
         )
         log = LossLog(self._loop.log_steps, progress, writer)
         rows_left = self._data.rows("train") - progress.batch * self._loop.batch_size
@@ -150,6 +177,7 @@ class _Trainer:
             unit=" rows",
             unit_scale=True,
             mininterval=0.5,
+            disable=not hosts.is_first(),
         ) as bar:
             for step, batch in enumerate(
                 prefetch_to_device(batches, self._batch_sharding), start=int(state.step) + 1
@@ -161,16 +189,22 @@ class _Trainer:
                 log.add(step, metrics["loss"], rows)
                 bar.update(rows)
                 bar.set_postfix(loss=f"{log.latest:.4f}", refresh=False)
+                stop = hosts.is_asked_to_stop(step)
                 if progress.batch in self._evaluation_batches:
                     log.flush(step)
                     state = self._validate(state, progress, checkpoints, writer, bar)
                     log.restart_clock()
                     if progress.finished:
                         break
-                elif progress.batch % self._loop.checkpoint_steps == 0:
+                elif stop or progress.batch % self._loop.checkpoint_steps == 0:
                     log.flush(step)
                     checkpoints.save(state, progress)
                     log.restart_clock()
+                if stop:
+                    raise PreemptedError(
+                        f"the scheduler asked to stop; step {step} is saved, and a new start on "
+                        "the same workdir goes on from there"
+                    )
         return state
 
     def _validate(self, state, progress, checkpoints, writer, bar) -> TrainState:
@@ -191,7 +225,8 @@ class _Trainer:
             if self._settings.schedule == "plateau":
                 floor = self._settings.plateau_floor / self._settings.learning_rate
                 state = cut_learning_rate(state, self._settings.plateau_factor, floor)
-        bar.write(message)
+        if hosts.is_first():
+            bar.write(message)
         if progress.batch == self._steps_per_epoch:
             progress.epoch, progress.batch = progress.epoch + 1, 0
         progress.finished = self._is_finished(progress)

@@ -4,6 +4,7 @@ import functools
 
 import jax
 
+from deepfm_jax import hosts
 from deepfm_jax.errors import UserError
 from deepfm_jax.training.optimizer import Optimizer
 from deepfm_jax.training.state import TrainState, Weights, row_slots
@@ -43,7 +44,8 @@ def with_pretrained(state: TrainState, optimizer: Optimizer, pretrained: Weights
         lambda path, leaf: found[path] if path in shared else leaf, weights.params
     )
     names = sorted(jax.tree_util.keystr(path, simple=True, separator=".") for path in shared)
-    print(f"from pretraining: {', '.join(names)}")
+    if hosts.is_first():
+        print(f"from pretraining: {', '.join(names)}")
     # Made anew, for FTRL's slots hold the weights themselves: old ones would undo the exchange.
     shardings = jax.tree.map(lambda slot: slot.sharding, state.slots)
     fresh = jax.jit(functools.partial(row_slots, optimizer), out_shardings=shardings)

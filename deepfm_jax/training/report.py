@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from deepfm_jax import hosts
 from deepfm_jax.data.pipeline import PreparedData
 from deepfm_jax.files import write_json
 from deepfm_jax.metrics import BinaryMetrics, oracle_coverage
@@ -58,11 +59,20 @@ def write_report(
             }
             for split in metrics
         }
+    hosts.on_first(lambda: _write(folder, results, progress, states))
+    return results
+
+
+def _write(
+    folder: pathlib.Path,
+    results: Mapping[str, Any],
+    progress: Progress,
+    states: Mapping[str, BinaryMetrics],
+) -> None:
     history = {"train": progress.train_losses, "valid": progress.evaluations}
     save_training_plot(history, folder / "training.png")
     save_calibration_plot(states, folder / "calibration.png")
     write_json(folder / "results.json", results)
-    return results
 
 
 def versions() -> dict[str, str]:

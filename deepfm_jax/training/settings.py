@@ -97,6 +97,9 @@ class LoopSettings:
       checkpoint_steps: Steps between checkpoints; evaluations always write one.
       log_steps: Steps between points of the training loss.
       eval_batch_size: Rows of a batch when scoring.
+      streams: Parts in which a pass over the training rows is read, each shuffled by itself (see
+        ``data.order``); 0 for one for each host of the first start. The same number gives the same
+        batches, on however many hosts.
     """
 
     batch_size: int = 4096
@@ -108,6 +111,7 @@ class LoopSettings:
     checkpoint_steps: int = 500
     log_steps: int = 10
     eval_batch_size: int = 8192
+    streams: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +164,11 @@ class Experiment:
                     "eval_batch_size", "checkpoint_steps"):  # fmt: skip
             if getattr(self.loop, key) < 1:
                 raise UserError(f"loop.{key}={getattr(self.loop, key)} must be at least 1")
+        streams, batch_size = self.loop.streams, self.loop.batch_size
+        if streams < 0 or (streams and batch_size % streams):
+            raise UserError(
+                f"loop.streams={streams} must split loop.batch_size={batch_size} evenly"
+            )
         if self.optimizer.learning_rate <= 0:
             raise UserError(
                 f"optimizer.learning_rate={self.optimizer.learning_rate} must be above 0"

@@ -45,6 +45,7 @@ def loop_settings(**changes: Any) -> dict[str, Any]:
         checkpoint_steps=500,
         log_steps=10,
         eval_batch_size=8192,
+        streams=0,
     )
     return {**defaults, **changes}
 

@@ -1,0 +1,109 @@
+"""Several processes as one job: who speaks, who decides, and what all must know.
+
+A job has one process on each host, as a rule. All run the same program on the same arrays; only the
+first writes logs and reports. With one process each function here does the obvious at once.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from deepfm_jax.errors import UserError
+
+T = TypeVar("T")
+
+_MESSAGE_BYTES = 2048
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and prints."""
+    return jax.process_index() == 0
+
+
+def together(function: Callable[[], T]) -> T:
+    """What ``function`` returns, called in every process; all wait for all.
+
+    Raises:
+      UserError: in every process, where it raised one in any.
+    """
+    if jax.process_count() == 1:
+        return function()
+    result, mistake = None, None
+    try:
+        result = function()
+    except UserError as error:
+        mistake = error
+    told = _gather_texts("" if mistake is None else str(mistake) or "refused")
+    if mistake is not None:
+        raise mistake
+    for process, text in enumerate(told):
+        if text:
+            raise UserError(f"process {process}: {text}")
+    return result  # pyright: ignore[reportReturnType]
+
+
+def on_first(function: Callable[[], Any]) -> None:
+    """Calls ``function`` in the first process alone; all wait for its end.
+
+    Raises:
+      UserError: in every process, where it raised one.
+    """
+    together(function if is_first() else lambda: None)
+
+
+def check_same(what: str, text: str) -> None:
+    """Checks that all processes have the same ``text``.
+
+    Raises:
+      UserError: in every process, where one has another.
+    """
+    if jax.process_count() == 1:
+        return
+    told = _gather_texts(text)
+    different = [process for process, other in enumerate(told) if other != told[0]]
+    if different:
+        raise UserError(
+            f"process {different[0]} has another {what} than process 0; all {len(told)} processes "
+            "of a job must have the same"
+        )
+
+
+def gather_rows(arrays: Any) -> Any:
+    """Arrays of all processes one after another, as NumPy, in every process.
+
+    Args:
+      arrays: Pytree of arrays of this process, of 32 bits or less, [rows, ...] of one shape in all
+        processes.
+    """
+    if jax.process_count() == 1:
+        return jax.tree.map(np.asarray, arrays)
+    return multihost_utils.process_allgather(arrays, tiled=True)
+
+
+def own_rows(array: jax.Array) -> np.ndarray:
+    """The rows of an array, split over all devices, that lie on those of this process."""
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return np.concatenate([np.asarray(shard.data) for shard in shards])
+
+
+def is_asked_to_stop(step: int) -> bool:
+    """Whether the job's scheduler wants its machines back, and all processes stop at ``step``.
+
+    A process that gets SIGTERM tells the others, and they agree on a step that none has passed.
+    Every process must ask at every step.
+    """
+    return multihost_utils.reached_preemption_sync_point(step)
+
+
+def _gather_texts(text: str) -> list[str]:
+    """The texts of all processes, cut at some length."""
+    data = np.zeros(_MESSAGE_BYTES, np.uint8)
+    encoded = text.encode()[:_MESSAGE_BYTES]
+    data[: len(encoded)] = np.frombuffer(encoded, np.uint8)
+    gathered = np.asarray(multihost_utils.process_allgather(data), np.uint8)
+    return [row.tobytes().rstrip(b"\0").decode(errors="replace") for row in gathered]
