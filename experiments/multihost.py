@@ -6,6 +6,7 @@ say where process 0 is, how many there are, and which one this is: ``--coordinat
 """
 
 import contextlib
+import faulthandler
 import os
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,9 @@ _PROCESS = flags.DEFINE_integer(
 _START_SECONDS = flags.DEFINE_integer(
     "start_timeout", 300, "Seconds to wait for the other processes to join.", lower_bound=1
 )
+_SILENCE_SECONDS = flags.DEFINE_integer(
+    "heartbeat_timeout", 30, "Seconds after which a silent process counts as lost.", lower_bound=5
+)
 
 
 @contextlib.contextmanager
@@ -47,6 +51,9 @@ def job() -> Iterator[None]:
     import jax
 
     _join()
+    # Where a collective never returns, the runtime ends this process with a message about the one
+    # that was lost; absl's stack traces of all threads would bury it.
+    faulthandler.disable()
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -73,7 +80,11 @@ def _join() -> None:
             "them where Cloud TPU, Slurm or Open MPI tells"
         )
     try:
-        jax.distributed.initialize(*given, initialization_timeout=_START_SECONDS.value)
+        jax.distributed.initialize(
+            *given,
+            initialization_timeout=_START_SECONDS.value,
+            heartbeat_timeout_seconds=_SILENCE_SECONDS.value,
+        )
     except (ValueError, RuntimeError) as error:
         cause = " ".join(str(error).split())[:300]
         raise UserError(

@@ -43,7 +43,7 @@ def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, 
         that is not finite.
     """
     # Everything that a user can have got wrong fails here, before the workdir is touched.
-    hosts.check_same("configuration", json.dumps(experiment.to_dict(), sort_keys=True))
+    hosts.check_same("configuration", _without_folder(experiment))
     data, trainer, first = hosts.together(lambda: _opened(experiment))
     hosts.check_same("prepared data set", data.fingerprint)
     hosts.on_first(lambda: workdirs.claim(workdir, experiment, data.encoder))
@@ -75,6 +75,13 @@ def _opened(experiment: Experiment) -> "tuple[PreparedData, _Trainer, _Trainer |
     if first is not None:
         shared_parameters(trainer.weights_layout(), first.weights_layout())
     return data, trainer, first
+
+
+def _without_folder(experiment: Experiment) -> str:
+    """The settings that all hosts share; each may keep the data elsewhere."""
+    settings = experiment.to_dict()
+    settings["data"].pop("folder")
+    return json.dumps(settings, sort_keys=True)
 
 
 def _writer(folder: pathlib.Path) -> metric_writers.MetricWriter:

@@ -1,0 +1,178 @@
+"""Two real processes of four virtual devices each are one job: same losses, one fate."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from deepfm_jax.training.checkpoint import Checkpoints
+from deepfm_jax.training.loop import train
+from tests import click_logs, experiment_settings
+
+ROOT = pathlib.Path(__file__).parents[2]
+# The sparse path, dropout and batch norm: all that depends on how a batch lies on devices.
+SETTINGS = {
+    "data": {"name": "frappe"},
+    "model": {"name": "deepfm", "embed_dim": 4, "mlp_dims": [8], "batch_norm": True},
+    "optimizer": {"table": "sparse", "learning_rate": 5e-3, "clip_norm": 1.0},
+    "loop": {"batch_size": 512, "epochs": 4, "patience": 0, "log_steps": 1, "checkpoint_steps": 10},
+    "seed": 1,
+}
+CONFIG = f"""
+from ml_collections import ConfigDict
+
+
+def get_config():
+    return ConfigDict({SETTINGS!r} | {{"data": {{"name": "frappe", "folder": "data"}}}})
+"""
+ENDS_WITHIN = 90  # seconds; a process that starts, compiles and trains needs a fifth of it
+
+
+class Job:
+    """Processes of one job on this machine."""
+
+    def __init__(self, workdir, folders, *flags):
+        config = workdir.parent / f"{workdir.name}.py"
+        config.write_text(CONFIG)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        environment = {**os.environ, "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("=8", "=4")}
+        self.processes = [
+            subprocess.Popen(
+                [
+                    sys.executable, "-m", "experiments.train", f"--config={config}",
+                    f"--config.data.folder={folder}", f"--workdir={workdir}", "--multihost",
+                    f"--coordinator_address=127.0.0.1:{port}", f"--num_processes={len(folders)}",
+                    f"--process_id={index}", *flags,
+                ],
+                cwd=ROOT, env=environment, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )
+            for index, folder in enumerate(folders)
+        ]  # fmt: skip
+
+    def ends(self):
+        """Exit status, stdout and stderr of each process, within bounded time."""
+        ended = []
+        try:
+            for process in self.processes:
+                out, err = process.communicate(timeout=ENDS_WITHIN)
+                ended.append((process.returncode, out, err))
+        finally:
+            for process in self.processes:
+                process.kill()
+        return ended
+
+
+def checkpoint_after(workdir, step):
+    """Waits for a checkpoint later than ``step`` and returns its step."""
+    deadline = time.monotonic() + ENDS_WITHIN
+    while time.monotonic() < deadline:
+        names = [path.name for path in (workdir / "checkpoints").glob("*")]
+        found = [int(name) for name in names if name.isdigit() and int(name) > step]
+        if found:
+            return max(found)
+        time.sleep(0.02)
+    raise AssertionError(f"no checkpoint after step {step}")
+
+
+def progress_of(workdir):
+    with Checkpoints(workdir) as checkpoints:
+        return checkpoints.progress(checkpoints.last_step)
+
+
+@pytest.fixture(scope="module")
+def whole(prepared, tmp_path_factory):
+    """The workdir of a job that ran to its end, and how its processes ended."""
+    workdir = tmp_path_factory.mktemp("job") / "run"
+    ends = Job(workdir, [prepared, prepared]).ends()
+    assert [status for status, _, _ in ends] == [0, 0], ends
+    return workdir, ends
+
+
+def test_two_processes_train_as_one(whole, prepared, tmp_path):
+    workdir, _ = whole
+    alone = experiment_settings.small(
+        prepared, **{**SETTINGS, "data": {}, "loop": {**SETTINGS["loop"], "streams": 2}}
+    )
+    results = train(alone, tmp_path)
+    there = json.loads((workdir / "results.json").read_text())
+    losses, same = (np.array(progress_of(w).train_losses) for w in (tmp_path, workdir))
+    assert len(losses) == 4 * -(-click_logs.ROWS["train"] // 512)
+    np.testing.assert_allclose(same, losses, rtol=1e-5)
+    for split, metrics in results["metrics"].items():
+        assert there["metrics"][split]["rows"] == click_logs.ROWS[split]
+        for name, value in metrics.items():
+            assert there["metrics"][split][name] == pytest.approx(value, rel=1e-4), name
+
+
+def test_only_the_first_process_speaks_and_writes(whole):
+    workdir, ((_, first, bar), (_, second, no_bar)) = whole
+    assert "split" in first
+    assert "epoch 4/4" in bar
+    # Gloo, which carries the collectives of CPUs, tells of its connections.
+    assert not [line for line in second.splitlines() if not line.startswith("[Gloo]")]
+    assert "epoch" not in no_bar
+    assert len(list((workdir / "tensorboard").glob("events.*"))) == 1
+
+
+def test_killed_and_asked_to_stop_it_goes_on_and_ends_the_same(whole, prepared, tmp_path):
+    workdir, folders = tmp_path / "run", [prepared, prepared]
+    job = Job(workdir, folders)
+    step = checkpoint_after(workdir, 0)
+    job.processes[1].send_signal(signal.SIGKILL)
+    (status, _, told), (killed, _, _) = job.ends()
+    assert killed == -signal.SIGKILL
+    # The collective fails or, where it never returns, the runtime ends the process.
+    assert status in (1, -signal.SIGABRT)
+    assert "has another one ended? Start all again" in told or "another task died" in told
+
+    job = Job(workdir, folders)
+    step = checkpoint_after(workdir, step)
+    job.processes[1].send_signal(signal.SIGTERM)
+    ends = job.ends()
+    assert [status for status, _, _ in ends] == [75, 75], ends
+    assert f"step {checkpoint_after(workdir, step - 1)} is saved" in ends[0][2]
+    assert not progress_of(workdir).finished
+
+    ends = Job(workdir, folders).ends()
+    assert [status for status, _, _ in ends] == [0, 0], ends
+    assert "resuming at step" in ends[0][1]
+    reference, _ = whole
+    results, expected = (
+        json.loads((folder / "results.json").read_text()) for folder in (workdir, reference)
+    )
+    assert results["metrics"] == expected["metrics"]
+    assert progress_of(workdir).train_losses[-1] == progress_of(reference).train_losses[-1]
+
+
+def test_a_mistake_of_one_process_ends_all(prepared, tmp_path):
+    ends = Job(tmp_path / "run", [prepared, tmp_path / "nothing"]).ends()
+    assert [status for status, _, _ in ends] == [2, 2], ends
+    assert "error: process 1: " in ends[0][2]
+    assert all("is not prepared" in err for _, _, err in ends)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--num_processes=2"], "--num_processes is of a job of several processes"),
+        (["--multihost", "--process_id=0"], "give --coordinator_address, --num_processes and"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(flags, message):
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.train", *flags],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
