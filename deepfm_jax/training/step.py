@@ -7,11 +7,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from deepfm_jax.embedding import LocalTable, Rows, RowUpdate, ShardedTable, create_table, table_rows
 from deepfm_jax.heads import OneTask
-from deepfm_jax.partitioning import DEFAULT_PARTITIONING, Partitioning
+from deepfm_jax.partitioning import BATCH_SPEC, DEFAULT_PARTITIONING, Partitioning
 from deepfm_jax.training.optimizer import Optimizer
 from deepfm_jax.training.state import TrainState, Weights, layout_shardings, split_table
 from deepfm_jax.typing import Logits, PyTree
@@ -146,11 +146,11 @@ def make_score_step(
     Args:
       model: Any of ``MODELS``.
       optimizer: Of the run whose weights are scored: it decides where the table lies.
-      mesh: Devices. Without them each device has all of the table.
+      mesh: Devices, over which the logits are split as the batch is. Without them each device has
+        all of the table.
       partitioning: Of the run.
     """
 
-    @jax.jit
     def score(weights, ids, values):
         if optimizer is None or optimizer.rows is None or mesh is None or mesh.size == 1:
             variables = {"params": weights.params, "batch_stats": weights.batch_stats}
@@ -162,7 +162,8 @@ def make_score_step(
         variables = {"params": dense, "batch_stats": weights.batch_stats}
         return model.apply(variables, rows, values, method="from_rows")
 
-    return score
+    split = None if mesh is None else NamedSharding(mesh, BATCH_SPEC)
+    return jax.jit(score, out_shardings=split)
 
 
 def cut_learning_rate(state: TrainState, factor: float, floor_scale: float) -> TrainState:

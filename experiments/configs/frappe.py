@@ -32,7 +32,7 @@ MODELS = dict(
         optimizer=dict(learning_rate=3e-2, schedule="warmup_cosine", embedding_l2=1e-5),
         loop=dict(epochs=40, patience=0),
     ),
-    fm=dict(model=dict(), optimizer=dict(learning_rate=1e-2, embedding_l2=0.0)),
+    fm=dict(model=dict(), optimizer=dict(learning_rate=1e-2, embedding_l2=3e-6)),
     dnn=dict(model=_TOWER, optimizer=dict(embedding_l2=0.1)),
     fnn=dict(model=dict(_TOWER, activation="relu"), optimizer=dict(embedding_l2=0.1)),
     ipnn=dict(
@@ -64,8 +64,8 @@ MODELS = dict(
         optimizer=dict(embedding_l2=0.1),
     ),
     dcn_v2=dict(
-        model=dict(_TOWER, cross_layers=4, structure="parallel", dropout=0.4),
-        optimizer=dict(embedding_l2=0.15),
+        model=dict(_TOWER, cross_layers=4, structure="parallel", dropout=0.3),
+        optimizer=dict(embedding_l2=0.2),
     ),
     final_mlp=dict(
         model=dict(
