@@ -1,0 +1,178 @@
+"""Programs compiled for a TPU slice that isn't there, and what they ask of each of its chips.
+
+libtpu compiles for any slice that it knows by name, on any host. What comes out is the program that
+the slice would run: its collectives and its memory are facts, its speed is not known.
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+from jax.sharding import NamedSharding
+
+from deepfm_jax import DeepFM
+from deepfm_jax.embedding import striped_rows
+from deepfm_jax.errors import UserError
+from deepfm_jax.heads import OneTask
+from deepfm_jax.partitioning import (
+    BATCH_SPEC,
+    SHARD_AXIS,
+    TABLE_SPEC,
+    Partitioning,
+    batch_sharding,
+    create_mesh,
+)
+from deepfm_jax.training.optimizer import create_optimizer
+from deepfm_jax.training.settings import OptimizerSettings
+from deepfm_jax.training.state import abstract_state, layout_shardings
+from deepfm_jax.training.step import make_train_step
+from experiments.benchmarks import hlo_report, hlo_text
+from experiments.benchmarks.workload import FIELDS, MLP_DIMS, field_rows
+
+_NO_TPU = {
+    # Without these libtpu complains that no metadata server tells it of the slice that it is on.
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    # It lets one process in at a time, since chips have one owner. Here nobody owns any.
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_LOG_DIR": "disabled",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is compiled besides the slice.
+
+    Attributes:
+      rows: V, rows of the table, split evenly over the fields.
+      embed_dim: D.
+      batch_per_device: Examples.
+      row_optimizer: Of the table.
+      partitioning: Over the slice's chips.
+    """
+
+    rows: int
+    embed_dim: int = 16
+    batch_per_device: int = 1024
+    row_optimizer: str = "rowwise_adagrad"
+    partitioning: Partitioning = dataclasses.field(default_factory=Partitioning)
+
+
+def slice_devices(name: str) -> Sequence[Any]:
+    """The chips of a slice such as ``v5e:4x4``, to compile for.
+
+    From then on this process sees no accelerator but these.
+
+    Raises:
+      UserError: libtpu is not installed, or does not know the slice.
+    """
+    os.environ.update(_NO_TPU)  # libtpu reads them when it is loaded.
+    jax.config.update("jax_platforms", "cpu")
+    try:
+        return topologies.get_topology_desc(name, platform="tpu").devices
+    except jax.errors.JaxRuntimeError as error:
+        raise UserError(f"topology {name!r}: {error}") from None
+    except RuntimeError as error:
+        raise UserError(f"{error}; pip install 'jax[tpu]' on Linux, x86-64") from None
+
+
+def train_step(devices: Sequence[Any], settings: Settings) -> jax.stages.Lowered:
+    """The library's train step of DeepFM on the sparse path, lowered for ``devices``.
+
+    Raises:
+      UserError: the table does not split over them.
+    """
+    mesh = create_mesh(devices, settings.partitioning.replicas)
+    model = DeepFM(
+        (field_rows(settings.rows),) * FIELDS,
+        embed_dim=settings.embed_dim,
+        mlp_dims=MLP_DIMS,
+        dropout=0.0,
+    )
+    optimizer = create_optimizer(
+        OptimizerSettings(row_optimizer=settings.row_optimizer), 1, "sparse"
+    )
+    shapes = abstract_state(model, optimizer, mesh)
+    shardings = layout_shardings(model, optimizer, mesh, settings.partitioning)
+    state = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        shardings,
+    )
+    size = settings.batch_per_device * mesh.size
+    split = batch_sharding(mesh, size)
+    batch = {
+        "ids": jax.ShapeDtypeStruct((size, FIELDS), jnp.int32, sharding=split),
+        "labels": jax.ShapeDtypeStruct((size, 1), jnp.float32, sharding=split),
+        "mask": jax.ShapeDtypeStruct((size,), jnp.float32, sharding=split),
+    }
+    step = make_train_step(model, optimizer, OneTask(), mesh, settings.partitioning)
+    return step.lower(state, batch)
+
+
+def plain_lookup(devices: Sequence[Any], settings: Settings) -> jax.stages.Lowered:
+    """``table[ids]`` of a table split by rows, as the compiler does it when left to itself.
+
+    It takes what it finds cheaper: all of the table onto each device, or all ids of the batch onto
+    each device and then a sum, over all, of all rows that they read (each 0 where it isn't held).
+    Of one device that is the bytes of the table, or of the rows of all devices' examples.
+    """
+    mesh = create_mesh(devices, settings.partitioning.replicas)
+    rows = striped_rows(settings.rows, mesh.shape[SHARD_AXIS])
+    table = jax.ShapeDtypeStruct(
+        (rows, settings.embed_dim), jnp.float32, sharding=NamedSharding(mesh, TABLE_SPEC)
+    )
+    ids = jax.ShapeDtypeStruct(
+        (settings.batch_per_device * mesh.size, FIELDS),
+        jnp.int32,
+        sharding=NamedSharding(mesh, BATCH_SPEC),
+    )
+    lookup = jax.jit(lambda table, ids: table[ids], out_shardings=NamedSharding(mesh, BATCH_SPEC))
+    return lookup.lower(table, ids)
+
+
+PROGRAMS = {"train_step": train_step, "plain_lookup": plain_lookup}
+
+
+def figures(lowered: jax.stages.Lowered) -> dict[str, Any]:
+    """Compiles a program; what it asks of one device, as plain data.
+
+    ``memory`` is in bytes; what is ``aliased`` is in ``arguments`` and in ``outputs``, and in the
+    ``total`` once. ``arguments`` and ``aliased_arguments`` beside it are numbers of arrays.
+    ``flops`` and ``bytes_accessed`` are the compiler's estimate, None where it gives none.
+
+    Raises:
+      UserError: the program does not fit the devices' memory.
+    """
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        raise UserError(f"does not compile: {str(error).splitlines()[0]}") from None
+    module = hlo_text.read(compiled.as_text() or "")
+    found = hlo_report.collectives(module)
+    memory: Any = compiled.memory_analysis()
+    cost: Any = compiled.cost_analysis() or {}
+    arguments, outputs = memory.argument_size_in_bytes, memory.output_size_in_bytes
+    aliased, temporaries = memory.alias_size_in_bytes, memory.temp_size_in_bytes
+    return {
+        "collective_bytes": sum(collective.bytes for collective in found),
+        "collective_padded_bytes": sum(collective.padded_bytes for collective in found),
+        "memory": {
+            "arguments": arguments,
+            "outputs": outputs,
+            "aliased": aliased,
+            "temporaries": temporaries,
+            "code": memory.generated_code_size_in_bytes,
+            "total": arguments + outputs - aliased + temporaries,
+        },
+        "arguments": sum(i.opcode == "parameter" for i in module.computations[module.entry]),
+        "aliased_arguments": module.aliased,
+        "flops": cost.get("flops"),
+        "bytes_accessed": cost.get("bytes accessed"),
+        "collectives": [collective.to_dict() for collective in found],
+    }

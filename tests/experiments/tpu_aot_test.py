@@ -1,0 +1,123 @@
+"""The train step compiled for real TPU slices at a billion rows: what travels, what is held.
+
+libtpu is not loaded here but in the launcher's process: nothing that it does to a process reaches
+other tests, and each slice is compiled once, in one test, wherever pytest-xdist runs it.
+"""
+
+import importlib.util
+import json
+
+import pytest
+
+from tests.experiments.launchers_test import mistake, run
+
+with_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None,
+    reason="libtpu, which compiles for TPUs, is not installed (Linux on x86-64 has it)",
+)
+
+ROWS, FIELDS, EMBED_DIM, BATCH = 10**9, 39, 16, 1024
+# Of a row: its vector and its first-order weight; with them, one number of row-wise Adagrad each.
+ROW_BYTES = 4 * (EMBED_DIM + 1)
+HELD_ROW_BYTES = ROW_BYTES + 2 * 4
+READS = BATCH * FIELDS
+# DeepFM's bias, and the tower: kernels and biases of 624-400-400-400-1.
+DENSE_BYTES = 4 * (1 + 624 * 400 + 2 * 400 * 400 + 400 + 3 * 400 + 1)
+
+CHIPS = {"v5e:4x4": 16, "v5e:8x8": 64, "v5e:16x16": 256, "v6e:4x4": 16, "v5p:4x4x4": 64}
+MEMORY_GB = {"v5e:4x4": 8.0, "v5e:8x8": 2.5, "v5e:16x16": 1.0, "v6e:4x4": 8.0, "v5p:4x4x4": 2.5}
+
+
+def figures(folder, *flags):
+    done = run("benchmarks.tpu_aot", *flags, f"--out={folder}")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((folder / "results.json").read_text())["figures"]
+    table = (folder / "table.md").read_text()
+    assert table in f"{done.stdout}\n"
+    assert all(f"| {figure['topology']} | {figure['chips']} |" in table for figure in found)
+    return found
+
+
+@with_libtpu
+@pytest.mark.parametrize("topology", CHIPS)
+def test_a_step_moves_and_holds_what_its_batch_asks_for_and_not_the_table(topology, tmp_path):
+    (figure,) = figures(tmp_path, f"--topologies={topology}", f"--rows={ROWS}")
+    chips, memory, collectives = CHIPS[topology], figure["memory"], figure["collectives"]
+    assert figure["chips"] == chips
+    shard_bytes = ROWS / chips * ROW_BYTES
+
+    # No collective and no temporary has the size of the table, or of a device's share of it.
+    assert max(collective["bytes"] for collective in collectives) < shard_bytes / 50
+    assert memory["temporaries"] < 0.1e9
+
+    # Collectives stand in the two loops of rounds, forward and back, or in none: what is counted
+    # once is done once where ids are not skewed.
+    assert all(len(collective["loops"]) <= 1 for collective in collectives)
+    loops = {collective["computation"] for collective in collectives if collective["loops"]}
+    assert len(loops) == 2
+
+    # The state is updated in place; only the batch (ids, labels, mask) is not. Its arrays are
+    # padded to tiles, by less than twice.
+    assert figure["arguments"] - figure["aliased_arguments"] == 3
+    assert memory["arguments"] - memory["aliased"] < 2 * 4 * BATCH * (FIELDS + 2)
+    assert memory["outputs"] - memory["aliased"] < 1e4
+
+    # At least the batch's own: the rows that it reads, and their gradients back; their ids, both
+    # times; all dense gradients. More only for the room that rounds leave to chance (C is four
+    # standard deviations above the mean of the rows asked of an owner): within a quarter of it,
+    # on 16 chips as on 256.
+    own = 2 * READS * ROW_BYTES + 2 * READS * 4 + DENSE_BYTES
+    assert own <= figure["collective_bytes"] <= 1.25 * own
+
+    # A device holds its share of the table and its slots, and little else.
+    held = ROWS / chips * HELD_ROW_BYTES
+    assert held < memory["total"] < held + 0.15e9
+    assert memory["total"] < MEMORY_GB[topology] * 1e9
+    assert figure["flops"] > 0
+    assert figure["bytes_accessed"] > 0
+
+
+@with_libtpu
+def test_left_to_the_compiler_a_lookup_gathers_a_table_that_is_smaller_than_the_batch(tmp_path):
+    flags = ("--program=plain_lookup", "--rows=131072", "--topologies=v5e:4x4")
+    (figure,) = figures(tmp_path, *flags)
+    (gather,) = figure["collectives"]
+    assert gather["kind"] == "all-gather"
+    assert gather["results"] == ["f32[131072,16]"]
+    assert gather["bytes"] == 131072 * EMBED_DIM * 4
+
+
+@with_libtpu
+def test_left_to_the_compiler_each_device_gets_the_rows_of_the_whole_batch(tmp_path):
+    flags = ("--program=plain_lookup", f"--rows={ROWS}", "--batch_per_device=64")
+    for figure in figures(tmp_path, *flags, "--topologies=v5e:4x4,v5e:8x8"):
+        largest = max(collective["bytes"] for collective in figure["collectives"])
+        assert largest == figure["chips"] * 64 * FIELDS * EMBED_DIM * 4
+
+
+def test_mistakes_are_one_line():
+    verb = "benchmarks.tpu_aot"
+    assert (
+        mistake(verb, "--rows=many")
+        == "error: --rows=many: could not convert string to float: 'many'"
+    )
+    assert "--rows=5: a table of 5 rows leaves some of 39 fields" in mistake(verb, "--rows=5")
+    assert "--program=step is unknown; use one of ['train_step'," in mistake(verb, "--program=step")
+    assert "--row_optimizer=lamb is unknown" in mistake(verb, "--row_optimizer=lamb")
+
+
+@with_libtpu
+def test_slices_that_do_not_exist_or_cannot_hold_the_table_are_told(tmp_path):
+    def told(*flags):
+        return mistake("benchmarks.tpu_aot", f"--out={tmp_path}", *flags)
+
+    assert "topology 'v9:4x4': INVALID_ARGUMENT" in told("--topologies=v9:4x4")
+    assert "topology 'v5e': INVALID_ARGUMENT" in told("--topologies=v5e")
+    message = told("--topologies=v5e:4x4", "--rows=3e9")
+    assert message.startswith("error: v5e:4x4, 3,000,000,000 rows: a table of ")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")
+def test_without_libtpu_the_launcher_says_what_to_install(tmp_path):
+    message = mistake("benchmarks.tpu_aot", f"--out={tmp_path}")
+    assert message.endswith("pip install 'jax[tpu]' on Linux, x86-64")
