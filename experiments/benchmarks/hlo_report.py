@@ -1,4 +1,4 @@
-"""The collectives of a compiled program, and their bytes.
+"""The collectives of a compiled program, its copies of a table's arrays, and the bytes of both.
 
 Every collective that the program reaches from its entry is reported, once for each way to it: in
 the body of a ``while`` once, however often the loop runs; in each branch of a ``conditional``,
@@ -82,29 +82,53 @@ def collectives(module: Module) -> list[Collective]:
     Raises:
       ValueError: one begins and never ends.
     """
-    return list(_reached(module, module.entry, ()))
+    return [
+        Collective(
+            kind=instruction.opcode.removesuffix("-start"),
+            operands=_operands(instruction, module.computations[computation]),
+            results=_results(instruction, module.computations[computation]),
+            loops=loops,
+            computation=computation,
+            channel=_channel(instruction.attributes),
+            group=_group(instruction.attributes),
+            source=instruction.source,
+        )
+        for instruction, computation, loops in _reached(module, module.entry, ())
+        if instruction.opcode.removesuffix("-start") in KINDS
+    ]
 
 
-def _reached(module: Module, computation: str, loops: tuple[str, ...]) -> Iterator[Collective]:
-    instructions = module.computations[computation]
-    named = {instruction.name: instruction for instruction in instructions}
-    for instruction in instructions:
-        kind = instruction.opcode.removesuffix("-start")
-        if kind in KINDS:
-            yield Collective(
-                kind=kind,
-                operands=tuple(s for name in instruction.operands for s in named[name].shapes),
-                results=_results(instruction, instructions),
-                loops=loops,
-                computation=computation,
-                channel=_channel(instruction.attributes),
-                group=_group(instruction.attributes),
-                source=instruction.source,
-            )
-        else:
-            inner = (*loops, instruction.source) if instruction.opcode == "while" else loops
-            for callee in instruction.callees:
-                yield from _reached(module, callee, inner)
+def copies(module: Module, rows: int) -> dict[str, int]:
+    """Bytes copied of arrays with so many rows, whole or by slices, by the array's shape.
+
+    Between a TPU's HBM and the memory on its chip for the most part: the compiler likes to scatter
+    there, and small arrays find room. A loop's are counted once.
+    """
+    total: dict[str, int] = {}
+    for instruction, computation, _ in _reached(module, module.entry, ()):
+        if instruction.opcode.removesuffix("-start") in ("copy", "slice"):
+            others = module.computations[computation]
+            (source,) = _operands(instruction, others)
+            if source.dims[:1] == (rows,):
+                copied = sum(shape.bytes for shape in _results(instruction, others))
+                total[str(source)] = total.get(str(source), 0) + copied
+    return total
+
+
+def _reached(
+    module: Module, computation: str, loops: tuple[str, ...]
+) -> Iterator[tuple[Instruction, str, tuple[str, ...]]]:
+    """Every instruction from a computation down, with its computation and the loops around it."""
+    for instruction in module.computations[computation]:
+        yield instruction, computation, loops
+        inner = (*loops, instruction.source) if instruction.opcode == "while" else loops
+        for callee in instruction.callees:
+            yield from _reached(module, callee, inner)
+
+
+def _operands(instruction: Instruction, instructions: Sequence[Instruction]) -> tuple[Shape, ...]:
+    named = {other.name: other.shapes for other in instructions}
+    return tuple(shape for name in instruction.operands for shape in named[name])
 
 
 def _results(start: Instruction, instructions: Sequence[Instruction]) -> tuple[Shape, ...]:

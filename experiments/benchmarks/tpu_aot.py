@@ -69,7 +69,7 @@ def main() -> None:
             rows, _EMBED_DIM.value, _BATCH.value, _ROW_OPTIMIZER.value, partitioning
         )
         try:
-            found = figures(PROGRAMS[_PROGRAM.value](devices, settings))
+            found = figures(_PROGRAM.value, devices, settings)
         except UserError as error:
             raise UserError(f"{name}, {rows:,} rows: {error}") from None
         compiled.append({"topology": name, "chips": len(devices), "rows": rows, **found})
@@ -103,6 +103,8 @@ def _listing(figure: Mapping[str, Any]) -> str:
             f"{collective['bytes']:12,}  {collective['kind']:18} "
             f"{', '.join(collective['results'])}  among {collective['group']}; {where}"
         )
+    copied = sum(figure["copied_table_bytes"].values())
+    lines.append(f"{copied:12,}  copied of the table's arrays, to and from memory on the chip")
     return "\n".join(lines)
 
 

@@ -123,7 +123,7 @@ def plain_lookup(devices: Sequence[Any], settings: Settings) -> jax.stages.Lower
     Of one device that is the bytes of the table, or of the rows of all devices' examples.
     """
     mesh = create_mesh(devices, settings.partitioning.replicas)
-    rows = striped_rows(settings.rows, mesh.shape[SHARD_AXIS])
+    rows = striped_rows(FIELDS * field_rows(settings.rows), mesh.shape[SHARD_AXIS])
     table = jax.ShapeDtypeStruct(
         (rows, settings.embed_dim), jnp.float32, sharding=NamedSharding(mesh, TABLE_SPEC)
     )
@@ -139,22 +139,26 @@ def plain_lookup(devices: Sequence[Any], settings: Settings) -> jax.stages.Lower
 PROGRAMS = {"train_step": train_step, "plain_lookup": plain_lookup}
 
 
-def figures(lowered: jax.stages.Lowered) -> dict[str, Any]:
-    """Compiles a program; what it asks of one device, as plain data.
+def figures(name: str, devices: Sequence[Any], settings: Settings) -> dict[str, Any]:
+    """Compiles one of ``PROGRAMS``; what it asks of one device, as plain data.
 
     ``memory`` is in bytes; what is ``aliased`` is in ``arguments`` and in ``outputs``, and in the
     ``total`` once. ``arguments`` and ``aliased_arguments`` beside it are numbers of arrays.
-    ``flops`` and ``bytes_accessed`` are the compiler's estimate, None where it gives none.
+    ``flops`` and ``bytes_accessed`` are the compiler's estimate, None where it gives none. For
+    ``collectives`` and ``copied_table_bytes`` see ``hlo_report``.
 
     Raises:
-      UserError: the program does not fit the devices' memory.
+      UserError: the table does not split over the devices, or does not fit their memory.
     """
+    lowered = PROGRAMS[name](devices, settings)
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         raise UserError(f"does not compile: {str(error).splitlines()[0]}") from None
     module = hlo_text.read(compiled.as_text() or "")
     found = hlo_report.collectives(module)
+    shards = len(devices) // settings.partitioning.replicas
+    shard_rows = striped_rows(FIELDS * field_rows(settings.rows), shards) // shards
     memory: Any = compiled.memory_analysis()
     cost: Any = compiled.cost_analysis() or {}
     arguments, outputs = memory.argument_size_in_bytes, memory.output_size_in_bytes
@@ -172,6 +176,7 @@ def figures(lowered: jax.stages.Lowered) -> dict[str, Any]:
         },
         "arguments": sum(i.opcode == "parameter" for i in module.computations[module.entry]),
         "aliased_arguments": module.aliased,
+        "copied_table_bytes": hlo_report.copies(module, shard_rows),
         "flops": cost.get("flops"),
         "bytes_accessed": cost.get("bytes accessed"),
         "collectives": [collective.to_dict() for collective in found],

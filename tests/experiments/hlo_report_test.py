@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.benchmarks.hlo_report import collectives
+from experiments.benchmarks.hlo_report import collectives, copies
 from experiments.benchmarks.hlo_text import Shape, read
 
 ADD = """
@@ -158,6 +158,21 @@ def test_a_computation_called_twice_is_counted_twice():
 )
 def test_bytes_of_an_array_plain_and_in_whole_tiles(shape, plain, padded):
     assert (shape.bytes, shape.padded_bytes) == (plain, padded)
+
+
+def test_copies_are_of_arrays_with_the_rows_asked_for_and_pairs_count_once():
+    text = (
+        "HloModule m\nENTRY %main (x: f32[40,8]) -> f32[40,8] {\n"
+        "  %x = f32[40,8] parameter(0)\n"
+        "  %s = ((f32[40,8]), f32[10,8]{1,0:S(1)}, s32[]) slice-start(%x), slice={[0:10], [0:8]}\n"
+        "  %d = f32[10,8]{1,0:S(1)} slice-done(%s)\n"
+        "  %c = (f32[40,8]{1,0:S(1)}, f32[40,8], u32[]) copy-start(%x)\n"
+        "  %e = f32[40,8]{1,0:S(1)} copy-done(%c)\n"
+        "  %small = f32[10,8] copy(%d)\n"
+        "  ROOT %y = f32[40,8] copy(%e)\n}\n"
+    )
+    assert copies(read(text), 40) == {"f32[40,8]": (10 + 40 + 40) * 8 * 4}
+    assert copies(read(text), 41) == {}
 
 
 def test_aliased_arguments_are_counted_from_the_header():

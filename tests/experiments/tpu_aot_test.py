@@ -24,8 +24,9 @@ READS = BATCH * FIELDS
 # DeepFM's bias, and the tower: kernels and biases of 624-400-400-400-1.
 DENSE_BYTES = 4 * (1 + 624 * 400 + 2 * 400 * 400 + 400 + 3 * 400 + 1)
 
-CHIPS = {"v5e:4x4": 16, "v5e:8x8": 64, "v5e:16x16": 256, "v6e:4x4": 16, "v5p:4x4x4": 64}
-MEMORY_GB = {"v5e:4x4": 8.0, "v5e:8x8": 2.5, "v5e:16x16": 1.0, "v6e:4x4": 8.0, "v5p:4x4x4": 2.5}
+# The one that takes longest stands first: the others fill the time beside it.
+CHIPS = {"v5e:16x16": 256, "v5e:8x8": 64, "v5e:4x4": 16, "v6e:4x4": 16, "v5p:4x4x4": 64}
+MEMORY_GB = {16: 8.0, 64: 2.5, 256: 1.0}
 
 
 def figures(folder, *flags):
@@ -49,6 +50,9 @@ def test_a_step_moves_and_holds_what_its_batch_asks_for_and_not_the_table(topolo
     # No collective and no temporary has the size of the table, or of a device's share of it.
     assert max(collective["bytes"] for collective in collectives) < shard_bytes / 50
     assert memory["temporaries"] < 0.1e9
+    # Nor are the vectors copied on the device. (Arrays of one number a row may be, where a shard of
+    # them fits the chip's own memory: the compiler's choice, for scattering there.)
+    assert all(shape.count(",") == 0 for shape in figure["copied_table_bytes"])
 
     # Collectives stand in the two loops of rounds, forward and back, or in none: what is counted
     # once is done once where ids are not skewed.
@@ -72,19 +76,19 @@ def test_a_step_moves_and_holds_what_its_batch_asks_for_and_not_the_table(topolo
     # A device holds its share of the table and its slots, and little else.
     held = ROWS / chips * HELD_ROW_BYTES
     assert held < memory["total"] < held + 0.15e9
-    assert memory["total"] < MEMORY_GB[topology] * 1e9
+    assert memory["total"] < MEMORY_GB[chips] * 1e9
     assert figure["flops"] > 0
     assert figure["bytes_accessed"] > 0
 
 
 @with_libtpu
 def test_left_to_the_compiler_a_lookup_gathers_a_table_that_is_smaller_than_the_batch(tmp_path):
-    flags = ("--program=plain_lookup", "--rows=131072", "--topologies=v5e:4x4")
+    flags = ("--program=plain_lookup", "--rows=131040", "--topologies=v5e:4x4")
     (figure,) = figures(tmp_path, *flags)
     (gather,) = figure["collectives"]
     assert gather["kind"] == "all-gather"
-    assert gather["results"] == ["f32[131072,16]"]
-    assert gather["bytes"] == 131072 * EMBED_DIM * 4
+    assert gather["results"] == ["f32[131040,16]"]
+    assert gather["bytes"] == 131040 * EMBED_DIM * 4
 
 
 @with_libtpu
