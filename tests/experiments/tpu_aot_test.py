@@ -83,12 +83,11 @@ def test_a_step_moves_and_holds_what_its_batch_asks_for_and_not_the_table(topolo
 
 @with_libtpu
 def test_left_to_the_compiler_a_lookup_gathers_a_table_that_is_smaller_than_the_batch(tmp_path):
-    flags = ("--program=plain_lookup", "--rows=131040", "--topologies=v5e:4x4")
+    flags = ("--program=plain_lookup", "--rows=79872", "--topologies=v5e:4x4")
     (figure,) = figures(tmp_path, *flags)
     (gather,) = figure["collectives"]
     assert gather["kind"] == "all-gather"
-    assert gather["results"] == ["f32[131040,16]"]
-    assert gather["bytes"] == 131040 * EMBED_DIM * 4
+    assert gather["bytes"] == 79872 * EMBED_DIM * 4
 
 
 @with_libtpu
