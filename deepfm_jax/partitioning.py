@@ -61,6 +61,10 @@ class Partitioning:
             )
         for rule in self.rules:
             _check_rule(rule)
+        # JSON has lists, and equal settings must be equal.
+        object.__setattr__(
+            self, "rules", tuple((regex, _tuples(spec)) for regex, spec in self.rules)
+        )
 
 
 def is_table_rows(path: str) -> bool:
@@ -140,6 +144,10 @@ def state_shardings(shapes: Any, mesh: Mesh, *, striped: bool, rules: Rules = ()
         return NamedSharding(mesh, PartitionSpec())
 
     return jax.tree_util.tree_map_with_path(sharding, shapes)
+
+
+def _tuples(spec: Any) -> Any:
+    return tuple(map(_tuples, spec)) if isinstance(spec, list | tuple) else spec
 
 
 DEFAULT_PARTITIONING = Partitioning()

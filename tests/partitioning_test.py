@@ -100,6 +100,15 @@ def test_settings_that_make_no_sense_are_refused(partitioning, message):
         Experiment.from_mapping(config)
 
 
+def test_rules_come_back_from_json_as_they_were():
+    rules = (("tower/.*_0/kernel", (None, ("replica", "shard"))), ("bias", ()))
+    partitioning = {"rules": rules, "exchange_dtype": "bfloat16"}
+    config = {"data": {"name": "frappe"}, "model": {"name": "lr"}, "partitioning": partitioning}
+    experiment = Experiment.from_mapping(config)
+    assert experiment.partitioning == Partitioning(**partitioning)
+    assert Experiment.from_mapping(experiment.to_dict()) == experiment
+
+
 def test_devices_that_do_not_split_into_replicas_are_refused():
     assert dict(create_mesh(replicas=4).shape) == {"replica": 4, "shard": 2}
     with pytest.raises(UserError, match=r"replicas=3 does not split 8 devices evenly"):

@@ -1,4 +1,4 @@
-"""Stochastic rounding to bfloat16, so that small updates of a table count on average."""
+"""Rounding of float32 to bfloat16: at random, for updates of a table, and to the nearest."""
 
 import jax
 import jax.numpy as jnp
@@ -26,3 +26,16 @@ def round_stochastically(
     cut = jax.lax.bitcast_convert_type((bits >> 16).astype(jnp.uint16), jnp.bfloat16)
     # Near the largest finite number, noise would carry into infinity's bits, and NaN's wrap around.
     return jnp.where(jnp.isfinite(values) & jnp.isfinite(cut), cut, values.astype(jnp.bfloat16))
+
+
+def round_to_nearest(values: Float32[Array, "*shape"]) -> BFloat16[Array, "*shape"]:
+    """Rounds to the nearest, ties to even, as ``astype`` does.
+
+    It works on the bits: a conversion of rows just read from a table is moved by the TPU compiler
+    before the reading, where it converts the whole table at every step.
+    """
+    bits = jax.lax.bitcast_convert_type(values, jnp.uint32)
+    rounded = bits + 0x7FFF + ((bits >> 16) & 1)
+    cut = jax.lax.bitcast_convert_type((rounded >> 16).astype(jnp.uint16), jnp.bfloat16)
+    # The carry of a NaN's bits may reach its sign.
+    return jnp.where(jnp.isnan(values), jnp.bfloat16(jnp.nan), cut)

@@ -1,8 +1,8 @@
 """Rows of a table that many devices hold between them: lookup and update by exchange.
 
-Left to itself, the compiler gathers a whole sharded table onto every device to read some rows of
-it. Here rows travel, not tables: ids go to the owners of their rows, rows come back, and gradients
-take the first road again (see ``exchange``). What a device sends depends on its part of the batch.
+Left to itself, the compiler gathers onto every device the whole table or, where that is more, the
+rows of the whole batch. Here a device gets the rows of its own part: ids go to the owners of their
+rows, rows come back, and gradients take the first road again (see ``exchange``).
 """
 
 import functools
@@ -17,6 +17,7 @@ from jaxtyping import Array, Int
 from deepfm_jax.embedding import exchange
 from deepfm_jax.embedding.access import read
 from deepfm_jax.embedding.local import Arrays, LocalTable, RowUpdate, summed
+from deepfm_jax.embedding.rounding import round_to_nearest
 from deepfm_jax.embedding.stripes import striped_rows
 from deepfm_jax.embedding.table import Rows
 from deepfm_jax.partitioning import (
@@ -142,7 +143,7 @@ class ShardedTable:
             sends = round_.sends.reshape(*round_.sends.shape, *(1,) * (grad.ndim - 1))
             # Readings of no row stand at the end, and their NaN is not sent.
             came = exchange.to_owners(self._narrow(jnp.where(sends, sent, 0.0)))
-            return self._from_replicas(came.reshape(-1, *grad.shape[1:]).astype(jnp.float32))
+            return self._from_replicas(came.reshape(-1, *grad.shape[1:])).astype(jnp.float32)
 
         came = {name: come(grad) for name, grad in grads.items()}
         return summed(self._from_replicas(round_.asked), scratch, came, self._length)
@@ -176,8 +177,9 @@ class ShardedTable:
 
     def _narrow(self, rows):
         """Rows as they travel; a bfloat16 table's lose nothing by it."""
-        wide = self._settings.exchange_dtype == "float32"
-        return rows if wide else rows.astype(jnp.bfloat16)
+        if self._settings.exchange_dtype == "float32" or rows.dtype == jnp.bfloat16:
+            return rows
+        return round_to_nearest(rows)
 
     def _from_replicas(self, rows):
         """Every replica moves its copy by the gradients of all."""

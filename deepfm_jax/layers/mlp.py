@@ -25,8 +25,8 @@ class MLP(nn.Module):
         probability of keeping one).
       compute_dtype: ``"float32"``, or ``"bfloat16"`` for the products of the hidden layers, with
         sums, parameters and everything else in float32 (see ``bfloat16_matmul``).
-      batch_norm: Normalise each block before its activation, in place of its bias; statistics live
-        in ``batch_stats`` and move only when ``train``.
+      batch_norm: Normalise each block before its activation; statistics live in ``batch_stats`` and
+        move only when ``train``.
       activation: ``"relu"`` or ``"tanh"``.
 
     Source: Guo et al. 2017, Eq. 3 and Sec. 2.1 (arXiv 1703.04247). Kernels start Glorot normal,
@@ -57,15 +57,7 @@ class MLP(nn.Module):
         kernel_init = nn.initializers.glorot_normal()
         hidden = jnp.asarray(inputs)
         for layer, width in enumerate(self.mlp_dims):
-            # Batch norm subtracts the mean, and with it any bias: its gradient is nothing but
-            # rounding, which Adam would blow up to full steps that the running mean trails behind.
-            dense = nn.Dense(
-                width,
-                use_bias=not self.batch_norm,
-                kernel_init=kernel_init,
-                dot_general=dot,
-                name=f"dense_{layer}",
-            )
+            dense = nn.Dense(width, kernel_init=kernel_init, dot_general=dot, name=f"dense_{layer}")
             hidden = dense(hidden)
             if self.batch_norm:
                 # Momentum 0.9 and epsilon 1e-5 are what the published recipes were tuned with.

@@ -6,6 +6,7 @@ import os
 import pathlib
 from typing import Any
 
+import flax.linen as nn
 import jax
 from clu import metric_writers
 from tqdm import tqdm
@@ -52,7 +53,7 @@ def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, 
         if first is not None and checkpoints.last_step is None:
             folder = pathlib.Path(workdir) / "pretraining"
             train(first.experiment, folder)
-            pretrained = restore_best(folder, first.weights_layout())
+            pretrained = restore_best(folder, trainer.weights_layout(first.model))
         state, progress = trainer.start(checkpoints, pretrained)
         if not progress.finished:
             writer = _writer(pathlib.Path(workdir) / "tensorboard")
@@ -73,7 +74,7 @@ def _opened(experiment: Experiment) -> "tuple[PreparedData, _Trainer, _Trainer |
     first_stage = experiment.first_stage
     first = None if first_stage is None else _Trainer(first_stage, data)
     if first is not None:
-        shared_parameters(trainer.weights_layout(), first.weights_layout())
+        shared_parameters(trainer.weights_layout(), trainer.weights_layout(first.model))
     return data, trainer, first
 
 
@@ -104,14 +105,14 @@ class _Trainer:
         self._batch_sharding = batch_sharding(self._mesh, self._loop.batch_size)
         self._eval_sharding = batch_sharding(self._mesh, self._loop.eval_batch_size)
         self._steps_per_epoch = data.steps_per_epoch("train", self._loop.batch_size)
-        self._model = experiment.build_model(data.encoder)
+        self.model = experiment.build_model(data.encoder)
         total_steps = self._loop.epochs * self._steps_per_epoch
         self._optimizer = create_for(
-            experiment.optimizer, total_steps, self._model, self._loop.batch_size
+            experiment.optimizer, total_steps, self.model, self._loop.batch_size
         )
         where = (self._mesh, self._partitioning)
-        self._step = make_train_step(self._model, self._optimizer, OneTask(), *where)
-        self._score = make_score_step(self._model, self._optimizer, *where)
+        self._step = make_train_step(self.model, self._optimizer, OneTask(), *where)
+        self._score = make_score_step(self.model, self._optimizer, *where)
         count = min(self._loop.evaluations_per_epoch, self._steps_per_epoch)
         self._evaluation_batches = {
             math.ceil(self._steps_per_epoch * (i + 1) / count) for i in range(count)
@@ -122,7 +123,7 @@ class _Trainer:
     ) -> tuple[TrainState, Progress]:
         """A fresh state, with what a stage before gives it, or that of the last checkpoint."""
         state = create_state(
-            self._model, self._optimizer, self._seed, self._mesh, self._partitioning
+            self.model, self._optimizer, self._seed, self._mesh, self._partitioning
         )
         last = checkpoints.last_step
         if last is None:
@@ -142,9 +143,14 @@ class _Trainer:
             print(f"resuming at step {last} (epoch {progress.epoch + 1}, batch {progress.batch})")
         return checkpoints.restore(last, like=state), progress
 
-    def weights_layout(self) -> Weights:
-        """Shapes, dtypes and shardings of the weights, without arrays."""
-        return weights_layout(self._model, self._optimizer, self._mesh, self._partitioning)
+    def weights_layout(self, model: nn.Module | None = None) -> Weights:
+        """Shapes, dtypes and shardings of the weights, without arrays.
+
+        Args:
+          model: Another model whose weights are to lie as this run's do.
+        """
+        model = model or self.model
+        return weights_layout(model, self._optimizer, self._mesh, self._partitioning)
 
     def evaluate(self, weights: Weights, split: str) -> BinaryMetrics:
         """Metrics of the model on all rows of a split."""

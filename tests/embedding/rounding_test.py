@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepfm_jax.embedding.rounding import round_stochastically
+from deepfm_jax.embedding.rounding import round_stochastically, round_to_nearest
 
 FLOATS = st.floats(-(2.0**127), 2.0**127, width=32, allow_subnormal=False)
 
@@ -42,3 +42,11 @@ def test_infinities_and_nan_stay():
     assert rounded[0] == np.inf
     assert rounded[1] == -np.inf
     assert np.isnan(rounded[2])
+
+
+def test_to_the_nearest_is_what_a_conversion_does():
+    bits = np.random.default_rng(0).integers(0, 2**32, 100_000, dtype=np.uint32)
+    edges = [0x7F800000, 0xFF800000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001, 0x7F7FFFFF, 0x3F808000]
+    values = jnp.asarray(np.append(bits, np.array(edges, np.uint32)).view(np.float32))
+    found, expected = round_to_nearest(values), values.astype(jnp.bfloat16)
+    np.testing.assert_array_equal(found.astype(jnp.float32), expected.astype(jnp.float32))

@@ -17,10 +17,10 @@ from deepfm_jax.training.loop import train
 from tests import click_logs, experiment_settings
 
 ROOT = pathlib.Path(__file__).parents[2]
-# The sparse path, dropout and batch norm: all that depends on how a batch lies on devices.
+# The sparse path and dropout, which could depend on how a batch lies on devices.
 SETTINGS = {
     "data": {"name": "frappe"},
-    "model": {"name": "deepfm", "embed_dim": 4, "mlp_dims": [8], "batch_norm": True},
+    "model": {"name": "deepfm", "embed_dim": 4, "mlp_dims": [8], "dropout": 0.2},
     "optimizer": {"table": "sparse", "learning_rate": 5e-3, "clip_norm": 1.0},
     "loop": {"batch_size": 512, "epochs": 4, "patience": 0, "log_steps": 1, "checkpoint_steps": 10},
     "seed": 1,

@@ -82,6 +82,15 @@ def test_a_step_moves_and_holds_what_its_batch_asks_for_and_not_the_table(topolo
 
 
 @with_libtpu
+def test_an_exchange_in_bfloat16_rounds_rows_and_not_the_table(tmp_path):
+    flags = ("--exchange_dtype=bfloat16", "--topologies=v5e:4x4", f"--rows={ROWS}")
+    (figure,) = figures(tmp_path, *flags)
+    assert figure["memory"]["temporaries"] < 0.1e9
+    own = READS * ROW_BYTES + 2 * READS * 4 + DENSE_BYTES
+    assert own <= figure["collective_bytes"] <= 1.25 * own
+
+
+@with_libtpu
 def test_left_to_the_compiler_a_lookup_gathers_a_table_that_is_smaller_than_the_batch(tmp_path):
     flags = ("--program=plain_lookup", "--rows=79872", "--topologies=v5e:4x4")
     (figure,) = figures(tmp_path, *flags)

@@ -30,14 +30,15 @@ def run(prepared, tmp_path_factory):
 
 
 def restored(workdir, best=True):
-    """The best or the last state of a run, as NumPy."""
+    """The best or the last state of a run, as NumPy, on one device: rows are in their order."""
     experiment, encoder = workdirs.read(workdir)
     model = experiment.build_model(encoder)
     optimizer = create_for(experiment.optimizer, 1, model, experiment.loop.batch_size)
     with Checkpoints(workdir) as checkpoints:
         last = checkpoints.last_step
         step = checkpoints.progress(last).best_step if best else last
-        state = checkpoints.restore(step, like=create_state(model, optimizer, 0, create_mesh()))
+        alone = create_mesh(jax.devices()[:1])
+        state = checkpoints.restore(step, like=create_state(model, optimizer, 0, alone))
     return jax.tree.map(np.asarray, state.replace(scratch=()))
 
 
