@@ -7,3 +7,8 @@ class UserError(ValueError):
     Launchers print it on stderr and exit with status 2; it never carries a stack trace from
     inside XLA or TensorFlow.
     """
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line, to stand in a ``UserError``."""
+    return " ".join(str(error).split())

@@ -50,6 +50,7 @@ def main() -> None:
     from deepfm_jax.data.prepare import dataset_folder, describe, prepare
     from deepfm_jax.files import write_json
 
+    launcher.clean_up_on_signals()
     summaries = prepare(
         _DATASET.value,
         _OUT.value,
@@ -68,7 +69,7 @@ def main() -> None:
     )
     folder = dataset_folder(_DATASET.value, _OUT.value)
     encoder = Encoder.load(folder)
-    print(describe(summaries, encoder))
+    print(describe(summaries, encoder, folder))
     write_json(
         folder / "results.json",
         {

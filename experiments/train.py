@@ -38,7 +38,7 @@ def main() -> None:
     if not BUILDERS[data.name].NEEDS_SOURCE:
         options = from_mapping(BuildOptions, data.options, "data.options.")
         summaries = prepare(data.name, data.folder, options=options)
-        print(describe(summaries, Encoder.load(folder)))
+        print(describe(summaries, Encoder.load(folder), folder))
     results = train(experiment, workdir)
     print(metrics_table(results["metrics"]))
     for split, oracle in results.get("oracle", {}).items():

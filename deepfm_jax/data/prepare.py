@@ -7,14 +7,16 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import tensorflow_datasets as tfds
 
 from deepfm_jax.data.builders import BUILDERS
 from deepfm_jax.data.builders.click_log import BuildOptions, ClickLogBuilder, SplitSummary
 from deepfm_jax.data.encoder import Encoder
-from deepfm_jax.errors import UserError
+from deepfm_jax.data.rejects import REJECTS_FILE
+from deepfm_jax.errors import UserError, one_line
+from deepfm_jax.files import is_full_disk
 
 _OPTIONS_FILE = "options.json"
 
@@ -95,7 +97,7 @@ def prepare(
 def _build(builder: ClickLogBuilder, source: str | os.PathLike[str] | None) -> None:
     # TFDS announces a download, which there is none of, and counts blocks; ours counts rows.
     tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _full_disk_told(builder.data_dir), contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(
                 manual_dir=None if source is None else os.fspath(source),
@@ -106,6 +108,21 @@ def _build(builder: ClickLogBuilder, source: str | os.PathLike[str] | None) -> N
         )
 
 
+@contextlib.contextmanager
+def _full_disk_told(folder: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if is_full_disk(error):
+            raise UserError(
+                f"{folder}: no space left on the disk; nothing was kept there, so free some space "
+                "and start again"
+            ) from None
+        if isinstance(error, OSError):
+            raise UserError(f"{folder}: cannot be written ({one_line(error)})") from None
+        raise
+
+
 def split_summaries(folder: pathlib.Path) -> dict[str, SplitSummary]:
     """The counts that ``prepare`` wrote beside the blocks."""
     return {
@@ -114,8 +131,13 @@ def split_summaries(folder: pathlib.Path) -> dict[str, SplitSummary]:
     }
 
 
-def describe(summaries: Mapping[str, SplitSummary], encoder: Encoder) -> str:
-    """A text for people: rows of each split, positive rates, vocabulary sizes, crosses."""
+def describe(
+    summaries: Mapping[str, SplitSummary], encoder: Encoder, folder: pathlib.Path | None = None
+) -> str:
+    """A text for people: rows of each split, positive rates, vocabulary sizes, crosses.
+
+    With the prepared data set's ``folder`` it tells where the rejected rows are.
+    """
     lines = [f"{'split':8}{'read':>12}{'kept':>12}{'rejected':>10}{'positive rate':>15}"]
     for split, summary in summaries.items():
         rate = summary.positives / summary.rows
@@ -123,6 +145,8 @@ def describe(summaries: Mapping[str, SplitSummary], encoder: Encoder) -> str:
             f"{split:8}{summary.read:12,}{summary.rows:12,}{summary.rejected:10,}{rate:15.4f}"
         )
         lines.extend(f"  rejected: {message}" for message in summary.first_errors)
+    if folder is not None and (folder / REJECTS_FILE).is_file():
+        lines.append(f"all rejected rows are in {folder / REJECTS_FILE}")
     sizes = [f"{coder.field.name} {coder.dim:,}" for coder in encoder.coders]
     lines.append("ids of each field: " + ", ".join(sizes))
     count = f"{len(encoder.coders)} fields"

@@ -14,7 +14,8 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from deepfm_jax.data.encoder import Encoded, Encoder, fit
-from deepfm_jax.data.sources import RowReport
+from deepfm_jax.data.rejects import rejects_file
+from deepfm_jax.data.row_checker import RowReport
 from deepfm_jax.errors import UserError
 from deepfm_jax.schema import Categorical, Column, Cross, Numeric, NumericTransform, Schema
 
@@ -176,11 +177,16 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         }
 
     def _generate_examples(self, split: str, read: ReadSplit, encoder: Encoder):
-        report = RowReport()
+        folder = pathlib.Path(self.data_dir)
+        with rejects_file(folder, split) as add_rejected:
+            report = RowReport(on_rejected=add_rejected)
+            yield from self._encoded_blocks(split, read(report), encoder, report)
+
+    def _encoded_blocks(self, split: str, tables: Iterable[pa.Table], encoder, report: RowReport):
         digest = hashlib.sha256(encoder.fingerprint().encode())
         rows, positives = 0, 0
-        tables = _counted(read(report), f"encode {split}")
-        for index, block in enumerate(_blocks(_columns(encoder.encode(t)) for t in tables)):
+        counted = _counted(tables, f"encode {split}")
+        for index, block in enumerate(_blocks(_columns(encoder.encode(t)) for t in counted)):
             for array in block.values():
                 digest.update(np.ascontiguousarray(array).tobytes())
             rows += len(block["ids"])

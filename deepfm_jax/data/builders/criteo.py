@@ -53,7 +53,7 @@ class Criteo(ClickLogBuilder, skip_registration=True):
         low, high = _SPLIT_SHARES[split]
         rng = np.random.default_rng(_SPLIT_SEED)
         report = RowReport() if report is None else report
-        whole_file = RowReport()
+        whole_file = RowReport(on_rejected=report.on_rejected if split == "train" else None)
         for table in self._read(path, whole_file):
             draw = rng.random(table.num_rows)
             share = table.filter(pa.array((low <= draw) & (draw < high)))
