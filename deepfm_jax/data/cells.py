@@ -18,7 +18,7 @@ def typed_column(
 ) -> tuple[pa.Array, np.ndarray, str]:
     """Typed values, which rows are bad, and what is wrong with those."""
     if isinstance(column, Categorical) and column.dtype == "string":
-        text = _empty_to_null(raw.cast(pa.string()))
+        text = _empty_to_null(_as_text(raw))
         bad = np.zeros(len(raw), dtype=bool)
         bad[rows_with(text, "\0")] = True
         return text, bad, "holds NUL bytes"
@@ -47,14 +47,25 @@ def _empty_to_null(text: pa.Array) -> pa.Array:
     return pc.if_else(empty, pa.scalar(None, pa.string()), text)
 
 
-def _is_text(raw: pa.Array) -> bool:
-    kind = raw.type.value_type if pa.types.is_dictionary(raw.type) else raw.type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+def is_text(kind: pa.DataType) -> bool:
+    """Whether cells of this type are strings, in whatever encoding."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(test(kind) for test in tests)
+
+
+def _as_text(raw: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(raw.type):  # Not every kind of string can be taken from one.
+        words = raw.dictionary.cast(pa.string())
+        return pa.DictionaryArray.from_arrays(raw.indices, words).cast(pa.string())
+    if pa.types.is_floating(raw.type):
+        raw = pc.if_else(pc.fill_null(pc.is_nan(raw), False), pa.scalar(None, raw.type), raw)
+    return raw.cast(pa.string())
 
 
 def _trimmed(raw: pa.Array) -> pa.Array:
     """Text without surrounding spaces or a leading plus, empty cells null."""
-    text = pc.utf8_trim_whitespace(raw.cast(pa.string()))
+    text = pc.utf8_trim_whitespace(_as_text(raw))
     return _empty_to_null(pc.replace_substring_regex(text, r"^\+", ""))
 
 
@@ -67,7 +78,7 @@ def _keep_matching(text: pa.Array, pattern: str) -> tuple[pa.Array, np.ndarray]:
 
 def _numbers(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
     bad = np.zeros(len(raw), dtype=bool)
-    if _is_text(raw):
+    if is_text(raw.type):
         text = _trimmed(raw)
         try:
             values = text.cast(pa.float64())
@@ -84,7 +95,7 @@ def _numbers(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 def _integers(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
     bad = np.zeros(len(raw), dtype=bool)
-    if _is_text(raw):
+    if is_text(raw.type):
         text = _trimmed(raw)
         try:
             return text.cast(pa.int64()), bad

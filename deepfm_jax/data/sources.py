@@ -1,22 +1,58 @@
 """Raw files to clean, typed tables, a chunk at a time, so that memory does not grow with rows."""
 
+import glob
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 
+from deepfm_jax.data.cells import is_text
 from deepfm_jax.data.row_checker import GoodRows, RowChecker, RowReport
-from deepfm_jax.data.text_files import EXTENSIONS, check_names, read_text, text_extension
+from deepfm_jax.data.text_files import (
+    EXTENSIONS,
+    check_names,
+    read_text,
+    text_columns,
+    text_extension,
+)
 from deepfm_jax.errors import UserError, one_line
 from deepfm_jax.schema import Ignored, Schema
 
 _BLOCK_BYTES = 16 << 20
 _PARQUET_ROWS = 1 << 16
 
-__all__ = ["GoodRows", "RowReport", "read_rows", "read_tables", "text_extension"]
+__all__ = [
+    "GoodRows",
+    "RowReport",
+    "find_files",
+    "read_rows",
+    "read_tables",
+    "text_extension",
+    "typed_table",
+]
+
+
+def find_files(path: str | os.PathLike[str]) -> list[pathlib.Path]:
+    """The files that a path or a pattern (``train-*.csv.gz``) names, sorted by name.
+
+    Raises:
+      UserError: there is none.
+    """
+    if os.path.lexists(path):
+        files = [pathlib.Path(path)]
+    else:
+        files = sorted(map(pathlib.Path, glob.glob(os.fspath(path), recursive=True)))
+        files = [file for file in files if file.is_file()]
+    if not files:
+        matches = glob.has_magic(os.fspath(path))
+        raise UserError(f"{path}: no file matches" if matches else f"{path}: no such file")
+    if files[0].is_dir():
+        raise UserError(f"{path}: a folder, not a file")
+    return files
 
 
 def read_tables(
@@ -28,14 +64,14 @@ def read_tables(
     report: RowReport | None = None,
     block_bytes: int = _BLOCK_BYTES,
 ) -> Iterator[pa.Table]:
-    """The rows of a file as typed tables (see ``RowChecker.good_rows``), in file order.
+    """The rows of files as typed tables (see ``RowChecker.good_rows``), in file order.
 
     Text files (``.tsv``, ``.csv``, ``.txt``, ``.data``, plain, ``.gz`` or ``.zst``) are read in the
     layout of ``schema.text``; ``.parquet`` by column names. An empty cell is a missing value. In
     messages a line is a record: a quoted cell may hold line breaks.
 
     Args:
-      path: The file.
+      path: A file, or a pattern of several (see ``find_files``), which are one source then.
       schema: What its columns mean.
       max_bad_rows: Bad rows to leave out and count before giving up.
       labelled: Whether the label must be there; None takes it where it is.
@@ -43,8 +79,9 @@ def read_tables(
       block_bytes: Bytes of text read at a time; no row may be longer.
 
     Raises:
-      UserError: the file is missing, empty, truncated or not text; a column is missing; or a bad
-        row beyond ``max_bad_rows``, named by line, column and value.
+      UserError: a file is missing, empty, truncated or not text; a column is missing, or is of
+        another type than in the first of several files; or a bad row beyond ``max_bad_rows``,
+        named by line, column and value.
     """
     for rows in _read(path, schema, max_bad_rows, labelled, report, block_bytes, every=False):
         yield rows.typed
@@ -63,34 +100,75 @@ def read_rows(
     return _read(path, schema, max_bad_rows, labelled, report, block_bytes, every=True)
 
 
+def typed_table(
+    table: Any,
+    schema: Schema,
+    *,
+    max_bad_rows: int = 0,
+    labelled: bool | None = None,
+    report: RowReport | None = None,
+) -> pa.Table:
+    """The rows of a table in memory, typed as ``read_tables`` types those of a file.
+
+    Args:
+      table: A pyarrow, pandas or polars table, or anything else that pyarrow reads: what has
+        ``__arrow_c_stream__``, or a dict of columns.
+      schema: What its columns mean; found by name, in any order.
+      max_bad_rows: Bad rows to leave out and count before giving up.
+      labelled: Whether the label must be there; None takes it where it is.
+      report: Counts, filled while reading.
+
+    Raises:
+      UserError: not a table; a column is missing; or a bad row beyond ``max_bad_rows``, named by
+        its number (from 1), column and value.
+    """
+    try:
+        raw = pa.table(table)
+    except (TypeError, ValueError, pa.ArrowException) as error:
+        raise UserError(
+            f"rows of type {type(table).__name__} cannot be read ({one_line(error)}); give a "
+            "pyarrow, pandas or polars table, or a dict of columns"
+        ) from None
+    check_names("table", raw.column_names, schema, labelled)
+    report = RowReport() if report is None else report
+    checker = RowChecker("table", schema, max_bad_rows, report, unit="row")
+    parts = []
+    # An empty table has one part too, for its columns.
+    for start in range(0, max(raw.num_rows, 1), _PARQUET_ROWS):
+        part = raw.slice(start, _PARQUET_ROWS)
+        positions = np.arange(start + 1, start + 1 + part.num_rows)
+        parts.append(checker.good_rows(part, positions).typed)
+    return pa.concat_tables(parts)
+
+
 def _read(
     path, schema, max_bad_rows, labelled, report, block_bytes, *, every
 ) -> Iterator[GoodRows]:
-    path = pathlib.Path(path)
-    if path.is_dir():
-        raise UserError(f"{path}: a folder, not a file")
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    checker = RowChecker(
-        source=os.fspath(path),
-        schema=schema,
-        max_bad_rows=max_bad_rows,
-        report=RowReport() if report is None else report,
-        unit="row" if path.suffix == ".parquet" else "line",
-    )
-    if path.suffix == ".parquet":
-        tables = _read_parquet(path, schema, labelled, checker, every)
-    elif text_extension(path):
-        tables = read_text(path, schema, labelled, checker, block_bytes, every)
-    else:
-        raise UserError(
-            f"{path}: unknown kind of file; use one of {', '.join(EXTENSIONS)} "
-            "(plain, .gz or .zst) or .parquet"
-        )
-    found = False
+    files = find_files(path)
+    for file in files:
+        if file.suffix != ".parquet" and text_extension(file) is None:
+            raise UserError(
+                f"{file}: unknown kind of file; use one of {', '.join(EXTENSIONS)} "
+                "(plain, .gz or .zst) or .parquet"
+            )
+    if len(files) > 1:
+        _check_alike(files, schema, labelled, every)
+    report = RowReport() if report is None else report
+    for file in files:
+        unit = "row" if file.suffix == ".parquet" else "line"
+        checker = RowChecker(os.fspath(file), schema, max_bad_rows, report, unit)
+        yield from _read_file(file, schema, labelled, checker, block_bytes, every)
+    if report.read == 0:
+        raise UserError(f"{path}: the file{'s hold' if len(files) > 1 else ' holds'} no rows")
+
+
+def _read_file(path, schema, labelled, checker, block_bytes, every) -> Iterator[GoodRows]:
     try:
+        if path.suffix == ".parquet":
+            tables = _read_parquet(path, schema, labelled, checker, every)
+        else:
+            tables = read_text(path, schema, labelled, checker, block_bytes, every)
         for rows in tables:
-            found = True
             if rows.typed.num_rows:
                 yield rows
     except pa.ArrowInvalid as error:
@@ -99,8 +177,49 @@ def _read(
         raise UserError(
             f"{path}: cannot be read to its end ({one_line(error)}); is it truncated?"
         ) from None
-    if not found:
-        raise UserError(f"{path}: the file holds no rows")
+
+
+def _check_alike(files: Sequence[pathlib.Path], schema: Schema, labelled, every: bool) -> None:
+    """Whether the columns that are read are of one kind in all files.
+
+    The values of a category are compared as text, and so 5 in a column of integers and 5 in one of
+    timestamps would be two.
+    """
+    declared = {column.name for column in schema.columns if not isinstance(column, Ignored)}
+    first: dict[str, str] = {}
+    for file in files:
+        kinds = _column_kinds(file, schema, labelled)
+        if not every:
+            kinds = {name: kind for name, kind in kinds.items() if name in declared}
+        first = first or kinds
+        for name in [*first, *kinds]:
+            kind, other = (found.get(name, "not there") for found in (first, kinds))
+            # A file with missing values alone has no kind.
+            if kind != other and "null" not in (kind, other):
+                raise UserError(
+                    f"{files[0]} and {file} differ: column {name} is {kind} in the first and "
+                    f"{other} in the second; write them alike, or prepare them apart"
+                )
+
+
+def _column_kinds(path: pathlib.Path, schema: Schema, labelled: bool | None) -> dict[str, str]:
+    if path.suffix != ".parquet":
+        return dict.fromkeys(text_columns(path, schema, labelled), "text")
+    try:
+        with pa_parquet.ParquetFile(path) as file:
+            return {field.name: _kind(field.type) for field in file.schema_arrow}
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path}: cannot be read ({one_line(error)}); is it truncated?") from None
+
+
+def _kind(kind: pa.DataType) -> str:
+    """What a type holds, whatever its width or encoding."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if pa.types.is_integer(kind):
+        return "integer"
+    if pa.types.is_floating(kind):
+        return "floating"
+    return "text" if is_text(kind) else str(kind)
 
 
 def _read_parquet(path, schema, labelled, checker, every) -> Iterator[GoodRows]:
