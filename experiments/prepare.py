@@ -19,6 +19,15 @@ _OUT = flags.DEFINE_string("out", "data", "Folder of prepared data sets.")
 _MIN_COUNT = flags.DEFINE_integer(
     "min_count", None, "Values in fewer training rows share id 0.", lower_bound=1
 )
+_MAX_SIZE = flags.DEFINE_integer(
+    "max_size", None, "Most values of a column that have an id, by frequency.", lower_bound=1
+)
+_HASH_BUCKETS = flags.DEFINE_integer(
+    "hash_buckets",
+    None,
+    "Hash the values of every categorical column into so many ids; no vocabularies.",
+    lower_bound=1,
+)
 _NUMERIC = flags.DEFINE_enum(
     "numeric",
     None,
@@ -57,6 +66,8 @@ def main() -> None:
         source=_SOURCE.value,
         options=BuildOptions(
             min_count=_MIN_COUNT.value,
+            max_size=_MAX_SIZE.value,
+            hash_buckets=_HASH_BUCKETS.value,
             numeric=_NUMERIC.value,  # pyright: ignore[reportArgumentType]
             buckets=_BUCKETS.value,
             separate_missing=_SEPARATE_MISSING.value,

@@ -7,30 +7,79 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepfm_jax.schema import Categorical, Label, Numeric
+from deepfm_jax.columns import Categorical, Label, Numeric, Timestamp
+from deepfm_jax.data.times import seconds_of_numbers, seconds_of_text, seconds_of_times
+from deepfm_jax.schema import TextFormat
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _INTEGER = r"^[+-]?\d{1,18}$"
 
 
 def typed_column(
-    raw: pa.Array, column: Categorical | Numeric | Label
+    raw: pa.Array, column: Categorical | Numeric | Timestamp | Label, text: TextFormat
 ) -> tuple[pa.Array, np.ndarray, str]:
-    """Typed values, which rows are bad, and what is wrong with those."""
-    if isinstance(column, Categorical) and column.dtype == "string":
-        text = _empty_to_null(_as_text(raw))
-        bad = np.zeros(len(raw), dtype=bool)
-        bad[rows_with(text, "\0")] = True
-        return text, bad, "holds NUL bytes"
+    """Typed values, which rows are bad, and what is wrong with those.
+
+    A column of times gives seconds since 1970.
+    """
+    if is_text(raw.type):
+        raw = _cleaned(raw, text)
     if isinstance(column, Categorical):
-        values, bad = _integers(raw)
-        return values, bad, "is not an integer"
+        return _categories(raw, column)
+    if isinstance(column, Timestamp):
+        seconds, bad = _seconds(raw, column.format)
+        return seconds, bad, f"is not a time ({column.format})"
+    if isinstance(column, Label) and column.values is not None:
+        return _named_labels(raw, column.values)
     values, bad = _numbers(raw)
     if isinstance(column, Numeric):
         return values, bad, "is not a finite number"
     numbers = values.to_numpy(zero_copy_only=False)
     bad = ~((numbers == 0) | (numbers == 1))
     return values.cast(pa.float32()), bad, "is not a label, 0 or 1"
+
+
+def _cleaned(raw: pa.Array, text: TextFormat) -> pa.Array:
+    """Cells without the spaces and the signs of a missing value that the layout knows."""
+    if not (text.trim or text.missing):
+        return raw
+    cells = as_text(raw)
+    if text.trim:
+        cells = pc.utf8_trim_whitespace(cells)
+    if text.missing:
+        missing = pc.is_in(cells, value_set=pa.array(text.missing, pa.string()))
+        cells = pc.if_else(missing, pa.scalar(None, pa.string()), cells)
+    return cells
+
+
+def _categories(raw: pa.Array, column: Categorical) -> tuple[pa.Array, np.ndarray, str]:
+    if column.dtype == "string":
+        text = _empty_to_null(as_text(raw))
+        bad = np.zeros(len(raw), dtype=bool)
+        bad[rows_with(text, "\0")] = True
+        return text, bad, "holds NUL bytes"
+    values, bad = _integers(raw)
+    if column.size is None:
+        return values, bad, "is not an integer"
+    numbers = values.fill_null(0).to_numpy()
+    bad = bad | (numbers < 0) | (numbers >= column.size)
+    return values, bad, f"is not an id from 0 to {column.size - 1}"
+
+
+def _seconds(raw: pa.Array, layout: str) -> tuple[pa.Array, np.ndarray]:
+    if pa.types.is_timestamp(raw.type) or pa.types.is_date(raw.type):
+        return seconds_of_times(raw), np.zeros(len(raw), dtype=bool)
+    if layout in ("unix", "unix_ms"):
+        numbers, bad = _numbers(raw)
+        seconds, impossible = seconds_of_numbers(numbers, 1.0 if layout == "unix" else 1e-3)
+        return seconds, bad | impossible
+    return seconds_of_text(_empty_to_null(pc.utf8_trim_whitespace(as_text(raw))), layout)
+
+
+def _named_labels(raw: pa.Array, values: tuple[str, str]) -> tuple[pa.Array, np.ndarray, str]:
+    found = pc.index_in(pc.utf8_trim_whitespace(as_text(raw)), value_set=pa.array(values))
+    bad = pc.is_null(found).to_numpy(zero_copy_only=False)
+    return found.cast(pa.float32()), bad, f"is not a label, {values[0]!r} or {values[1]!r}"
 
 
 def rows_with(text: pa.Array, character: str) -> np.ndarray:
@@ -54,7 +103,8 @@ def is_text(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
-def _as_text(raw: pa.Array) -> pa.Array:
+def as_text(raw: pa.Array) -> pa.Array:
+    """Cells of any type as strings; NaN is a missing one."""
     if pa.types.is_dictionary(raw.type):  # Not every kind of string can be taken from one.
         words = raw.dictionary.cast(pa.string())
         return pa.DictionaryArray.from_arrays(raw.indices, words).cast(pa.string())
@@ -65,7 +115,7 @@ def _as_text(raw: pa.Array) -> pa.Array:
 
 def _trimmed(raw: pa.Array) -> pa.Array:
     """Text without surrounding spaces or a leading plus, empty cells null."""
-    text = pc.utf8_trim_whitespace(_as_text(raw))
+    text = pc.utf8_trim_whitespace(as_text(raw))
     return _empty_to_null(pc.replace_substring_regex(text, r"^\+", ""))
 
 

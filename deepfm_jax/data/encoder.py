@@ -21,7 +21,7 @@ from deepfm_jax.data.crosses import cross_ids
 from deepfm_jax.data.vocabulary import FieldCoder, fit_field, merge_counts
 from deepfm_jax.errors import UserError
 from deepfm_jax.files import write_atomically, write_json
-from deepfm_jax.schema import Schema
+from deepfm_jax.schema import Categorical, Schema
 
 _FORMAT = 1
 _JSON, _PARQUET = "encoder.json", "encoder.parquet"
@@ -166,17 +166,23 @@ def fit(tables: Iterable[pa.Table], schema: Schema) -> Encoder:
     Raises:
       UserError: no rows.
     """
-    names = [field.name for field in schema.fields]
-    counts: dict[str, list[pa.Table]] = {name: [] for name in names}
+    counted = [
+        field.name
+        for field in schema.fields
+        if not isinstance(field, Categorical) or field.has_vocabulary
+    ]
+    nothing = pa.table({"value": pa.array([], pa.int64()), "count": pa.array([], pa.int64())})
+    counts: dict[str, list[pa.Table]] = {name: [] for name in counted}
     seen = False
     for table in tables:
         seen = True
-        for name in names:
+        for name in counted:
             found = pc.value_counts(table[name].combine_chunks())
             counts[name].append(pa.table(found.flatten(), names=["value", "count"]))
             if len(counts[name]) >= _MERGE_EVERY:
                 counts[name] = [merge_counts(counts[name])]
     if not seen:
         raise UserError("the training split has no rows to fit an encoder on")
-    coders = tuple(fit_field(field, merge_counts(counts[field.name])) for field in schema.fields)
+    merged = {name: merge_counts(parts) for name, parts in counts.items()}
+    coders = tuple(fit_field(field, merged.get(field.name, nothing)) for field in schema.fields)
     return Encoder(schema=schema, coders=coders)

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from deepfm_jax.data.cells import typed_column
+from deepfm_jax.data.times import time_part
 from deepfm_jax.errors import UserError, one_line
-from deepfm_jax.schema import Categorical, Label, Numeric, Schema
+from deepfm_jax.schema import Ignored, Schema, Timestamp
 
 _REMEDY = "fix the row, or pass --max_bad_rows=N to skip and count up to N such rows"
 _KEPT_MESSAGES = 10
@@ -126,8 +127,8 @@ class RowChecker:
           suspects: Rows of ``table``, by index, that the reader has found fault with.
 
         Returns:
-          Typed, categorical columns are string or int64, numeric ones float64 (null: missing) and
-          the label float32.
+          Typed, categorical columns are string or int64, numeric ones float64 (null: missing),
+          times int64 seconds since 1970 with their parts beside them, and the label float32.
 
         Raises:
           UserError: more bad rows than ``max_bad_rows``, the first beyond it in file order; or a
@@ -136,13 +137,12 @@ class RowChecker:
         columns: dict[str, pa.Array] = {}
         faults = dict(suspects or {})
         for column in self.schema.columns:
-            if not isinstance(column, Categorical | Numeric | Label):
-                continue
-            if isinstance(column, Label) and column.name not in table.column_names:
+            # A label, or a time that rows are split by, may be absent; fields may not.
+            if isinstance(column, Ignored) or column.name not in table.column_names:
                 continue
             raw = table[column.name].combine_chunks()
             try:
-                values, bad, reason = typed_column(raw, column)
+                values, bad, reason = typed_column(raw, column, self.schema.text)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 kind = type(column).__name__.lower()
                 raise UserError(
@@ -150,6 +150,9 @@ class RowChecker:
                     f"as a {kind} column ({one_line(error)})"
                 ) from None
             columns[column.name] = values
+            if isinstance(column, Timestamp):
+                for part, field in zip(column.parts, column.fields, strict=True):
+                    columns[field.name] = time_part(values, part)
             for row in np.flatnonzero(bad):
                 value = raw[int(row)].as_py()
                 # A row with several faults is one bad row, told by its first column.

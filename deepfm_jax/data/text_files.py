@@ -59,7 +59,7 @@ def check_names(where: str, names: list[str], schema: Schema, labelled: bool | N
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UserError(f"{where}: column {twice[0]!r} stands twice in the header")
-    needed = [field.name for field in schema.fields]
+    needed = [column.name for column in schema.inputs]
     if labelled:
         needed.append(schema.label.name)
     missing = [name for name in needed if name not in names]
@@ -94,9 +94,11 @@ def first_line(path: pathlib.Path) -> str:
 
 def split_line(line: str, text: TextFormat) -> list[str]:
     """The cells of a line."""
-    if not text.quoting:
-        return line.split(text.delimiter)
-    return next(csv.reader([line], delimiter=text.delimiter), [""])
+    if text.quoting:
+        cells = next(csv.reader([line], delimiter=text.delimiter), [""])
+    else:
+        cells = line.split(text.delimiter)
+    return [cell.strip() for cell in cells] if text.trim else cells
 
 
 def read_text(

@@ -17,7 +17,15 @@ from deepfm_jax.data.encoder import Encoded, Encoder, fit
 from deepfm_jax.data.rejects import rejects_file
 from deepfm_jax.data.row_checker import RowReport
 from deepfm_jax.errors import UserError
-from deepfm_jax.schema import Categorical, Column, Cross, Numeric, NumericTransform, Schema
+from deepfm_jax.schema import (
+    Categorical,
+    Column,
+    Cross,
+    Numeric,
+    NumericTransform,
+    Schema,
+    Timestamp,
+)
 
 # Thousands of rows a record, so that reading is a copy of bytes and not a parse per row.
 BLOCK_ROWS = 4096
@@ -34,7 +42,10 @@ class BuildOptions:
     """What a user may change about the encoding; None keeps the builder's own choice.
 
     Attributes:
-      min_count: Of every categorical column and of ``log2_floor`` buckets.
+      min_count: Of every vocabulary: of categorical columns and of ``log2_floor`` buckets.
+      max_size: Of every categorical column that has a vocabulary.
+      hash_buckets: Of every categorical column, in place of its vocabulary; columns of ids as they
+        are stay so.
       numeric: Transform of every numeric column.
       buckets: Number of quantile buckets.
       separate_missing: Whether missing values have an id of their own.
@@ -48,6 +59,8 @@ class BuildOptions:
     """
 
     min_count: int | None = None
+    max_size: int | None = None
+    hash_buckets: int | None = None
     numeric: NumericTransform | None = None
     buckets: int | None = None
     separate_missing: bool | None = None
@@ -71,19 +84,27 @@ class BuildOptions:
         Raises:
           UserError: a cross that the schema cannot have (see ``Schema``).
         """
-        common = {"min_count": self.min_count, "separate_missing": self.separate_missing}
-        numeric = {**common, "transform": self.numeric, "buckets": self.buckets}
+        numeric = {
+            "transform": self.numeric,
+            "buckets": self.buckets,
+            "min_count": self.min_count,
+            "separate_missing": self.separate_missing,
+        }
 
         def changed(column: Column) -> Column:
-            if isinstance(column, Categorical):
-                options: dict[str, Any] = common
-            elif isinstance(column, Numeric):
+            options: dict[str, Any] = {"separate_missing": self.separate_missing}
+            if isinstance(column, Numeric):
                 options = numeric
-            else:
+            elif isinstance(column, Categorical):
+                if self.hash_buckets is not None and column.dtype != "id":
+                    options |= {"hash_buckets": self.hash_buckets, "min_count": 1}
+                    column = dataclasses.replace(column, max_size=None)
+                elif column.has_vocabulary:
+                    options |= {"min_count": self.min_count, "max_size": self.max_size}
+            elif not isinstance(column, Timestamp):
                 return column
-            return dataclasses.replace(
-                column, **{key: value for key, value in options.items() if value is not None}
-            )
+            set_options = {key: value for key, value in options.items() if value is not None}
+            return dataclasses.replace(column, **set_options)
 
         crosses = (Cross(tuple(columns), self.cross_buckets) for columns in self.crosses)
         return dataclasses.replace(
