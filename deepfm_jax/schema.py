@@ -207,7 +207,7 @@ class Schema:
         return data
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Schema":
+    def from_dict(cls, data: Any) -> "Schema":
         """Reads what ``to_dict`` wrote; an option that is left out has its default.
 
         Raises:

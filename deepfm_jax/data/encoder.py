@@ -9,7 +9,7 @@ import io
 import json
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -171,18 +171,27 @@ def fit(tables: Iterable[pa.Table], schema: Schema) -> Encoder:
         for field in schema.fields
         if not isinstance(field, Categorical) or field.has_vocabulary
     ]
+    counts = count_values(tables, counted)
     nothing = pa.table({"value": pa.array([], pa.int64()), "count": pa.array([], pa.int64())})
-    counts: dict[str, list[pa.Table]] = {name: [] for name in counted}
+    coders = tuple(fit_field(field, counts.get(field.name, nothing)) for field in schema.fields)
+    return Encoder(schema=schema, coders=coders)
+
+
+def count_values(tables: Iterable[pa.Table], names: Sequence[str]) -> dict[str, pa.Table]:
+    """How often each value of each column stands in the rows; columns ``value`` and ``count``.
+
+    Raises:
+      UserError: no rows.
+    """
+    counts: dict[str, list[pa.Table]] = {name: [] for name in names}
     seen = False
     for table in tables:
         seen = True
-        for name in counted:
+        for name in names:
             found = pc.value_counts(table[name].combine_chunks())
             counts[name].append(pa.table(found.flatten(), names=["value", "count"]))
             if len(counts[name]) >= _MERGE_EVERY:
                 counts[name] = [merge_counts(counts[name])]
     if not seen:
         raise UserError("the training split has no rows to fit an encoder on")
-    merged = {name: merge_counts(parts) for name, parts in counts.items()}
-    coders = tuple(fit_field(field, merged.get(field.name, nothing)) for field in schema.fields)
-    return Encoder(schema=schema, coders=coders)
+    return {name: merge_counts(parts) for name, parts in counts.items()}

@@ -20,6 +20,12 @@ def candidates(split: str, extensions: Sequence[str]) -> list[str]:
     ]
 
 
+def find_file(source: pathlib.Path, name: str) -> pathlib.Path | None:
+    """A text file, plain or compressed, where it is there."""
+    found = (source / f"{name}{packed}" for packed in _COMPRESSIONS)
+    return next((path for path in found if path.is_file()), None)
+
+
 def has_split(source: pathlib.Path, split: str, extensions: Sequence[str]) -> bool:
     """Whether ``source`` holds files of the split."""
     return bool(_found(source, split, extensions))
@@ -34,8 +40,11 @@ def find_split(source: pathlib.Path, split: str, extensions: Sequence[str]) -> s
     """
     found = _found(source, split, extensions)
     if not found:
-        names = ", ".join(candidates(split, extensions))
-        raise UserError(f"{source}: no file for split {split!r}; looked for {names}")
+        first = extensions[0]
+        raise UserError(
+            f"{source}: no file for split {split!r}; looked for {split}{first}, {split}-*{first} "
+            f"and the like ({', '.join(extensions)}; text may be .gz or .zst)"
+        )
     if len(found) > 1:
         raise UserError(
             f"{source}: split {split!r} is there as {found[0]} and {found[1]}; keep one"
