@@ -1,5 +1,8 @@
 """Any table, by a schema that the user gives."""
 
+import os
+import pathlib
+
 from deepfm_jax.data.builders.click_log import BuildOptions, ClickLogBuilder
 from deepfm_jax.data.builders.files import find_split, has_split
 from deepfm_jax.data.builders.splitting import ReadSplit
@@ -7,6 +10,16 @@ from deepfm_jax.errors import UserError
 from deepfm_jax.schema import Schema
 
 _EXTENSIONS = (".csv", ".tsv", ".txt", ".data", ".parquet")
+
+
+def train_files(source: str | os.PathLike[str]) -> str:
+    """The training files of a source of a table: those of a folder, or the source itself.
+
+    Raises:
+      UserError: a folder without any.
+    """
+    folder = pathlib.Path(source)
+    return find_split(folder, "train", _EXTENSIONS) if folder.is_dir() else os.fspath(source)
 
 
 class Tabular(ClickLogBuilder, skip_registration=True):
@@ -35,9 +48,9 @@ class Tabular(ClickLogBuilder, skip_registration=True):
             return self._drawn(self.source)
         has = {split: has_split(self.source, split, _EXTENSIONS) for split in ("valid", "test")}
         if has["test"] and not has["valid"]:
-            train = find_split(self.source, "train", _EXTENSIONS)
             raise UserError(
                 f"{self.source}: has files for 'train' and 'test' and none for 'valid', by which a "
-                f"run is stopped; add them, or have all three drawn from one: --source={train}"
+                "run is stopped; add them, or have all three drawn from one: "
+                f"--source={train_files(self.source)}"
             )
         return self._given_or_drawn(_EXTENSIONS)
