@@ -4,13 +4,24 @@ import gzip
 import io
 import re
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from deepfm_jax import Categorical, Ignored, Label, Numeric, Schema, TextFormat, UserError
+from deepfm_jax import (
+    Categorical,
+    Ignored,
+    Label,
+    Numeric,
+    Schema,
+    TextFormat,
+    Timestamp,
+    UserError,
+)
+from deepfm_jax.data.encoder import fit
 from deepfm_jax.data.row_checker import RowReport
 from deepfm_jax.data.sources import read_rows, read_tables
 
@@ -141,6 +152,46 @@ def test_the_files_that_are_mutated_are_valid(tmp_path, name, content, schema, r
     path = tmp_path / name
     path.write_bytes(parquet_bytes() if content is None else content)
     assert check(path, schema) == (rows, 0)
+
+
+LATER = Schema(
+    (
+        Label("click", values=("no", "yes")),
+        Categorical("shop", hash_buckets=9),
+        Categorical("user", dtype="id", size=10),
+        Timestamp("at"),
+        Timestamp("hour", "%y%m%d%H"),
+        Timestamp("seen", "unix"),
+    ),
+    TextFormat(trim=True, missing=("?",)),
+)
+LATER_CSV = (
+    b"click,shop,user,at,hour,seen\nyes, a ,3,2014-10-21 05:00,14102105,1413868800\n"
+    b"no,?,?,2014-10-21T05:00:00Z,14102123,1.5e9\nyes,b,9,2014-10-21,?,\n"
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(edits=EDITS)
+def test_mutations_of_times_ids_and_named_labels(tmp_path_factory, edits):
+    path = tmp_path_factory.mktemp("fuzz") / "a.csv"
+    for content, clean in ((LATER_CSV, True), (edited(LATER_CSV, edits), False)):
+        path.write_bytes(content)
+        report = RowReport()
+        try:
+            tables = list(read_tables(path, LATER, max_bad_rows=ALL, report=report))
+        except UserError as error:
+            message = str(error)
+        else:
+            message = str(path)
+            encoder = fit(tables, LATER) if report.kept else None
+            for table in tables:
+                ids = encoder.encode(table).ids
+                assert (ids >= 0).all()
+                assert (ids < np.asarray(encoder.field_dims)).all()
+        assert str(path) in message
+        assert not clean or (report.kept, report.rejected) == (3, 0)
+        assert report.read >= report.kept + report.rejected
 
 
 def failure(path, schema=CSV, **options):
