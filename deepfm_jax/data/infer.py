@@ -116,14 +116,19 @@ def _parquet_sample(path: pathlib.Path) -> pa.Table:
 def _text_sample(path: pathlib.Path) -> tuple[pa.Table, TextFormat, str]:
     content = _whole_lines(path)
     try:
-        lines = content.decode("utf-8-sig").splitlines()
+        lines = [line for line in content.decode("utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise UserError(
             f"{path}, line {line}: not valid UTF-8; convert the file to UTF-8"
         ) from None
-    text = _sniff(path, lines)
+    text, width = _sniff(path, lines)
     first = split_line(lines[0], text)
+    if len(first) != width:
+        raise UserError(
+            f"{path}, line 1: {len(first)} columns instead of {width} in {lines[0][:60]!r}; the "
+            "names of the columns, or the first row, must come first"
+        )
     header = _is_header(first, [split_line(line, text) for line in lines[1:_SNIFFED_LINES]])
     names = first if header else [f"column_{number}" for number in range(1, len(first) + 1)]
     text = dataclasses.replace(text, header=header)
@@ -157,8 +162,8 @@ def _whole_lines(path: pathlib.Path) -> bytes:
     return content
 
 
-def _sniff(path: pathlib.Path, lines: Sequence[str]) -> TextFormat:
-    """The delimiter that splits the first lines into most cells, and equally many."""
+def _sniff(path: pathlib.Path, lines: Sequence[str]) -> tuple[TextFormat, int]:
+    """The delimiter that splits the first lines into most cells, equally many, and how many."""
     best, width = TextFormat(), 1
     for delimiter in _DELIMITERS:
         for quoting in (True, False):
@@ -180,19 +185,20 @@ def _sniff(path: pathlib.Path, lines: Sequence[str]) -> TextFormat:
         )
     cells = [cell for line in lines[1:_SNIFFED_LINES] for cell in split_line(line, best)]
     padded = sum(cell != cell.strip() for cell in cells if cell.strip())
-    return dataclasses.replace(best, trim=padded > 0.2 * max(len(cells), 1))
+    return dataclasses.replace(best, trim=padded > 0.2 * max(len(cells), 1)), width
 
 
 def _is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first line names columns: no number among distinct words, or none in its column.
+    """Whether the first line names columns: it has no number, and few cells of the lines below.
 
-    A cell that stands in its column again, further down, is a value.
+    A name may be empty, as that of the row numbers which pandas writes.
     """
-    if len(set(first)) < len(first) or any(not cell or _NUMBER.fullmatch(cell) for cell in first):
+    if any(_NUMBER.fullmatch(cell) for cell in first) or not any(first):
         return False
     again = sum(
         any(position < len(row) and row[position] == cell for row in rows)
         for position, cell in enumerate(first)
+        if cell
     )
     return again <= len(first) // 2
 

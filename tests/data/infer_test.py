@@ -114,6 +114,14 @@ def test_a_file_without_a_header_has_numbered_columns(write):
     assert sum(t.num_rows for t in read_tables(path, schema)) == ROWS
 
 
+def test_row_numbers_without_a_name_and_empty_lines_are_no_hindrance(write):
+    cells = {"": [str(i) for i in range(ROWS)], "click": CELLS["clicked"], "zip": CELLS["zip"]}
+    path = write(lines(cells).replace("\n7,", "\n\n7,"))
+    schema = infer_schema(path).schema
+    assert schema.columns[:2] == (Ignored(""), Label("click"))
+    assert sum(t.num_rows for t in read_tables(path, schema, max_bad_rows=1)) == ROWS
+
+
 def test_words_for_missing_values_are_found(write):
     cells = {name: list(CELLS[name]) for name in ("clicked", "device", "price", "views")}
     cells["price"][7], cells["views"][9] = "NA", "\\N"
@@ -229,7 +237,8 @@ def test_avazu_is_guessed_as_its_builder_has_it(tmp_path):
         ("\n\n", "the file is empty"),
         ("click,device\n", "the file holds no rows"),
         ("one\ntwo\n", "no delimiter splits its lines into cells"),
-        ("click,x,x\n1,2,3\n", "no column looks like a label|stands twice"),
+        ("click,x,x\n1,2,3\n", "column 'x' stands twice"),
+        ("My export\nclick,x\n1,2\n0,3\n1,4\n0,5\n", "line 1: 1 columns instead of 2 in 'My exp"),
         ("click,x\n1,\n0,\n", "no column but the label 'click' can be a field"),
         ("click,x\n1,\0\n", "line 2: holds NUL bytes"),
     ],
