@@ -20,7 +20,16 @@ from deepfm_jax.models import (
     XDeepFM,
     build_model,
 )
-from deepfm_jax.schema import Categorical, Cross, Ignored, Label, Numeric, Schema, TextFormat
+from deepfm_jax.schema import (
+    Categorical,
+    Cross,
+    Ignored,
+    Label,
+    Numeric,
+    Schema,
+    TextFormat,
+    Timestamp,
+)
 
 __all__ = [
     "DNN",
@@ -40,6 +49,7 @@ __all__ = [
     "Numeric",
     "Schema",
     "TextFormat",
+    "Timestamp",
     "UserError",
     "WideDeep",
     "XDeepFM",

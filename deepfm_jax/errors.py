@@ -14,3 +14,8 @@ class PreemptedError(UserError):
 
     Launchers exit with status 75, by which a scheduler knows that another try makes sense.
     """
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line, to stand in a ``UserError``."""
+    return " ".join(str(error).split())

@@ -1,5 +1,6 @@
 """Writing files whole or not at all."""
 
+import errno
 import json
 import os
 import pathlib
@@ -20,3 +21,16 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Writes ``content`` as indented JSON, atomically."""
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether the disk, or a quota of it, is full.
+
+    The writers of other libraries raise errors of their own, with the system's words in them.
+    """
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        return True
+    return any(os.strerror(number) in str(error) for number in _NO_SPACE)

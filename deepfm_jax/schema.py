@@ -1,77 +1,41 @@
 """What the columns of a click log mean: declared once, carried by data, checkpoint and model."""
 
 import dataclasses
+import difflib
+import types
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from deepfm_jax.columns import (
+    Categorical,
+    Column,
+    Field,
+    Ignored,
+    Label,
+    Numeric,
+    NumericTransform,
+    Timestamp,
+)
 from deepfm_jax.errors import UserError
 
-NumericTransform: TypeAlias = Literal["log", "log2_floor", "standardise", "quantile"]
+__all__ = [
+    "Categorical",
+    "Column",
+    "Cross",
+    "Field",
+    "Ignored",
+    "Label",
+    "Numeric",
+    "NumericTransform",
+    "Schema",
+    "TextFormat",
+    "Timestamp",
+]
 
-
-@dataclasses.dataclass(frozen=True)
-class Categorical:
-    """A column of string or integer values; each value kept gets one id of the field.
-
-    Attributes:
-      name: Column name.
-      dtype: ``"string"`` takes a cell as it stands; ``"integer"`` parses it, so that ``007`` and
-        ``7`` are one value and ``x7`` is a bad row.
-      min_count: Values seen in fewer training rows than this share id 0.
-      separate_missing: Give missing cells id 1, apart from the unseen and rare values of id 0.
-    """
-
-    name: str
-    dtype: Literal["string", "integer"] = "string"
-    min_count: int = 1
-    separate_missing: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Numeric:
-    """A column of numbers, as one value field or as buckets.
-
-    Attributes:
-      name: Column name.
-      transform: ``"log"``: id 1 with value sign(x) ln(1 + abs(x)); ``"standardise"``: id 1 with
-        value (x - mean) / std of the training rows; ``"log2_floor"``: the bucket floor(ln(x)^2) for
-        x > 2, else floor(x), as a category (the Criteo winners' transform); ``"quantile"``: the
-        index of the training quantile that x falls in, as a category. A missing cell has id 0 and
-        value 1, so it owns an embedding.
-      buckets: Number of quantile buckets.
-      min_count: Buckets of ``"log2_floor"`` seen in fewer training rows than this share id 0.
-      separate_missing: For the two bucket transforms, as in ``Categorical``.
-    """
-
-    name: str
-    transform: NumericTransform = "log"
-    buckets: int = 32
-    min_count: int = 1
-    separate_missing: bool = False
-
-    @property
-    def is_value_field(self) -> bool:
-        """Whether the number itself is the feature's value, under one id."""
-        return self.transform in ("log", "standardise")
-
-
-@dataclasses.dataclass(frozen=True)
-class Label:
-    """The column to predict, 0 or 1 in every row."""
-
-    name: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Ignored:
-    """A column that stands in the file and is not read."""
-
-    name: str
-
-
-Column: TypeAlias = Categorical | Numeric | Label | Ignored
-Field: TypeAlias = Categorical | Numeric
 _KINDS = {kind.__name__.lower(): kind for kind in get_args(Column)}
+# Options that came later: they are written where they are set, so that an older schema keeps its
+# text, and its encoder the fingerprint.
+_LATER = ("max_size", "hash_buckets", "size", "values", "trim", "missing")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,11 +86,22 @@ class TextFormat:
       header: Whether the first line names the columns. Without a header, the columns of the
         schema must be those of the file, in the file's order.
       quoting: Whether ``"`` may quote a cell.
+      trim: Whether spaces around a cell are no part of it. (Around numbers they never are.)
+      missing: Texts that stand for a missing value, as ``NA``; an empty cell always does.
+
+    Raises:
+      UserError: a delimiter that is not one character.
     """
 
     delimiter: str = ","
     header: bool = True
     quoting: bool = True
+    trim: bool = False
+    missing: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if len(self.delimiter.encode()) != 1:
+            raise UserError(f"delimiter={self.delimiter!r} must be one (ASCII) character")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,11 +119,16 @@ class Schema:
 
     def __post_init__(self):
         names = [column.name for column in self.columns]
+        for column in self.columns:
+            if isinstance(column, Timestamp):
+                names += [field.name for field in column.fields]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise UserError(f"schema declares column {twice[0]!r} twice; give each its own name")
         if not self.fields:
-            raise UserError("schema declares no categorical or numeric column; a model needs one")
+            raise UserError(
+                "schema declares no categorical, numeric or time column; a model needs one"
+            )
         labels = [column.name for column in self.columns if isinstance(column, Label)]
         if len(labels) != 1:
             raise UserError(f"schema declares {len(labels)} labels {labels}; declare exactly one")
@@ -180,7 +160,23 @@ class Schema:
     @property
     def fields(self) -> tuple[Field, ...]:
         """The columns that carry features, in the order of the model's fields."""
-        return tuple(c for c in self.columns if isinstance(c, Categorical | Numeric))
+        fields: list[Field] = []
+        for column in self.columns:
+            if isinstance(column, Categorical | Numeric):
+                fields.append(column)
+            elif isinstance(column, Timestamp):
+                fields += column.fields
+        return tuple(fields)
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        """The columns that the fields are made of, which every row must have."""
+        return tuple(
+            column
+            for column in self.columns
+            if isinstance(column, Categorical | Numeric)
+            or (isinstance(column, Timestamp) and column.parts)
+        )
 
     @property
     def slot_names(self) -> tuple[str, ...]:
@@ -200,29 +196,89 @@ class Schema:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; ``from_dict`` reads it back."""
         data = {
-            "text": dataclasses.asdict(self.text),
+            "text": _plain(self.text),
             "columns": [
-                {"kind": type(column).__name__.lower(), **dataclasses.asdict(column)}
-                for column in self.columns
+                {"kind": type(column).__name__.lower(), **_plain(column)} for column in self.columns
             ],
         }
-        # A schema without crosses keeps the text, and so the encoder the fingerprint, that it had
-        # before there were any.
+        # A schema without crosses keeps the text that it had before there were any.
         if self.crosses:
-            data["crosses"] = [dataclasses.asdict(cross) for cross in self.crosses]
+            data["crosses"] = [_plain(cross) for cross in self.crosses]
         return data
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Schema":
-        """Reads what ``to_dict`` wrote."""
+    def from_dict(cls, data: Any) -> "Schema":
+        """Reads what ``to_dict`` wrote; an option that is left out has its default.
+
+        Raises:
+          UserError: a kind, an option or a value that does not exist, or an impossible schema.
+        """
+        if not isinstance(data, Mapping) or not isinstance(data.get("columns"), list):
+            raise UserError("a schema is an object with a list of columns")
+        unknown = sorted(set(data) - {"text", "columns", "crosses"})
+        if unknown:
+            raise UserError(f"a schema has text, columns and crosses, and no {unknown[0]!r}")
         columns = []
         for entry in data["columns"]:
+            if not isinstance(entry, Mapping) or "kind" not in entry or "name" not in entry:
+                raise UserError(f"column {entry!r} needs a kind and a name")
             options = dict(entry)
             kind = options.pop("kind")
             if kind not in _KINDS:
                 raise UserError(f"column kind {kind!r} is unknown; use one of {sorted(_KINDS)}")
-            columns.append(_KINDS[kind](**options))
-        crosses = tuple(
-            Cross(tuple(entry["columns"]), entry["buckets"]) for entry in data.get("crosses", ())
-        )
-        return cls(columns=tuple(columns), text=TextFormat(**data["text"]), crosses=crosses)
+            columns.append(_read(_KINDS[kind], options, f"column {entry['name']!r}"))
+        text = _read(TextFormat, data.get("text", {}), "text")
+        crosses = tuple(_read(Cross, each, "cross") for each in data.get("crosses", ()))
+        return cls(columns=tuple(columns), text=text, crosses=crosses)
+
+
+def _plain(item: Any) -> dict[str, Any]:
+    """A dataclass as data of JSON, without the later options that have their defaults."""
+    data = {}
+    for field in dataclasses.fields(item):
+        value = getattr(item, field.name)
+        if field.name not in _LATER or value != field.default:
+            data[field.name] = list(value) if isinstance(value, tuple) else value
+    return data
+
+
+def _read(kind: Any, options: Any, where: str) -> Any:
+    """A dataclass from data of JSON, whose lists are its tuples."""
+    hints = get_type_hints(kind)
+    if not isinstance(options, Mapping):
+        raise UserError(f"{where}: {options!r} must be an object")
+    for key, value in options.items():
+        if key not in hints:
+            close = difflib.get_close_matches(key, hints, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(hints)}"
+            raise UserError(f"{where} has no option {key!r}; {hint}")
+        if not _fits(value, hints[key]):
+            raise UserError(f"{where}: {key}={value!r} must be {_told(hints[key])}")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+
+
+_WORDS = {int: "a whole number", bool: "true or false", str: "a text", type(None): "null"}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    kinds = get_args(hint)
+    if get_origin(hint) is Literal:
+        return value in kinds
+    if get_origin(hint) is types.UnionType:
+        return any(_fits(value, kind) for kind in kinds)
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple) or (kinds[-1] is not ... and len(value) != 2):
+            return False
+        return all(_fits(each, kinds[0]) for each in value)
+    return isinstance(value, hint) and not (hint is int and isinstance(value, bool))
+
+
+def _told(hint: Any) -> str:
+    kinds = get_args(hint)
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(kinds)}"
+    if get_origin(hint) is types.UnionType:
+        return " or ".join(map(_told, kinds))
+    if get_origin(hint) is tuple:
+        return f"a list, of {'each' if kinds[-1] is ... else 'two, each'} {_told(kinds[0])}"
+    return _WORDS[hint]

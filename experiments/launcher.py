@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import signal
 import sys
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from deepfm_jax.errors import PreemptedError, UserError
+from deepfm_jax.files import is_full_disk
 
 # What ml_collections raises for a config key or file that does not exist.
 _CONFIG_ERRORS = (AttributeError, KeyError, TypeError, ValueError, OSError)
@@ -42,8 +44,9 @@ def keep_freed_memory() -> None:
 def run(main: Callable[[], None]) -> None:
     """Runs a launcher's ``main`` after parsing flags.
 
-    The exit status is 0 on success and 2, with one line on stderr, on a user's mistake; 75 when the
-    scheduler wanted the machines back and a new start will go on.
+    The exit status is 0 on success, 2 on a user's mistake or a full disk and 130 on Ctrl-C, each
+    with one line on stderr; 75 when the scheduler wanted the machines back and a new start will go
+    on.
     """
     keep_freed_memory()
     # TensorFlow only reads files here; its notes on its own kernels would be noise.
@@ -62,8 +65,26 @@ def run(main: Callable[[], None]) -> None:
             _fail(str(error), status=_TRY_AGAIN)
         except UserError as error:
             _fail(str(error))
+        except OSError as error:
+            if not is_full_disk(error):
+                raise
+            _fail(f"{error.filename or 'output'}: {error.strerror}; free some and start again")
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
 
     app.run(body, flags_parser=_parse)
+
+
+def clean_up_on_signals() -> None:
+    """Lets a termination or hang-up end the process by an exception, as Ctrl-C does.
+
+    By default they end it at once, and nothing that it leaves half-done is undone. Under nohup a
+    hang-up goes on being ignored.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 def define_config(default: str | None = None) -> flags.FlagHolder:

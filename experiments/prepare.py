@@ -3,21 +3,48 @@
 Prints the rows read, kept and rejected, the positive rates and the vocabulary sizes, and writes
 them to ``results.json`` in the prepared data set's folder. ``--cross=C1,C2`` adds a cross-product
 feature of two columns or more; give it once for each.
+
+A table of your own is ``--dataset=tabular --schema=FILE``, and ``--source`` may be a file or a
+pattern of files. ``--infer_schema --source=FILE --schema=FILE`` writes a schema to begin with, says
+why each column is what it is, and does nothing else.
 """
 
 import dataclasses
+import pathlib
 
 from absl import flags
 
+from deepfm_jax.errors import UserError
 from experiments import launcher
 
 _DATASET = flags.DEFINE_string(
-    "dataset", None, "Data set: criteo, frappe or synthetic.", required=True
+    "dataset",
+    None,
+    "Data set: avazu, census_income, criteo, frappe, synthetic, or tabular for a table of yours.",
 )
-_SOURCE = flags.DEFINE_string("source", None, "Folder of raw files; synthetic needs none.")
+_SOURCE = flags.DEFINE_string(
+    "source", None, "Folder of raw files; for tabular also a file or a pattern; synthetic has none."
+)
+_SCHEMA = flags.DEFINE_string("schema", None, "Schema file of tabular (JSON).")
+_INFER_SCHEMA = flags.DEFINE_bool(
+    "infer_schema", False, "Write --schema from a sample of --source, to be edited, and stop."
+)
+_LABEL = flags.DEFINE_string("label", None, "With --infer_schema: the column to predict.")
+_TIME_COLUMN = flags.DEFINE_string(
+    "time_column", None, "Split the rows of one file by the times of this column, not by a draw."
+)
 _OUT = flags.DEFINE_string("out", "data", "Folder of prepared data sets.")
 _MIN_COUNT = flags.DEFINE_integer(
     "min_count", None, "Values in fewer training rows share id 0.", lower_bound=1
+)
+_MAX_SIZE = flags.DEFINE_integer(
+    "max_size", None, "Most values of a column that have an id, by frequency.", lower_bound=1
+)
+_HASH_BUCKETS = flags.DEFINE_integer(
+    "hash_buckets",
+    None,
+    "Hash the values of every categorical column into so many ids; no vocabularies.",
+    lower_bound=1,
 )
 _NUMERIC = flags.DEFINE_enum(
     "numeric",
@@ -44,18 +71,29 @@ _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a prepared data set.
 
 def main() -> None:
     """Prepares the data set and prints what became of its rows."""
+    if _INFER_SCHEMA.value:
+        infer()
+        return
+    if _DATASET.value is None:
+        raise UserError("which data set? give --dataset=NAME, tabular for a table of your own")
+    if _LABEL.value is not None:
+        raise UserError("--label goes with --infer_schema; in a schema the label is a column")
     # After the flags: importing TensorFlow takes seconds, and a typo should not cost them.
     from deepfm_jax.data.builders.click_log import BuildOptions
     from deepfm_jax.data.encoder import Encoder
     from deepfm_jax.data.prepare import dataset_folder, describe, prepare
+    from deepfm_jax.data.schema_files import read_schema
     from deepfm_jax.files import write_json
 
+    launcher.clean_up_on_signals()
     summaries = prepare(
         _DATASET.value,
         _OUT.value,
         source=_SOURCE.value,
         options=BuildOptions(
             min_count=_MIN_COUNT.value,
+            max_size=_MAX_SIZE.value,
+            hash_buckets=_HASH_BUCKETS.value,
             numeric=_NUMERIC.value,  # pyright: ignore[reportArgumentType]
             buckets=_BUCKETS.value,
             separate_missing=_SEPARATE_MISSING.value,
@@ -63,12 +101,14 @@ def main() -> None:
             rows=_ROWS.value,
             crosses=tuple(tuple(columns.split(",")) for columns in _CROSS.value),
             cross_buckets=_CROSS_BUCKETS.value,
+            time_column=_TIME_COLUMN.value,
+            schema=read_schema(_SCHEMA.value).to_dict() if _SCHEMA.value else None,
         ),
         overwrite=_OVERWRITE.value,
     )
     folder = dataset_folder(_DATASET.value, _OUT.value)
     encoder = Encoder.load(folder)
-    print(describe(summaries, encoder))
+    print(describe(summaries, encoder, folder))
     write_json(
         folder / "results.json",
         {
@@ -78,6 +118,27 @@ def main() -> None:
         },
     )
     print(f"prepared in {folder}")
+
+
+def infer() -> None:
+    """Writes a schema for the source and says why each column is what it is."""
+    from deepfm_jax.data.builders.tabular import train_files
+    from deepfm_jax.data.infer import infer_schema
+    from deepfm_jax.data.schema_files import write_schema
+
+    if _SOURCE.value is None or _SCHEMA.value is None:
+        raise UserError("--infer_schema reads --source=FILE and writes --schema=FILE; give both")
+    path = pathlib.Path(_SCHEMA.value)
+    if path.exists() and not _OVERWRITE.value:
+        raise UserError(f"{path} is there already; choose another --schema, or pass --overwrite")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{path}: its folder does not exist; make it first")
+    inference = infer_schema(train_files(_SOURCE.value), _LABEL.value)
+    write_schema(path, inference.schema)
+    print(inference.describe())
+    print(
+        f"written to {path}; look it through, edit it, and pass it as --schema to --dataset=tabular"
+    )
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ runs the command, in a copy of this tree's last commit. A preempted slice is cre
 ``--retries`` times. The slice is deleted at the end, also after a failure or Ctrl-C.
 """
 
-import signal
-import sys
 from collections.abc import Callable
 
 from absl import flags
@@ -98,14 +96,8 @@ def main() -> None:
         "logs": session.logs,
         "delete": session.delete,
     }
-    # These would end the process without the deletion; under nohup a hang-up goes on being ignored.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
-    try:
-        steps[_STEP.value]()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    launcher.clean_up_on_signals()
+    steps[_STEP.value]()
 
 
 def _configured(key: str, flag: str) -> str:

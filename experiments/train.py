@@ -51,7 +51,8 @@ def _prepare(data) -> None:
 
     options = from_mapping(BuildOptions, data.options, "data.options.")
     summaries = prepare(data.name, data.folder, options=options)
-    print(describe(summaries, Encoder.load(dataset_folder(data.name, data.folder))))
+    folder = dataset_folder(data.name, data.folder)
+    print(describe(summaries, Encoder.load(folder), folder))
 
 
 def _report(results: dict, workdir: pathlib.Path) -> None:

@@ -1,10 +1,12 @@
 """Small raw click logs for tests, in the layouts of the builders, with something to learn."""
 
 import csv
+import gzip
 
 import numpy as np
 
-from deepfm_jax.data.builders import Criteo, Frappe
+from deepfm_jax import Categorical
+from deepfm_jax.data.builders import Avazu, CensusIncome, Criteo, Frappe
 
 ROWS = {"train": 10_000, "valid": 1500, "test": 1500}
 
@@ -45,3 +47,43 @@ def write_criteo(folder, rows=None):
     for seed, (split, count) in enumerate((rows or ROWS).items()):
         lines = criteo_lines(count, seed)
         (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+
+
+def _write_text(path, lines):
+    text = "\n".join(lines) + "\n"
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+
+
+def write_avazu(path, rows, seed=0):
+    """Made-up rows in Avazu's layout, over its ten days; the label follows site and hour."""
+    rng = np.random.default_rng(seed)
+    names = [column.name for column in Avazu.SCHEMA.columns]
+    lines = [",".join(names)]
+    for row in range(rows):
+        day, hour, site = rng.integers(21, 31), rng.integers(0, 24), rng.integers(0, 8)
+        click = int(rng.random() < 0.05 + 0.05 * site + 0.2 * (hour > 12))
+        hexes = [f"{code:08x}" for code in (site, *rng.integers(0, 9, 8))]
+        numbers = rng.integers(-1, 5, 12).tolist()
+        lines.append(
+            ",".join(
+                map(str, [row, click, f"1410{day}{hour:02}", *numbers[:2], *hexes, *numbers[2:]])
+            )
+        )
+    assert all(len(line.split(",")) == len(names) for line in lines)
+    _write_text(path, lines)
+
+
+def write_census(path, rows, seed=0):
+    """Made-up rows in Census-Income's layout; who earns more is older."""
+    rng = np.random.default_rng(seed)
+    lines = []
+    for _ in range(rows):
+        cells = []
+        for column in CensusIncome.SCHEMA.columns[:-1]:
+            if isinstance(column, Categorical):
+                cells.append(str(rng.choice(["Private", "Not in universe", "?", "7"])))
+            else:
+                cells.append(str(rng.integers(0, 90)))
+        label = "50000+." if int(cells[0]) + rng.normal(0, 20) > 70 else "- 50000."
+        lines.append(", ".join([*cells, label]))
+    _write_text(path, lines)

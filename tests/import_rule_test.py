@@ -12,23 +12,14 @@ PACKAGE = ROOT / "deepfm_jax"
 
 # From the ground up; a module may import its own floor and those below.
 FLOORS = (
-    (
-        "errors",
-        "files",
-        "typing",
-        "schema",
-        "metrics",
-        "bootstrap",
-        "losses",
-        "partitioning",
-        "hosts",
-    ),
+    ("errors", "files", "typing", "columns", "schema", "metrics", "bootstrap", "losses",
+     "partitioning", "hosts"),
     ("embedding", "layers", "heads"),
     ("models",),
     ("data",),
     ("training",),
     ("serving",),
-)
+)  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 # Side by side on one floor, and strangers to each other.
 STRANGERS = {"embedding": {"layers", "heads"}, "layers": {"embedding", "heads"},

@@ -3,7 +3,16 @@ import json
 
 import pytest
 
-from deepfm_jax import Categorical, Ignored, Label, Numeric, Schema, TextFormat, UserError
+from deepfm_jax import (
+    Categorical,
+    Ignored,
+    Label,
+    Numeric,
+    Schema,
+    TextFormat,
+    Timestamp,
+    UserError,
+)
 from deepfm_jax.schema import Cross
 
 SCHEMA = Schema(
@@ -22,13 +31,103 @@ CROSSED = dataclasses.replace(
 )
 
 
+LATER = Schema(
+    (
+        Label("y", values=("no", "yes")),
+        Categorical("c", max_size=9, min_count=2),
+        Categorical("h", hash_buckets=100),
+        Categorical("i", dtype="id", size=5),
+        Timestamp("t", "%y%m%d%H", parts=("hour", "weekend"), separate_missing=True),
+        Timestamp("u", parts=()),
+    ),
+    TextFormat(trim=True, missing=("?", "NA")),
+)
+
+
 def test_json_carries_it_whole():
-    for schema in (SCHEMA, CROSSED):
+    for schema in (SCHEMA, CROSSED, LATER):
         assert Schema.from_dict(json.loads(json.dumps(schema.to_dict()))) == schema
 
 
 def test_a_schema_without_crosses_is_written_as_before_there_were_any():
     assert SCHEMA.to_dict().keys() == {"text", "columns"}
+
+
+def test_a_schema_without_later_options_is_written_as_before_there_were_any():
+    # The fingerprint of an encoder is made of this text.
+    assert json.dumps(SCHEMA.to_dict(), sort_keys=True) == (
+        '{"columns": [{"kind": "label", "name": "y"}, {"dtype": "integer", "kind": "categorical", '
+        '"min_count": 3, "name": "c", "separate_missing": true}, {"buckets": 7, "kind": "numeric", '
+        '"min_count": 1, "name": "x", "separate_missing": false, "transform": "quantile"}, '
+        '{"kind": "ignored", "name": "z"}], "text": {"delimiter": "\\t", "header": false, '
+        '"quoting": false}}'
+    )
+
+
+def test_times_are_fields_of_their_parts():
+    assert LATER.slot_names == ("c", "h", "i", "t_hour", "t_weekend")
+    assert all(field.separate_missing for field in LATER.fields[-2:])
+    assert [column.name for column in LATER.inputs] == ["c", "h", "i", "t"]
+    with pytest.raises(UserError, match="declares column 't_hour' twice"):
+        Schema((*LATER.columns, Ignored("t_hour")))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (Categorical, {"max_size": 0}, "'a': max_size=0 must be from 1"),
+        (Categorical, {"min_count": 0}, "'a': min_count=0 must be from 1"),
+        (Categorical, {"hash_buckets": 2**31}, "hash_buckets=2147483648 must be from 1 to"),
+        (Categorical, {"dtype": "id"}, "dtype 'id' and size go together"),
+        (Categorical, {"size": 3}, "dtype 'id' and size go together"),
+        (Categorical, {"dtype": "id", "size": 3, "hash_buckets": 3}, "are not hashed"),
+        (Categorical, {"dtype": "id", "size": 3, "min_count": 2}, "are of a vocabulary"),
+        (Categorical, {"hash_buckets": 3, "max_size": 2}, "are of a vocabulary"),
+        (Numeric, {"buckets": 0}, "'a': buckets=0 must be from 1"),
+        (Timestamp, {"format": "hourly"}, "format='hourly' is unknown; use 'iso'"),
+        (Timestamp, {"parts": ("hour", "hour")}, "has one of them twice"),
+        (Label, {"values": ("yes", "yes")}, "must be two texts"),
+    ],
+)
+def test_an_impossible_column_is_refused(kind, options, message):
+    with pytest.raises(UserError, match=message):
+        kind("a", **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"columns": 5}, "an object with a list of columns"),
+        ({"column": []}, "has text, columns and crosses, and no 'column'"),
+        ({"text": {"delimeter": ";"}}, "text has no option 'delimeter'; did you mean 'delimiter'"),
+        ({"text": {"delimiter": ";;"}}, "delimiter=';;' must be one"),
+        ({"text": {"missing": "NA"}}, "text: missing='NA' must be a list, of each a text"),
+        ({"text": {"header": 1}}, "text: header=1 must be true or false"),
+        ({"columns": ["c"]}, "column 'c' needs a kind and a name"),
+        ({"columns": [{"kind": "label"}]}, "needs a kind and a name"),
+        ({"columns": [{"kind": "label", "name": 5}]}, "column 5: name=5 must be a text"),
+        ({"columns": [{"kind": "numeric", "name": "x", "transform": "ln"}]},
+         "column 'x': transform='ln' must be one of log, log2_floor"),
+        ({"columns": [{"kind": "categorical", "name": "x", "min_count": True}]},
+         "column 'x': min_count=True must be a whole number"),
+        ({"columns": [{"kind": "categorical", "name": "x", "max_size": "9"}]},
+         "max_size='9' must be a whole number or null"),
+        ({"columns": [{"kind": "timestamp", "name": "x", "parts": ["second"]}]},
+         r"parts=\['second'\] must be a list, of each one of hour, weekday"),
+        ({"columns": [{"kind": "label", "name": "x", "values": ["a"]}]}, "must be a list, of two"),
+        ({"crosses": [{"columns": "a,b"}]}, "cross: columns='a,b' must be a list"),
+        ({"crosses": ["a"]}, "cross: 'a' must be an object"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_written_schema_is_named(change, message):
+    with pytest.raises(UserError, match=message):
+        Schema.from_dict({**json.loads(json.dumps(SCHEMA.to_dict())), **change})
+
+
+def test_an_option_that_is_left_out_has_its_default():
+    columns = [{"kind": "label", "name": "y"}, {"kind": "categorical", "name": "c"}]
+    expected = Schema((Label("y"), Categorical("c")))
+    assert Schema.from_dict({"columns": columns}) == expected
 
 
 def test_fields_and_label():
@@ -45,7 +144,7 @@ def test_slots_are_the_fields_and_then_the_crosses():
     ("columns", "message"),
     [
         ((Label("y"), Categorical("a"), Numeric("a")), "declares column 'a' twice"),
-        ((Label("y"), Ignored("a")), "no categorical or numeric column"),
+        ((Label("y"), Ignored("a")), "no categorical, numeric or time column"),
         ((Categorical("a"),), "declares 0 labels"),
         ((Label("y"), Label("z"), Categorical("a")), "declares 2 labels"),
     ],

@@ -1,136 +1,36 @@
-"""From raw cells to typed columns, with every bad cell named by file, line, column and value."""
+"""From raw cells to typed columns: missing values, numbers, integers and labels in text or not."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
-
-import dataclasses
-from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepfm_jax.errors import UserError
-from deepfm_jax.schema import Categorical, Label, Numeric, Schema
+from deepfm_jax.columns import Categorical, Label, Numeric, Timestamp
+from deepfm_jax.data.times import seconds_of_numbers, seconds_of_text, seconds_of_times
+from deepfm_jax.schema import TextFormat
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _INTEGER = r"^[+-]?\d{1,18}$"
-_REMEDY = "fix the row, or pass --max_bad_rows=N to skip and count up to N such rows"
-_KEPT_MESSAGES = 10
-_SHOWN_CHARACTERS = 60
 
 
-@dataclasses.dataclass
-class RowReport:
-    """Counts of the rows of a source, and the first messages about rejected ones."""
-
-    read: int = 0
-    kept: int = 0
-    rejected: int = 0
-    first_errors: list[str] = dataclasses.field(default_factory=list)
-
-
-class GoodRows(NamedTuple):
-    """The same rows twice: every column as it was read, and the schema's columns typed."""
-
-    raw: pa.Table
-    typed: pa.Table
-
-
-@dataclasses.dataclass
-class RowChecker:
-    """Types the rows of one source and rejects the bad ones, up to a limit.
-
-    Attributes:
-      source: Name of the source in messages, a path as a rule.
-      schema: What each column must hold.
-      max_bad_rows: Bad rows tolerated; one more raises.
-      report: Counts, filled while rows pass.
-      unit: What positions count: ``"line"`` of a text file, or ``"row"``.
-    """
-
-    source: str
-    schema: Schema
-    max_bad_rows: int
-    report: RowReport
-    unit: str = "line"
-
-    def good_rows(
-        self,
-        table: pa.Table,
-        positions: np.ndarray,
-        malformed: Sequence[tuple[int, str]] = (),
-    ) -> GoodRows:
-        """The good rows of ``table``, as they stand and typed.
-
-        Args:
-          table: Raw columns, text or not. Those of the schema's fields are read, and the label's
-            where the table has it.
-          positions: Position of each row in the source, from 1, [rows].
-          malformed: Position and fault of rows that could not be split into cells, all of them
-            before or among these rows.
-
-        Returns:
-          Typed, categorical columns are string or int64, numeric ones float64 (null: missing) and
-          the label float32.
-
-        Raises:
-          UserError: more bad rows than ``max_bad_rows``, the first beyond it in file order; or a
-            column of a type that cannot be read as declared (Parquet).
-        """
-        columns, faults = {}, {}
-        for column in self.schema.columns:
-            if not isinstance(column, Categorical | Numeric | Label):
-                continue
-            if isinstance(column, Label) and column.name not in table.column_names:
-                continue
-            raw = table[column.name].combine_chunks()
-            try:
-                values, bad, fault = _typed_column(raw, column)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-                kind = type(column).__name__.lower()
-                raise UserError(
-                    f"{self.source}, column {column.name}: cells of type {raw.type} cannot be read "
-                    f"as a {kind} column ({' '.join(str(error).split())})"
-                ) from None
-            columns[column.name] = values
-            for row in np.flatnonzero(bad):
-                value = raw[int(row)].as_py()
-                shown = "missing" if value is None else f"{str(value)[:_SHOWN_CHARACTERS]!r}"
-                # A row with several faults is one bad row, told by its first column.
-                faults.setdefault(int(row), f"column {column.name}: value {shown} {fault}")
-        self.report.read += table.num_rows + len(malformed)
-        told = [(int(positions[row]), message) for row, message in faults.items()]
-        for position, message in sorted([*told, *malformed]):
-            self._reject(f"{self.source}, {self.unit} {position}, {message}; {_REMEDY}")
-        typed = pa.table(columns)
-        if faults:
-            good = np.ones(table.num_rows, dtype=bool)
-            good[list(faults)] = False
-            table, typed = table.filter(pa.array(good)), typed.filter(pa.array(good))
-        self.report.kept += typed.num_rows
-        return GoodRows(raw=table, typed=typed)
-
-    def _reject(self, message: str) -> None:
-        self.report.rejected += 1
-        if len(self.report.first_errors) < _KEPT_MESSAGES:
-            self.report.first_errors.append(message)
-        if self.report.rejected > self.max_bad_rows:
-            beyond = f" ({self.report.rejected} bad rows so far)" if self.max_bad_rows else ""
-            raise UserError(message + beyond)
-
-
-def _typed_column(
-    raw: pa.Array, column: Categorical | Numeric | Label
+def typed_column(
+    raw: pa.Array, column: Categorical | Numeric | Timestamp | Label, text: TextFormat
 ) -> tuple[pa.Array, np.ndarray, str]:
-    """Typed values, which rows are bad, and what is wrong with those."""
-    if isinstance(column, Categorical) and column.dtype == "string":
-        text = _empty_to_null(raw.cast(pa.string()))
-        return text, np.zeros(len(raw), dtype=bool), ""
+    """Typed values, which rows are bad, and what is wrong with those.
+
+    A column of times gives seconds since 1970.
+    """
+    if is_text(raw.type):
+        raw = _cleaned(raw, text)
     if isinstance(column, Categorical):
-        values, bad = _integers(raw)
-        return values, bad, "is not an integer"
+        return _categories(raw, column)
+    if isinstance(column, Timestamp):
+        seconds, bad = _seconds(raw, column.format)
+        return seconds, bad, f"is not a time ({column.format})"
+    if isinstance(column, Label) and column.values is not None:
+        return _named_labels(raw, column.values)
     values, bad = _numbers(raw)
     if isinstance(column, Numeric):
         return values, bad, "is not a finite number"
@@ -139,19 +39,83 @@ def _typed_column(
     return values.cast(pa.float32()), bad, "is not a label, 0 or 1"
 
 
+def _cleaned(raw: pa.Array, text: TextFormat) -> pa.Array:
+    """Cells without the spaces and the signs of a missing value that the layout knows."""
+    if not (text.trim or text.missing):
+        return raw
+    cells = as_text(raw)
+    if text.trim:
+        cells = pc.utf8_trim_whitespace(cells)
+    if text.missing:
+        missing = pc.is_in(cells, value_set=pa.array(text.missing, pa.string()))
+        cells = pc.if_else(missing, pa.scalar(None, pa.string()), cells)
+    return cells
+
+
+def _categories(raw: pa.Array, column: Categorical) -> tuple[pa.Array, np.ndarray, str]:
+    if column.dtype == "string":
+        text = _empty_to_null(as_text(raw))
+        bad = np.zeros(len(raw), dtype=bool)
+        bad[rows_with(text, "\0")] = True
+        return text, bad, "holds NUL bytes"
+    values, bad = _integers(raw)
+    if column.size is None:
+        return values, bad, "is not an integer"
+    numbers = values.fill_null(0).to_numpy()
+    bad = bad | (numbers < 0) | (numbers >= column.size)
+    return values, bad, f"is not an id from 0 to {column.size - 1}"
+
+
+def _seconds(raw: pa.Array, layout: str) -> tuple[pa.Array, np.ndarray]:
+    if pa.types.is_timestamp(raw.type) or pa.types.is_date(raw.type):
+        return seconds_of_times(raw), np.zeros(len(raw), dtype=bool)
+    if layout in ("unix", "unix_ms"):
+        numbers, bad = _numbers(raw)
+        seconds, impossible = seconds_of_numbers(numbers, 1.0 if layout == "unix" else 1e-3)
+        return seconds, bad | impossible
+    return seconds_of_text(_empty_to_null(pc.utf8_trim_whitespace(as_text(raw))), layout)
+
+
+def _named_labels(raw: pa.Array, values: tuple[str, str]) -> tuple[pa.Array, np.ndarray, str]:
+    found = pc.index_in(pc.utf8_trim_whitespace(as_text(raw)), value_set=pa.array(values))
+    bad = pc.is_null(found).to_numpy(zero_copy_only=False)
+    return found.cast(pa.float32()), bad, f"is not a label, {values[0]!r} or {values[1]!r}"
+
+
+def rows_with(text: pa.Array, character: str) -> np.ndarray:
+    """Which rows hold an ASCII character; where none does, that costs a look at the bytes."""
+    data = text.buffers()[2]
+    if data is None or not (np.frombuffer(data, np.uint8) == ord(character)).any():
+        return np.zeros(0, np.int64)
+    found = pc.fill_null(pc.match_substring(text, character), False)
+    return np.flatnonzero(found.to_numpy(zero_copy_only=False))
+
+
 def _empty_to_null(text: pa.Array) -> pa.Array:
     empty = pc.fill_null(pc.equal(pc.utf8_length(text), 0), False)
     return pc.if_else(empty, pa.scalar(None, pa.string()), text)
 
 
-def _is_text(raw: pa.Array) -> bool:
-    kind = raw.type.value_type if pa.types.is_dictionary(raw.type) else raw.type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+def is_text(kind: pa.DataType) -> bool:
+    """Whether cells of this type are strings, in whatever encoding."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(test(kind) for test in tests)
+
+
+def as_text(raw: pa.Array) -> pa.Array:
+    """Cells of any type as strings; NaN is a missing one."""
+    if pa.types.is_dictionary(raw.type):  # Not every kind of string can be taken from one.
+        words = raw.dictionary.cast(pa.string())
+        return pa.DictionaryArray.from_arrays(raw.indices, words).cast(pa.string())
+    if pa.types.is_floating(raw.type):
+        raw = pc.if_else(pc.fill_null(pc.is_nan(raw), False), pa.scalar(None, raw.type), raw)
+    return raw.cast(pa.string())
 
 
 def _trimmed(raw: pa.Array) -> pa.Array:
     """Text without surrounding spaces or a leading plus, empty cells null."""
-    text = pc.utf8_trim_whitespace(raw.cast(pa.string()))
+    text = pc.utf8_trim_whitespace(as_text(raw))
     return _empty_to_null(pc.replace_substring_regex(text, r"^\+", ""))
 
 
@@ -164,7 +128,7 @@ def _keep_matching(text: pa.Array, pattern: str) -> tuple[pa.Array, np.ndarray]:
 
 def _numbers(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
     bad = np.zeros(len(raw), dtype=bool)
-    if _is_text(raw):
+    if is_text(raw.type):
         text = _trimmed(raw)
         try:
             values = text.cast(pa.float64())
@@ -181,7 +145,7 @@ def _numbers(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 def _integers(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
     bad = np.zeros(len(raw), dtype=bool)
-    if _is_text(raw):
+    if is_text(raw.type):
         text = _trimmed(raw)
         try:
             return text.cast(pa.int64()), bad

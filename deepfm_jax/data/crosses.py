@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Int32
 
-_GOLDEN_GAMMA = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, odd
+from deepfm_jax.data.hashing import GOLDEN_GAMMA, mix
 
 
 def cross_ids(parts: Int32[np.ndarray, "rows parts"], buckets: int) -> Int32[np.ndarray, "rows"]:
@@ -21,13 +21,6 @@ def cross_ids(parts: Int32[np.ndarray, "rows parts"], buckets: int) -> Int32[np.
     """
     hashed = np.zeros(len(parts), dtype=np.uint64)
     for ids in parts.T.astype(np.uint64):
-        hashed = _mix(hashed + _GOLDEN_GAMMA + ids)
+        hashed = mix(hashed + GOLDEN_GAMMA + ids)
     crossed = (hashed % buckets).astype(np.int32) + 1
     return np.where((parts == 0).any(axis=1), np.int32(0), crossed)
-
-
-def _mix(z: np.ndarray) -> np.ndarray:
-    """A bijection of 64 bits in which every bit of the input reaches all of the output."""
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB
-    return z ^ (z >> 31)

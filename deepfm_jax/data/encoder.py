@@ -9,7 +9,7 @@ import io
 import json
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from deepfm_jax.data.crosses import cross_ids
 from deepfm_jax.data.vocabulary import FieldCoder, fit_field, merge_counts
 from deepfm_jax.errors import UserError
 from deepfm_jax.files import write_atomically, write_json
-from deepfm_jax.schema import Schema
+from deepfm_jax.schema import Categorical, Schema
 
 _FORMAT = 1
 _JSON, _PARQUET = "encoder.json", "encoder.parquet"
@@ -166,7 +166,23 @@ def fit(tables: Iterable[pa.Table], schema: Schema) -> Encoder:
     Raises:
       UserError: no rows.
     """
-    names = [field.name for field in schema.fields]
+    counted = [
+        field.name
+        for field in schema.fields
+        if not isinstance(field, Categorical) or field.has_vocabulary
+    ]
+    counts = count_values(tables, counted)
+    nothing = pa.table({"value": pa.array([], pa.int64()), "count": pa.array([], pa.int64())})
+    coders = tuple(fit_field(field, counts.get(field.name, nothing)) for field in schema.fields)
+    return Encoder(schema=schema, coders=coders)
+
+
+def count_values(tables: Iterable[pa.Table], names: Sequence[str]) -> dict[str, pa.Table]:
+    """How often each value of each column stands in the rows; columns ``value`` and ``count``.
+
+    Raises:
+      UserError: no rows.
+    """
     counts: dict[str, list[pa.Table]] = {name: [] for name in names}
     seen = False
     for table in tables:
@@ -178,5 +194,4 @@ def fit(tables: Iterable[pa.Table], schema: Schema) -> Encoder:
                 counts[name] = [merge_counts(counts[name])]
     if not seen:
         raise UserError("the training split has no rows to fit an encoder on")
-    coders = tuple(fit_field(field, merge_counts(counts[field.name])) for field in schema.fields)
-    return Encoder(schema=schema, coders=coders)
+    return {name: merge_counts(parts) for name, parts in counts.items()}

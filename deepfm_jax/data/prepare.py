@@ -7,16 +7,22 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import tensorflow_datasets as tfds
 
 from deepfm_jax.data.builders import BUILDERS
-from deepfm_jax.data.builders.click_log import BuildOptions, ClickLogBuilder, SplitSummary
+from deepfm_jax.data.builders.click_log import (
+    OPTIONS_FILE,
+    SOURCE_FILE,
+    BuildOptions,
+    ClickLogBuilder,
+    SplitSummary,
+)
 from deepfm_jax.data.encoder import Encoder
-from deepfm_jax.errors import UserError
-
-_OPTIONS_FILE = "options.json"
+from deepfm_jax.data.rejects import REJECTS_FILE
+from deepfm_jax.errors import UserError, one_line
+from deepfm_jax.files import is_full_disk
 
 
 def dataset_folder(name: str, out: str | os.PathLike[str]) -> pathlib.Path:
@@ -43,7 +49,8 @@ def prepare(
     Args:
       name: Data set, one of ``BUILDERS``.
       out: Folder of prepared data sets (TFDS ``data_dir``).
-      source: Folder of raw files (TFDS ``manual_dir``); not needed by ``synthetic``.
+      source: Folder of raw files; not needed by ``synthetic``. For ``tabular`` also a file or a
+        pattern of files.
       options: Changes to the builder's encoding.
       overwrite: Replace a data set that is there.
 
@@ -53,7 +60,7 @@ def prepare(
     Raises:
       UserError: a bad file or row (see ``sources.read_tables``), a split with one class, a missing
         source, an impossible cross, or a data set already there that was prepared with other
-        options.
+        options or from another source.
     """
     options = options or BuildOptions()
     folder = dataset_folder(name, out)
@@ -61,49 +68,71 @@ def prepare(
     if builder_class.NEEDS_SOURCE:
         if source is None:
             raise UserError(f"data set {name!r} is made from raw files; say where with --source")
-        if not pathlib.Path(source).is_dir():
+        if not builder_class.SOURCE_MAY_BE_FILES and not pathlib.Path(source).is_dir():
             raise UserError(f"--source={source}: no such folder")
     # Before the options are compared: the message of a difference would hide a misspelt column.
-    options.apply(builder_class.SCHEMA)
+    builder_class.encoded_schema(options)
     if folder.is_dir() and not overwrite:
-        if not (folder / _OPTIONS_FILE).is_file():
+        if not (folder / OPTIONS_FILE).is_file():
             raise UserError(
-                f"{folder}: not a data set that prepare made ({_OPTIONS_FILE} is missing); choose "
+                f"{folder}: not a data set that prepare made ({OPTIONS_FILE} is missing); choose "
                 "another --out, or pass --overwrite"
             )
-        # An option that is younger than the data set had its default.
-        there = BuildOptions(**json.loads((folder / _OPTIONS_FILE).read_text()))
-        if there != options:
-            old, new = dataclasses.asdict(there), dataclasses.asdict(options)
-            key = next(key for key in new if old[key] != new[key])
-            raise UserError(
-                f"{folder} was prepared with {key}={old[key]}, not {key}={new[key]}; choose "
-                "another --out, or pass --overwrite"
-            )
+        _check_same(folder, options, source)
         return split_summaries(folder)
     if not folder.is_dir():
-        _build(builder_class(options=options, data_dir=os.fspath(out)), source)
+        _build(builder_class(options=options, source=source, data_dir=os.fspath(out)))
         return split_summaries(folder)
     # The old one stays until the new one is whole.
     with tempfile.TemporaryDirectory(dir=out, prefix=f".{name}.") as staging:
-        _build(builder_class(options=options, data_dir=staging), source)
+        _build(builder_class(options=options, source=source, data_dir=staging))
         os.replace(folder, pathlib.Path(staging) / "replaced")
         os.replace(dataset_folder(name, staging), folder)
     return split_summaries(folder)
 
 
-def _build(builder: ClickLogBuilder, source: str | os.PathLike[str] | None) -> None:
+def _check_same(folder: pathlib.Path, options: BuildOptions, source) -> None:
+    """Whether the data set there is the one that these options and this source would give."""
+    # An option that is younger than the data set had its default.
+    there = BuildOptions(**json.loads((folder / OPTIONS_FILE).read_text()))
+    old, new = dataclasses.asdict(there), dataclasses.asdict(options)
+    if (folder / SOURCE_FILE).is_file():
+        old |= json.loads((folder / SOURCE_FILE).read_text())
+        new["source"] = os.path.abspath(source)
+    for key, value in new.items():
+        if key in old and old[key] != value:
+            told = f"{key}={old[key]}, not {key}={value}" if key != "schema" else "another schema"
+            raise UserError(
+                f"{folder} was prepared with {told}; choose another --out, or pass --overwrite"
+            )
+
+
+def _build(builder: ClickLogBuilder) -> None:
     # TFDS announces a download, which there is none of, and counts blocks; ours counts rows.
     tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _full_disk_told(builder.data_dir), contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(
-                manual_dir=None if source is None else os.fspath(source),
                 compute_stats=tfds.download.ComputeStatsMode.SKIP,
                 try_download_gcs=False,
             ),
             file_format="array_record",
         )
+
+
+@contextlib.contextmanager
+def _full_disk_told(folder: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if is_full_disk(error):
+            raise UserError(
+                f"{folder}: no space left on the disk; nothing was kept there, so free some space "
+                "and start again"
+            ) from None
+        if isinstance(error, OSError):
+            raise UserError(f"{folder}: cannot be written ({one_line(error)})") from None
+        raise
 
 
 def split_summaries(folder: pathlib.Path) -> dict[str, SplitSummary]:
@@ -114,8 +143,13 @@ def split_summaries(folder: pathlib.Path) -> dict[str, SplitSummary]:
     }
 
 
-def describe(summaries: Mapping[str, SplitSummary], encoder: Encoder) -> str:
-    """A text for people: rows of each split, positive rates, vocabulary sizes, crosses."""
+def describe(
+    summaries: Mapping[str, SplitSummary], encoder: Encoder, folder: pathlib.Path | None = None
+) -> str:
+    """A text for people: rows of each split, positive rates, vocabulary sizes, crosses.
+
+    With the prepared data set's ``folder`` it tells where the rejected rows are.
+    """
     lines = [f"{'split':8}{'read':>12}{'kept':>12}{'rejected':>10}{'positive rate':>15}"]
     for split, summary in summaries.items():
         rate = summary.positives / summary.rows
@@ -123,6 +157,8 @@ def describe(summaries: Mapping[str, SplitSummary], encoder: Encoder) -> str:
             f"{split:8}{summary.read:12,}{summary.rows:12,}{summary.rejected:10,}{rate:15.4f}"
         )
         lines.extend(f"  rejected: {message}" for message in summary.first_errors)
+    if folder is not None and (folder / REJECTS_FILE).is_file():
+        lines.append(f"all rejected rows are in {folder / REJECTS_FILE}")
     sizes = [f"{coder.field.name} {coder.dim:,}" for coder in encoder.coders]
     lines.append("ids of each field: " + ", ".join(sizes))
     count = f"{len(encoder.coders)} fields"

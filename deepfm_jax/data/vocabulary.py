@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deepfm_jax.data.hashing import hash_integers, hash_text
+from deepfm_jax.errors import UserError
 from deepfm_jax.schema import Categorical, Field, Numeric
 
 
@@ -37,8 +39,25 @@ class FieldCoder:
 
     @property
     def first_id(self) -> int:
-        """Id of the first value: 1, or 2 where missing values have id 1 for themselves."""
-        return 1 + int(self.field.separate_missing and not self.is_value_field)
+        """Id of the first value: 1, or 2 where missing values have id 1 for themselves.
+
+        Ids as they are in the column start with 0.
+        """
+        if not self.has_rare_values:
+            return 0 if self.is_id else 1
+        return 1 + int(self.field.separate_missing)
+
+    @property
+    def has_rare_values(self) -> bool:
+        """Whether id 0 may be a value that is unseen or rare, and not only a missing one."""
+        if isinstance(self.field, Categorical):
+            return self.field.has_vocabulary
+        return not self.field.is_value_field
+
+    @property
+    def is_id(self) -> bool:
+        """Whether the column holds the ids themselves."""
+        return isinstance(self.field, Categorical) and self.field.dtype == "id"
 
     @property
     def is_value_field(self) -> bool:
@@ -55,13 +74,21 @@ class FieldCoder:
         """Ids of the field, id 0 included."""
         if self.is_value_field:
             return 2
+        if isinstance(self.field, Categorical) and self.field.size is not None:
+            return self.field.size
+        if isinstance(self.field, Categorical) and self.field.hash_buckets is not None:
+            return self.field.hash_buckets + 1
         return self.first_id + (len(self.edges) + 1 if self.is_quantile else len(self.vocabulary))
 
     def encode(self, column: pa.ChunkedArray, ids: np.ndarray, values: np.ndarray | None) -> None:
-        """Writes the ids and, for a value field, the values of a typed column."""
+        """Writes the ids and, for a value field, the values of a typed column.
+
+        Raises:
+          UserError: an id that the column cannot have; ``data.sources`` rejects rows with one.
+        """
         missing = pc.is_null(column).to_numpy()
         if isinstance(self.field, Categorical):
-            ids[:] = self._lookup(column)
+            ids[:] = self._category_ids(column, self.field)
         else:
             numbers = column.to_numpy()
             if self.is_value_field:
@@ -73,7 +100,26 @@ class FieldCoder:
             else:
                 buckets = log2_floor(np.where(missing, 0.0, numbers))
                 ids[:] = self._lookup(pa.array(buckets))
-        ids[missing] = self.first_id - 1
+        ids[missing] = max(self.first_id - 1, 0)
+
+    def _category_ids(self, column: pa.ChunkedArray, field: Categorical) -> np.ndarray:
+        if field.has_vocabulary:
+            return self._lookup(column)
+        cells = column.combine_chunks()
+        if field.hash_buckets is None:
+            assert field.size is not None  # It goes with ids.
+            ids = cells.fill_null(0).to_numpy()
+            if len(ids) and not 0 <= ids.min() <= ids.max() < field.size:
+                raise UserError(
+                    f"column {field.name}: ids from {ids.min()} to {ids.max()} are not all from 0 "
+                    f"to {field.size - 1}"
+                )
+            return ids
+        if field.dtype == "string":
+            hashed = hash_text(cells.cast(pa.string()))
+        else:
+            hashed = hash_integers(cells.fill_null(0).to_numpy())
+        return (hashed % field.hash_buckets).astype(np.int32) + 1
 
     def _lookup(self, column: pa.Array | pa.ChunkedArray) -> np.ndarray:
         found = pc.index_in(column, value_set=self.vocabulary)
@@ -131,6 +177,8 @@ def merge_counts(parts: Sequence[pa.Table]) -> pa.Table:
 def fit_field(field: Field, counts: pa.Table) -> FieldCoder:
     """The coding of a field from counts of its training values (null: missing)."""
     counts = counts.filter(pc.is_valid(counts["value"]))
+    if isinstance(field, Categorical) and not field.has_vocabulary:
+        return FieldCoder(field, pa.array([], _value_type(field)), pa.array([], pa.int64()))
     if isinstance(field, Numeric):
         numbers = counts["value"].to_numpy()
         weights = counts["count"].to_numpy()
@@ -145,6 +193,8 @@ def _fit_vocabulary(field: Field, counts: pa.Table) -> FieldCoder:
     kept = counts.filter(pc.greater_equal(counts["count"], field.min_count))
     # Ties by value, so that ids do not depend on the order of rows.
     kept = kept.sort_by([("count", "descending"), ("value", "ascending")]).combine_chunks()
+    if isinstance(field, Categorical) and field.max_size is not None:
+        kept = kept.slice(0, field.max_size)
     return FieldCoder(
         field=field,
         vocabulary=kept["value"].combine_chunks(),

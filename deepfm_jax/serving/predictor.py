@@ -1,11 +1,13 @@
 """A trained model with its encoder: raw rows in, probabilities out."""
 
 import os
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32, Float64, Int32
 
+from deepfm_jax.data.sources import typed_table
 from deepfm_jax.heads import OneTask
 from deepfm_jax.partitioning import create_mesh
 from deepfm_jax.training import workdir as workdirs
@@ -67,3 +69,12 @@ class Predictor:
     def probabilities(self, table: pa.Table) -> Float64[np.ndarray, "rows"]:
         """P(click) of typed rows, in their order."""
         return OneTask().probabilities(self.logits(table))
+
+    def predict(self, rows: Any, *, max_bad_rows: int = 0) -> Float64[np.ndarray, "rows"]:
+        """P(click) of raw rows in memory: a pyarrow, pandas or polars table, or a dict of columns.
+
+        Raises:
+          UserError: see ``sources.typed_table``; bad rows that are tolerated are left out.
+        """
+        table = typed_table(rows, self.encoder.schema, max_bad_rows=max_bad_rows)
+        return self.probabilities(table)

@@ -152,6 +152,89 @@ def test_saved_and_loaded_it_is_the_same(encoder, tmp_path):
     np.testing.assert_array_equal(ours.values, theirs.values)
 
 
+def coded(categorical, cells, train=None):
+    """ids of ``cells``, and the encoder, of a schema with one field fitted on ``train``."""
+    kind = pa.string() if categorical.dtype == "string" else pa.int64()
+    schema = Schema((Label("y"), categorical))
+
+    def rows(column):
+        labels = pa.array([0.0] * len(column), pa.float32())
+        return pa.table({"y": labels, categorical.name: pa.array(column, kind)})
+
+    encoder = fit([rows(train or cells)], schema)
+    return encoder.encode(rows(cells)).ids[:, 0].tolist(), encoder
+
+
+def test_the_most_frequent_values_have_the_ids_and_ties_fall_to_the_lesser():
+    train = ["b", "d", "a", "c", "c", "a", "e", "d", None, None, None, "c"]
+    ids, encoder = coded(Categorical("c", max_size=2), ["c", "a", "d", "b", "new", None], train)
+    assert ids == [1, 2, 0, 0, 0, 0]
+    assert encoder.field_dims == (3,)
+    ids, _ = coded(Categorical("c", dtype="integer", max_size=1), [10, 9, None], [9, 10])
+    assert ids == [0, 1, 0]
+    # Both limits hold, and missing values do not count among the most frequent.
+    both = Categorical("c", max_size=3, min_count=2, separate_missing=True)
+    assert coded(both, ["c", "a", "d", "b", None], train)[0] == [2, 3, 4, 0, 1]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from("abcdef"), min_size=1), st.integers(1, 7), st.randoms())
+def test_the_largest_vocabulary_does_not_depend_on_the_order_of_rows(cells, most, random):
+    shuffled = list(cells)
+    random.shuffle(shuffled)
+    field = Categorical("c", max_size=most)
+    first, second = coded(field, ["a"], cells)[1], coded(field, ["a"], shuffled)[1]
+    assert first.fingerprint() == second.fingerprint()
+    assert first.field_dims == (1 + min(most, len(set(cells))),)
+
+
+@pytest.mark.parametrize("dtype", ["string", "integer"])
+def test_hashed_values_need_no_vocabulary(dtype, tmp_path):
+    values = list(range(-50, 50)) if dtype == "integer" else [f"v{i}" for i in range(100)]
+    field = Categorical("c", dtype=dtype, hash_buckets=1000, separate_missing=True)
+    ids, encoder = coded(field, [*values, None], train=values[:1])
+    assert ids[-1] == 0
+    assert min(ids[:-1]) >= 1
+    assert len(set(ids)) > 90
+    assert encoder.field_dims == (1001,)
+    assert max(ids) < 1001
+    encoder.save(tmp_path)
+    loaded = Encoder.load(tmp_path)
+    assert loaded.schema == encoder.schema
+    assert loaded.fingerprint() == encoder.fingerprint()
+    # What it was fitted on makes no difference.
+    assert coded(field, values, train=values[50:])[0] == ids[:-1]
+
+
+def test_ids_are_taken_as_they_are(tmp_path):
+    field = Categorical("c", dtype="id", size=2**24 + 3)
+    ids, encoder = coded(field, [0, 5, 2**24 + 1, 2**24 + 2, None], train=[1])
+    assert ids == [0, 5, 2**24 + 1, 2**24 + 2, 0]
+    assert encoder.field_dims == (2**24 + 3,)
+    encoder.save(tmp_path)
+    assert Encoder.load(tmp_path).fingerprint() == encoder.fingerprint()
+    for outside in (-1, 2**24 + 3):
+        with pytest.raises(
+            UserError, match=r"column c: ids from .* are not all from 0 to 16777218"
+        ):
+            coded(field, [0, outside])
+
+
+def test_hashed_columns_and_ids_can_be_crossed():
+    columns = (Label("y"), Categorical("c", hash_buckets=9), Categorical("i", dtype="id", size=9))
+    rows = table(y=[0, 1, 1], c=["a", "b", None], i=[3, 4, 4])
+    encoder = fit([rows], Schema(columns, crosses=(Cross(("c", "i"), 50),)))
+    ids = encoder.encode(rows).ids
+    np.testing.assert_array_equal(ids[:, 2], cross_ids(ids[:, :2], 50))
+    assert ids[2, 2] == 0
+    assert encoder.field_dims == (10, 9, 51)
+
+
+def test_options_that_came_later_leave_older_encoders_their_fingerprint(encoder):
+    # Of these rows and this schema, before there were max_size, hash_buckets, size and times.
+    assert encoder.fingerprint() == "be101005039fa017"
+
+
 def test_a_field_that_was_never_seen_still_encodes(tmp_path):
     schema = Schema((Label("y"), Categorical("c"), Numeric("q", transform="quantile")))
     encoder = fit([table(y=[0, 1], c=[None, None], q=[None, None])], schema)

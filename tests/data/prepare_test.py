@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from deepfm_jax import UserError
+from deepfm_jax import Categorical, Label, Numeric, Schema, Timestamp, UserError
 from deepfm_jax.data.builders.click_log import BuildOptions
 from deepfm_jax.data.encoder import Encoder
 from deepfm_jax.data.pipeline import PreparedData
@@ -150,6 +150,45 @@ def test_options_reach_every_column():
         if hasattr(other, "transform"):
             assert (other.transform, other.buckets) == ("quantile", 9)
     assert BuildOptions().apply(schema) == schema
+
+
+def test_vocabulary_options_reach_the_columns_that_have_one():
+    schema = Schema(
+        (
+            Label("y"),
+            Categorical("c", min_count=3),
+            Categorical("h", hash_buckets=5),
+            Categorical("i", dtype="id", size=5),
+            Numeric("x", transform="log2_floor"),
+            Timestamp("t"),
+        )
+    )
+
+    def fields(**options):
+        return {field.name: field for field in BuildOptions(**options).apply(schema).fields}
+
+    found = fields(min_count=7, max_size=9, separate_missing=True)
+    assert found["c"] == Categorical("c", min_count=7, max_size=9, separate_missing=True)
+    assert found["h"] == Categorical("h", hash_buckets=5, separate_missing=True)
+    assert found["x"].min_count == 7
+    assert found["t_hour"].separate_missing
+    found = fields(min_count=7, max_size=9, hash_buckets=100)
+    assert found["c"] == Categorical("c", hash_buckets=100)
+    assert found["h"] == Categorical("h", hash_buckets=100)
+    assert found["i"] == Categorical("i", dtype="id", size=5)
+    assert found["x"].min_count == 7
+
+
+def test_a_hashed_set_is_encoded_as_its_encoder_says(source, out):
+    summaries = prepare("frappe", out, source=source, options=BuildOptions(hash_buckets=50))
+    data = PreparedData("frappe", out)
+    assert data.encoder.field_dims == (51,) * 10
+    for split, rows in SMALL.items():
+        (table,) = read_tables(source / f"{split}.csv", data.encoder.schema)
+        (batch,) = data.batches(split, rows)
+        np.testing.assert_array_equal(batch["ids"], data.encoder.encode(table).ids)
+        assert (batch["ids"] > 0).all()
+    assert "ids of each field: user 51, " in describe(summaries, data.encoder)
 
 
 def test_crosses_are_encoded_described_and_read_again(source, out):

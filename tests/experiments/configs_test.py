@@ -8,6 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.infer import infer_schema
 from deepfm_jax.data.prepare import prepare
 from deepfm_jax.partitioning import Partitioning
 from deepfm_jax.training.loop import train
@@ -31,7 +32,7 @@ def load(path):
 
 
 def test_there_are_configs():
-    assert {path.stem for path in CONFIGS} >= {"demo", "criteo", "frappe"}
+    assert {path.stem for path in CONFIGS} >= {"demo", "criteo", "frappe", "tabular"}
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,11 @@ def test_one_step_runs(path, model, prepared, tmp_path):
     elif name == "criteo":
         click_logs.write_criteo(tmp_path, {"train": 200, "valid": 100, "test": 100})
         prepare(name, config.data.folder, source=tmp_path)
+    elif name == "tabular":
+        click_logs.write_frappe(tmp_path, {"train": 400})
+        schema = infer_schema(tmp_path / "train.csv").schema
+        options = BuildOptions(schema=schema.to_dict())
+        prepare(name, config.data.folder, source=tmp_path / "train.csv", options=options)
     else:
         prepare(name, config.data.folder, options=BuildOptions(rows=1000))
     for stage in (config, *([config.pretraining] if "pretraining" in config else [])):

@@ -72,6 +72,58 @@ def test_prepare_train_evaluate_and_predict(frappe_files, tmp_path):
     assert roc_auc_score(columns["label"], columns["probability"]) == pytest.approx(auc, abs=1e-6)
 
 
+def test_an_unknown_table_is_trained_on_by_three_commands(frappe_files, tmp_path):
+    source, schema, data = tmp_path / "clicks.csv", tmp_path / "schema.json", tmp_path / "data"
+    header, *lines = (frappe_files / "train.csv").read_text().splitlines()[:3001]
+    lines = [f"2024-02-{1 + i % 28:02} {i % 24:02}:00:00,{line}" for i, line in enumerate(lines)]
+    lines[20] = lines[20] + ",more"
+    source.write_text("\n".join([f"at,{header}", *lines]) + "\n")
+    infer = ("--infer_schema", f"--source={source}", f"--schema={schema}")
+    done = run("prepare", *infer)
+    assert done.returncode == 0, done.stderr
+    assert "label      label        by its name" in done.stdout
+    assert "schema.json is there already" in mistake("prepare", *infer)
+
+    flags = ("--dataset=tabular", f"--source={source}", f"--schema={schema}", f"--out={data}")
+    assert f"{source}, line 22, 13 columns instead of 12" in mistake("prepare", *flags)
+    done = run("prepare", *flags, "--max_bad_rows=1", "--time_column=at")
+    assert done.returncode == 0, done.stderr
+    assert "12 fields, " in done.stdout
+    rejects = next(data.rglob("rejects.tsv"))
+    assert f"all rejected rows are in {rejects}" in done.stdout
+    assert rejects.read_text().splitlines()[1].split("\t")[1:3] == [str(source), "22"]
+
+    config = "--config=experiments/configs/tabular.py"
+    done = run(
+        *("train", config, f"--config.data.folder={data}", f"--workdir={tmp_path / 'run'}"),
+        "--config.loop.epochs=1",
+    )
+    assert done.returncode == 0, done.stderr
+    scored = tmp_path / "scored.csv"
+    done = run(
+        *("predict", f"--workdir={tmp_path / 'run'}", f"--input={tmp_path}/cl*.csv"),
+        *(f"--output={scored}", "--max_bad_rows=1"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2,999 rows scored, 1 rejected" in done.stdout
+    assert scored.read_text().startswith(f"at,{header},probability")
+
+
+def test_mistakes_about_schemas_are_one_line(frappe_files, tmp_path):
+    assert "which data set? give --dataset=NAME" in mistake("prepare")
+    train = f"--source={frappe_files}/train.csv"
+    assert "needs a schema of its columns" in mistake("prepare", "--dataset=tabular", train)
+    assert "give both" in mistake("prepare", "--infer_schema", train)
+    schema = tmp_path / "none" / "schema.json"
+    assert "its folder does not exist" in mistake(
+        "prepare", "--infer_schema", train, f"--schema={schema}"
+    )
+    assert "--label goes with --infer_schema" in mistake("prepare", "--dataset=frappe", "--label=y")
+    assert "schema.json: cannot be read" in mistake(
+        "prepare", "--dataset=tabular", train, f"--schema={schema}"
+    )
+
+
 def test_killed_and_started_again_it_goes_on(prepared, tmp_path):
     workdir = tmp_path / "run"
     flags = (FRAPPE, f"--config.data.folder={prepared}", f"--workdir={workdir}", *SMALL)

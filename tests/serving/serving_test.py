@@ -85,6 +85,29 @@ def test_unlabelled_rows_unseen_values_and_parquet(predictor, frappe_files, tmp_
     assert scored["user"].to_pylist() == users.tolist()
 
 
+def test_a_table_in_memory_scores_as_its_file(predictor, frappe_files, tmp_path):
+    path, output = frappe_files / "test.csv", tmp_path / "scored.csv"
+    predict_file(predictor, path, output)
+    expected = pa_csv.read_csv(output)["probability"].to_numpy()
+    table = pa_csv.read_csv(path)
+    np.testing.assert_allclose(predictor.predict(table), expected, rtol=1e-6)
+    columns = table.drop_columns("label").slice(0, 3).to_pydict()
+    np.testing.assert_allclose(predictor.predict(columns), expected[:3], rtol=1e-6)
+    with pytest.raises(UserError, match="table, row 2, column user: value 'x' is not an integer"):
+        predictor.predict({**columns, "user": ["1", "x", "2"]})
+
+
+def test_files_of_a_pattern_are_scored_one_after_the_other(predictor, frappe_files, tmp_path):
+    header, *lines = (frappe_files / "test.csv").read_text().splitlines()[:9]
+    (tmp_path / "whole.csv").write_text("\n".join([header, *lines]) + "\n")
+    for part in (0, 1):
+        text = "\n".join([header, *lines[4 * part : 4 * part + 4]]) + "\n"
+        (tmp_path / f"part-{part}.csv").write_text(text)
+    predict_file(predictor, tmp_path / "whole.csv", tmp_path / "one.csv")
+    predict_file(predictor, tmp_path / "part-*.csv", tmp_path / "several.csv")
+    assert (tmp_path / "one.csv").read_text() == (tmp_path / "several.csv").read_text()
+
+
 def test_a_compressed_output_is_whole(predictor, frappe_files, tmp_path):
     predict_file(predictor, frappe_files / "test.csv", tmp_path / "out.csv.gz")
     predict_file(predictor, frappe_files / "test.csv", tmp_path / "out.csv")

@@ -1,14 +1,29 @@
 """One TFDS builder per data set; ``BUILDERS`` maps the names used in configs to the classes."""
 
+from deepfm_jax.data.builders.avazu import Avazu
+from deepfm_jax.data.builders.census_income import CensusIncome
 from deepfm_jax.data.builders.click_log import ClickLogBuilder
 from deepfm_jax.data.builders.criteo import Criteo
 from deepfm_jax.data.builders.frappe import Frappe
 from deepfm_jax.data.builders.synthetic import Synthetic
+from deepfm_jax.data.builders.tabular import Tabular
 
 BUILDERS: dict[str, type[ClickLogBuilder]] = {
+    "avazu": Avazu,
+    "census_income": CensusIncome,
     "criteo": Criteo,
     "frappe": Frappe,
     "synthetic": Synthetic,
+    "tabular": Tabular,
 }
 
-__all__ = ["BUILDERS", "ClickLogBuilder", "Criteo", "Frappe", "Synthetic"]
+__all__ = [
+    "BUILDERS",
+    "Avazu",
+    "CensusIncome",
+    "ClickLogBuilder",
+    "Criteo",
+    "Frappe",
+    "Synthetic",
+    "Tabular",
+]

@@ -2,10 +2,12 @@
 
 import abc
 import dataclasses
+import functools
 import hashlib
 import json
+import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -13,19 +15,29 @@ import pyarrow as pa
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from deepfm_jax.data.builders.files import find_split, has_split
+from deepfm_jax.data.builders.splitting import SHARES, ReadSplit, split_by_draw, split_by_time
 from deepfm_jax.data.encoder import Encoded, Encoder, fit
-from deepfm_jax.data.sources import RowReport
+from deepfm_jax.data.rejects import rejects_file
+from deepfm_jax.data.row_checker import RowReport
+from deepfm_jax.data.sources import read_tables
 from deepfm_jax.errors import UserError
-from deepfm_jax.schema import Categorical, Column, Cross, Numeric, NumericTransform, Schema
+from deepfm_jax.schema import (
+    Categorical,
+    Column,
+    Cross,
+    Numeric,
+    NumericTransform,
+    Schema,
+    Timestamp,
+)
 
 # Thousands of rows a record, so that reading is a copy of bytes and not a parse per row.
 BLOCK_ROWS = 4096
+OPTIONS_FILE, SOURCE_FILE = "options.json", "source.json"
 
 # Arrays of one length: ids, labels and, where the schema has value fields, values.
 Block: TypeAlias = dict[str, np.ndarray]
-
-# Reads a split from its start; called again for each pass, with a report to fill or None.
-ReadSplit: TypeAlias = Callable[[RowReport | None], Iterator[pa.Table]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +45,10 @@ class BuildOptions:
     """What a user may change about the encoding; None keeps the builder's own choice.
 
     Attributes:
-      min_count: Of every categorical column and of ``log2_floor`` buckets.
+      min_count: Of every vocabulary: of categorical columns and of ``log2_floor`` buckets.
+      max_size: Of every categorical column that has a vocabulary.
+      hash_buckets: Of every categorical column, in place of its vocabulary; columns of ids as they
+        are stay so.
       numeric: Transform of every numeric column.
       buckets: Number of quantile buckets.
       separate_missing: Whether missing values have an id of their own.
@@ -41,12 +56,17 @@ class BuildOptions:
       rows: Training rows to simulate; the ``synthetic`` data set only.
       crosses: Columns of each cross-product feature, added to those of the builder.
       cross_buckets: Buckets of each of them.
+      time_column: Split the rows of one file by the times of this column (see ``splitting``), and
+        not by a draw.
+      schema: Data of a ``Schema``, as its ``to_dict`` gives; the ``tabular`` data set only.
 
     Raises:
-      UserError: ``crosses`` is not a list of lists of column names.
+      UserError: ``crosses`` is not a list of lists of column names, or ``schema`` no schema.
     """
 
     min_count: int | None = None
+    max_size: int | None = None
+    hash_buckets: int | None = None
     numeric: NumericTransform | None = None
     buckets: int | None = None
     separate_missing: bool | None = None
@@ -54,8 +74,13 @@ class BuildOptions:
     rows: int | None = None
     crosses: Sequence[Sequence[str]] = ()
     cross_buckets: int = 100_000
+    time_column: str | None = None
+    schema: Mapping[str, Any] | None = None
 
     def __post_init__(self):
+        if self.schema is not None:
+            # Equal schemas must be equal whatever they leave out.
+            object.__setattr__(self, "schema", Schema.from_dict(self.schema).to_dict())
         # A string is a sequence of strings too: each letter of "C1,C2" would pass for a column.
         if not (_is_list(self.crosses) and all(_is_list_of_names(part) for part in self.crosses)):
             raise UserError(
@@ -70,19 +95,27 @@ class BuildOptions:
         Raises:
           UserError: a cross that the schema cannot have (see ``Schema``).
         """
-        common = {"min_count": self.min_count, "separate_missing": self.separate_missing}
-        numeric = {**common, "transform": self.numeric, "buckets": self.buckets}
+        numeric = {
+            "transform": self.numeric,
+            "buckets": self.buckets,
+            "min_count": self.min_count,
+            "separate_missing": self.separate_missing,
+        }
 
         def changed(column: Column) -> Column:
-            if isinstance(column, Categorical):
-                options: dict[str, Any] = common
-            elif isinstance(column, Numeric):
+            options: dict[str, Any] = {"separate_missing": self.separate_missing}
+            if isinstance(column, Numeric):
                 options = numeric
-            else:
+            elif isinstance(column, Categorical):
+                if self.hash_buckets is not None and column.dtype != "id":
+                    options |= {"hash_buckets": self.hash_buckets, "min_count": 1}
+                    column = dataclasses.replace(column, max_size=None)
+                elif column.has_vocabulary:
+                    options |= {"min_count": self.min_count, "max_size": self.max_size}
+            elif not isinstance(column, Timestamp):
                 return column
-            return dataclasses.replace(
-                column, **{key: value for key, value in options.items() if value is not None}
-            )
+            set_options = {key: value for key, value in options.items() if value is not None}
+            return dataclasses.replace(column, **set_options)
 
         crosses = (Cross(tuple(columns), self.cross_buckets) for columns in self.crosses)
         return dataclasses.replace(
@@ -121,23 +154,74 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    # TFDS hands manual_dir only to builders that say what belongs there.
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "The raw files, as the class describes them (--source)."
     SCHEMA: ClassVar[Schema]
     NEEDS_SOURCE: ClassVar[bool] = True
+    SOURCE_MAY_BE_FILES: ClassVar[bool] = False
 
-    def __init__(self, *, options: BuildOptions | None = None, **kwargs):
+    def __init__(
+        self,
+        *,
+        options: BuildOptions | None = None,
+        source: str | os.PathLike[str] | None = None,
+        **kwargs,
+    ):
+        """A builder of the raw files in the folder ``source`` (or of a file or pattern of files).
+
+        Raises:
+          UserError: see ``encoded_schema``.
+        """
         self.options = options or BuildOptions()
-        self.schema = self.options.apply(self.SCHEMA)
+        self.source = pathlib.Path(source) if source is not None else None
+        self.schema = self.encoded_schema(self.options)
         super().__init__(**kwargs)
 
+    @classmethod
+    def encoded_schema(cls, options: BuildOptions) -> Schema:
+        """The schema of the data set with these options.
+
+        Raises:
+          UserError: options that do not go with the data set (see ``BuildOptions.apply``).
+        """
+        if options.schema is not None:
+            raise UserError(f"data set {cls.name!r} has a schema of its own; tabular takes one")
+        return options.apply(cls.SCHEMA)
+
     @abc.abstractmethod
-    def _read_splits(self, source: pathlib.Path | None) -> dict[str, ReadSplit]:
-        """How to read each split; ``train`` is among them.
+    def _read_splits(self) -> dict[str, ReadSplit]:
+        """How to read each split of ``source``; ``train`` is among them.
 
         Raises:
           UserError: files that the data set needs are missing.
         """
+
+    def _read(self, path: str | os.PathLike[str], report: RowReport | None) -> Iterator[pa.Table]:
+        """The rows of files; see ``sources.read_tables``."""
+        limit = self.options.max_bad_rows
+        return read_tables(path, self.schema, max_bad_rows=limit, report=report)
+
+    def _given(self, extensions: Sequence[str]) -> dict[str, ReadSplit]:
+        """Splits that are files: ``train``, ``valid`` and ``test``, one or several of each."""
+        assert self.source is not None
+        if self.options.time_column is not None:
+            raise UserError(
+                f"{self.source}: the rows are split already; time_column is for those that are not"
+            )
+        paths = {split: find_split(self.source, split, extensions) for split in SHARES}
+        return {split: functools.partial(self._read, path) for split, path in paths.items()}
+
+    def _given_or_drawn(self, extensions: Sequence[str]) -> dict[str, ReadSplit]:
+        """The same, or, where there is no ``valid``, the rows of ``train`` split."""
+        assert self.source is not None
+        if has_split(self.source, "valid", extensions):
+            return self._given(extensions)
+        return self._drawn(find_split(self.source, "train", extensions))
+
+    def _drawn(self, path: str | os.PathLike[str]) -> dict[str, ReadSplit]:
+        """The rows of one source in three splits, by a draw or by ``options.time_column``."""
+        read = functools.partial(self._read, path)
+        if self.options.time_column is None:
+            return split_by_draw(read)
+        return split_by_time(read, self.schema, self.options.time_column)
 
     def _extra_files(self) -> dict[str, Any]:
         """JSON files to keep beside the blocks, by name."""
@@ -162,12 +246,14 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
-        source = pathlib.Path(dl_manager.manual_dir) if self.NEEDS_SOURCE else None
-        splits = self._read_splits(source)
+        del dl_manager  # Nothing is downloaded.
+        splits = self._read_splits()
         encoder = fit(_counted(splits["train"](None), "vocabularies"), self.schema)
         folder = pathlib.Path(self.data_dir)
         # Written with the blocks, so that the folder is complete or absent.
-        (folder / "options.json").write_text(json.dumps(dataclasses.asdict(self.options)))
+        (folder / OPTIONS_FILE).write_text(json.dumps(dataclasses.asdict(self.options)))
+        if self.source is not None:
+            (folder / SOURCE_FILE).write_text(json.dumps({"source": os.path.abspath(self.source)}))
         encoder.save(folder)
         for name, content in self._extra_files().items():
             (folder / f"{name}.json").write_text(json.dumps(content, indent=2))
@@ -176,11 +262,16 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         }
 
     def _generate_examples(self, split: str, read: ReadSplit, encoder: Encoder):
-        report = RowReport()
+        folder = pathlib.Path(self.data_dir)
+        with rejects_file(folder, split) as add_rejected:
+            report = RowReport(on_rejected=add_rejected)
+            yield from self._encoded_blocks(split, read(report), encoder, report)
+
+    def _encoded_blocks(self, split: str, tables: Iterable[pa.Table], encoder, report: RowReport):
         digest = hashlib.sha256(encoder.fingerprint().encode())
         rows, positives = 0, 0
-        tables = _counted(read(report), f"encode {split}")
-        for index, block in enumerate(_blocks(_columns(encoder.encode(t)) for t in tables)):
+        counted = _counted(tables, f"encode {split}")
+        for index, block in enumerate(_blocks(_columns(encoder.encode(t)) for t in counted)):
             for array in block.values():
                 digest.update(np.ascontiguousarray(array).tobytes())
             rows += len(block["ids"])

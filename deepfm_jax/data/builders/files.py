@@ -1,5 +1,7 @@
 """Finding the files of a split in the folder that a user names."""
 
+import glob
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -9,27 +11,49 @@ _COMPRESSIONS = ("", ".gz", ".zst")
 
 
 def candidates(split: str, extensions: Sequence[str]) -> list[str]:
-    """File names that may hold a split, plain or compressed."""
-    return [f"{split}{ext}{packed}" for ext in extensions for packed in _COMPRESSIONS]
+    """What files of a split may be called: one file, or several with numbers or dates."""
+    return [
+        f"{split}{several}{ext}{packed}"
+        for ext in extensions
+        for several in ("", "-*")
+        for packed in (_COMPRESSIONS if ext != ".parquet" else ("",))
+    ]
+
+
+def find_file(source: pathlib.Path, name: str) -> pathlib.Path | None:
+    """A text file, plain or compressed, where it is there."""
+    found = (source / f"{name}{packed}" for packed in _COMPRESSIONS)
+    return next((path for path in found if path.is_file()), None)
 
 
 def has_split(source: pathlib.Path, split: str, extensions: Sequence[str]) -> bool:
-    """Whether ``source`` holds a file of the split."""
-    return any((source / name).is_file() for name in candidates(split, extensions))
+    """Whether ``source`` holds files of the split."""
+    return bool(_found(source, split, extensions))
 
 
-def find_split(source: pathlib.Path, split: str, extensions: Sequence[str]) -> pathlib.Path:
-    """The one file of a split.
+def find_split(source: pathlib.Path, split: str, extensions: Sequence[str]) -> str:
+    """The file of a split, or a pattern of its files (see ``sources.find_files``).
 
     Raises:
-      UserError: no such file, or more than one (``train.csv`` beside ``train.csv.gz``).
+      UserError: no such file, or several that do not go together (``train.csv`` beside
+        ``train.csv.gz``).
     """
-    names = candidates(split, extensions)
-    found = [source / name for name in names if (source / name).is_file()]
+    found = _found(source, split, extensions)
     if not found:
-        raise UserError(f"{source}: no file for split {split!r}; looked for {', '.join(names)}")
+        first = extensions[0]
+        raise UserError(
+            f"{source}: no file for split {split!r}; looked for {split}{first}, {split}-*{first} "
+            f"and the like ({', '.join(extensions)}; text may be .gz or .zst)"
+        )
     if len(found) > 1:
         raise UserError(
-            f"{source}: split {split!r} is there as {found[0].name} and {found[1].name}; keep one"
+            f"{source}: split {split!r} is there as {found[0]} and {found[1]}; keep one"
         )
-    return found[0]
+    # A pattern is matched in the folder as it is called, whatever characters that has.
+    several = "*" in found[0]
+    return os.path.join(glob.escape(os.fspath(source)) if several else source, found[0])
+
+
+def _found(source: pathlib.Path, split: str, extensions: Sequence[str]) -> list[str]:
+    names = candidates(split, extensions)
+    return [name for name in names if any(path.is_file() for path in source.glob(name))]

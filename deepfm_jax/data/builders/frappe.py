@@ -1,11 +1,7 @@
 """Frappe app usage, in the CSV form of the public benchmarks."""
 
-import functools
-import pathlib
-
-from deepfm_jax.data.builders.click_log import ClickLogBuilder, ReadSplit
-from deepfm_jax.data.builders.files import find_split
-from deepfm_jax.data.sources import read_tables
+from deepfm_jax.data.builders.click_log import ClickLogBuilder
+from deepfm_jax.data.builders.splitting import ReadSplit
 from deepfm_jax.schema import Categorical, Label, Schema
 
 _FIELDS = (
@@ -35,13 +31,5 @@ class Frappe(ClickLogBuilder, skip_registration=True):
         columns=(Label("label"), *(Categorical(name, dtype="integer") for name in _FIELDS))
     )
 
-    def _read_splits(self, source: pathlib.Path | None) -> dict[str, ReadSplit]:
-        assert source is not None
-        splits = {}
-        for split in ("train", "valid", "test"):
-            path = find_split(source, split, (".csv",))
-            splits[split] = functools.partial(self._read, path)
-        return splits
-
-    def _read(self, path, report):
-        return read_tables(path, self.schema, max_bad_rows=self.options.max_bad_rows, report=report)
+    def _read_splits(self) -> dict[str, ReadSplit]:
+        return self._given((".csv",))

@@ -1,11 +1,11 @@
 """The embedded default: a simulated click log whose best possible metrics are known."""
 
 import functools
-import pathlib
 from typing import Any
 
 from deepfm_jax.data import synthetic
-from deepfm_jax.data.builders.click_log import ClickLogBuilder, ReadSplit
+from deepfm_jax.data.builders.click_log import ClickLogBuilder
+from deepfm_jax.data.builders.splitting import ReadSplit
 from deepfm_jax.metrics import BinaryMetrics
 
 _CHUNK_ROWS = 100_000
@@ -26,10 +26,9 @@ class Synthetic(ClickLogBuilder, skip_registration=True):
     SCHEMA = synthetic.SCHEMA
     NEEDS_SOURCE = False
 
-    def _read_splits(self, source: pathlib.Path | None) -> dict[str, ReadSplit]:
-        del source
+    def _read_splits(self) -> dict[str, ReadSplit]:
         return {
-            split: functools.partial(self._read, split, rows)
+            split: functools.partial(self._simulated, split, rows)
             for split, rows in self._split_rows().items()
         }
 
@@ -44,7 +43,7 @@ class Synthetic(ClickLogBuilder, skip_registration=True):
             stream = _FIRST_STREAM[split] + chunk
             yield simulator.simulate(min(_CHUNK_ROWS, rows - start), stream=stream)
 
-    def _read(self, split, rows, report):
+    def _simulated(self, split, rows, report):
         for simulated in self._simulate(split, rows):
             if report is not None:
                 report.read += simulated.table.num_rows

@@ -1,0 +1,184 @@
+"""The kinds of columns that a click log may have, each with what becomes of its cells."""
+
+import dataclasses
+from typing import Any, Literal, TypeAlias
+
+from deepfm_jax.errors import UserError
+
+CategoricalType: TypeAlias = Literal["string", "integer", "id"]
+NumericTransform: TypeAlias = Literal["log", "log2_floor", "standardise", "quantile"]
+TimePart: TypeAlias = Literal["hour", "weekday", "weekend", "day", "month"]
+_MOST_IDS = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Categorical:
+    """A column of string or integer values; each value kept gets one id of the field.
+
+    Ids come from a vocabulary of the training values, or from a hash (``hash_buckets``), or they
+    are the column's own (``dtype="id"``).
+
+    Attributes:
+      name: Column name.
+      dtype: ``"string"`` takes a cell as it stands; ``"integer"`` parses it, so that ``007`` and
+        ``7`` are one value and ``x7`` is a bad row; ``"id"`` takes integers from 0 to ``size - 1``
+        as ids of the field. One outside that range is a bad row and not an unseen value: whoever
+        numbered the values knows how many there are, and a wrong ``size`` would go unnoticed. A
+        missing cell has id 0, which is the column's own 0 too.
+      min_count: Values seen in fewer training rows than this share id 0.
+      separate_missing: Give missing cells id 1, apart from the unseen and rare values of id 0.
+        Without a vocabulary there are no such values, and it changes nothing.
+      max_size: Most values that have an id: the most frequent ones; of equally frequent values the
+        lesser ones, by number or by the bytes of their text.
+      hash_buckets: Hash values into so many ids, 1 to ``hash_buckets``, instead of keeping a
+        vocabulary; values that meet in a bucket share its id. A missing cell has id 0. The hash
+        is of the value alone (see ``data.hashing``), so it is the same everywhere.
+      size: Ids of a column of ids.
+
+    Raises:
+      UserError: an option that does not exist, is out of range, or does not go with another.
+    """
+
+    name: str
+    dtype: CategoricalType = "string"
+    min_count: int = 1
+    separate_missing: bool = False
+    max_size: int | None = None
+    hash_buckets: int | None = None
+    size: int | None = None
+
+    def __post_init__(self):
+        _check_number(self, "min_count", 1)
+        for key in ("max_size", "hash_buckets", "size"):
+            if getattr(self, key) is not None:
+                _check_number(self, key, 1)
+        if (self.dtype == "id") != (self.size is not None):
+            raise UserError(f"column {self.name!r}: dtype 'id' and size go together; give both")
+        if self.dtype == "id" and self.hash_buckets is not None:
+            raise UserError(f"column {self.name!r}: ids as they are (dtype 'id') are not hashed")
+        if not self.has_vocabulary and (self.min_count > 1 or self.max_size is not None):
+            raise UserError(
+                f"column {self.name!r}: min_count and max_size are of a vocabulary, and hashed "
+                "values and ids as they are have none"
+            )
+
+    @property
+    def has_vocabulary(self) -> bool:
+        """Whether ids are given to the values of the training rows."""
+        return self.hash_buckets is None and self.dtype != "id"
+
+
+@dataclasses.dataclass(frozen=True)
+class Numeric:
+    """A column of numbers, as one value field or as buckets.
+
+    Attributes:
+      name: Column name.
+      transform: ``"log"``: id 1 with value sign(x) ln(1 + abs(x)); ``"standardise"``: id 1 with
+        value (x - mean) / std of the training rows; ``"log2_floor"``: the bucket floor(ln(x)^2) for
+        x > 2, else floor(x), as a category (the Criteo winners' transform); ``"quantile"``: the
+        index of the training quantile that x falls in, as a category. A missing cell has id 0 and
+        value 1, so it owns an embedding.
+      buckets: Number of quantile buckets.
+      min_count: Buckets of ``"log2_floor"`` seen in fewer training rows than this share id 0.
+      separate_missing: For the two bucket transforms, as in ``Categorical``.
+
+    Raises:
+      UserError: an option that does not exist or is out of range.
+    """
+
+    name: str
+    transform: NumericTransform = "log"
+    buckets: int = 32
+    min_count: int = 1
+    separate_missing: bool = False
+
+    def __post_init__(self):
+        _check_number(self, "buckets", 1)
+        _check_number(self, "min_count", 1)
+
+    @property
+    def is_value_field(self) -> bool:
+        """Whether the number itself is the feature's value, under one id."""
+        return self.transform in ("log", "standardise")
+
+
+@dataclasses.dataclass(frozen=True)
+class Timestamp:
+    """A column of points in time, read as categories: the hour, the weekday and so on.
+
+    Attributes:
+      name: Column name.
+      format: ``"iso"`` (``2014-10-21``, ``2014-10-21 09:30:00``), ``"unix"`` (seconds since 1970),
+        ``"unix_ms"``, or a format of strptime as ``"%y%m%d%H"``. Times with a zone are read in UTC;
+        a Parquet column of times or dates needs no format.
+      parts: The categories, each a field named ``NAME_PART``: ``hour`` (0 to 23), ``weekday``
+        (Monday is 0), ``weekend`` (0 or 1), ``day`` of the month and ``month``. With none of them
+        the column has no field, and serves to split rows by time.
+      separate_missing: As in ``Categorical``.
+
+    Raises:
+      UserError: a part that does not exist or is there twice.
+    """
+
+    name: str
+    format: str = "iso"
+    parts: tuple[TimePart, ...] = ("hour", "weekday")
+    separate_missing: bool = False
+
+    def __post_init__(self):
+        if self.format not in ("iso", "unix", "unix_ms") and "%" not in self.format:
+            raise UserError(
+                f"column {self.name!r}: format={self.format!r} is unknown; use 'iso', 'unix', "
+                "'unix_ms' or one of strptime, as '%Y-%m-%d'"
+            )
+        if len(set(self.parts)) < len(self.parts):
+            raise UserError(f"column {self.name!r}: parts={self.parts} has one of them twice")
+
+    @property
+    def fields(self) -> tuple[Categorical, ...]:
+        """One category for each part."""
+        return tuple(
+            Categorical(f"{self.name}_{part}", "integer", separate_missing=self.separate_missing)
+            for part in self.parts
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+    """The column to predict, 0 or 1 in every row.
+
+    Attributes:
+      name: Column name.
+      values: The two texts that stand for 0 and for 1, where the column does not say 0 and 1:
+        ``("no", "yes")``.
+
+    Raises:
+      UserError: not two different texts.
+    """
+
+    name: str
+    values: tuple[str, str] | None = None
+
+    def __post_init__(self):
+        if self.values is not None and self.values[0] == self.values[1]:
+            raise UserError(f"column {self.name!r}: values={self.values} must be two texts")
+
+
+@dataclasses.dataclass(frozen=True)
+class Ignored:
+    """A column that stands in the file and is not read."""
+
+    name: str
+
+
+Column: TypeAlias = Categorical | Numeric | Timestamp | Label | Ignored
+Field: TypeAlias = Categorical | Numeric
+
+
+def _check_number(column: Any, key: str, least: int) -> None:
+    value = getattr(column, key)
+    if not least <= value < _MOST_IDS:
+        raise UserError(
+            f"column {column.name!r}: {key}={value!r} must be from {least} to {_MOST_IDS - 1}"
+        )

@@ -1,0 +1,56 @@
+"""Any table, by a schema that the user gives."""
+
+import os
+import pathlib
+
+from deepfm_jax.data.builders.click_log import BuildOptions, ClickLogBuilder
+from deepfm_jax.data.builders.files import find_split, has_split
+from deepfm_jax.data.builders.splitting import ReadSplit
+from deepfm_jax.errors import UserError
+from deepfm_jax.schema import Schema
+
+_EXTENSIONS = (".csv", ".tsv", ".txt", ".data", ".parquet")
+
+
+def train_files(source: str | os.PathLike[str]) -> str:
+    """The training files of a source of a table: those of a folder, or the source itself.
+
+    Raises:
+      UserError: a folder without any.
+    """
+    folder = pathlib.Path(source)
+    return find_split(folder, "train", _EXTENSIONS) if folder.is_dir() else os.fspath(source)
+
+
+class Tabular(ClickLogBuilder, skip_registration=True):
+    """A table of one's own: text or Parquet, read by ``options.schema``.
+
+    The source is a folder of ``train``, ``valid`` and ``test`` files, one or several of each
+    (``train-*.parquet``); or a folder of ``train`` alone, a file, or a pattern of files, whose rows
+    are then split 80/10/10 by a seeded draw, or by time with ``options.time_column``.
+    """
+
+    name = "tabular"
+    SOURCE_MAY_BE_FILES = True
+
+    @classmethod
+    def encoded_schema(cls, options: BuildOptions) -> Schema:
+        if options.schema is None:
+            raise UserError(
+                "data set 'tabular' needs a schema of its columns: --schema=FILE; prepare "
+                "--infer_schema writes one to begin with"
+            )
+        return options.apply(Schema.from_dict(options.schema))
+
+    def _read_splits(self) -> dict[str, ReadSplit]:
+        assert self.source is not None
+        if not self.source.is_dir():
+            return self._drawn(self.source)
+        has = {split: has_split(self.source, split, _EXTENSIONS) for split in ("valid", "test")}
+        if has["test"] and not has["valid"]:
+            raise UserError(
+                f"{self.source}: has files for 'train' and 'test' and none for 'valid', by which a "
+                "run is stopped; add them, or have all three drawn from one: "
+                f"--source={train_files(self.source)}"
+            )
+        return self._given_or_drawn(_EXTENSIONS)

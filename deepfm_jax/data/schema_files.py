@@ -1,0 +1,46 @@
+"""Schemas as files that people edit: JSON, with one column in each line."""
+
+import json
+import os
+import pathlib
+
+from deepfm_jax.errors import UserError, one_line
+from deepfm_jax.files import write_atomically
+from deepfm_jax.schema import Schema
+
+
+def read_schema(path: str | os.PathLike[str]) -> Schema:
+    """Reads a schema; an option that is left out has its default.
+
+    Raises:
+      UserError: no such file, no JSON (by line and column), or an impossible schema.
+    """
+    path = pathlib.Path(path)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise UserError(f"{path}, {where}: not valid JSON ({error.msg})") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not valid UTF-8 ({one_line(error)})") from None
+    try:
+        return Schema.from_dict(data)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def write_schema(path: str | os.PathLike[str], schema: Schema) -> None:
+    """Writes a schema, whole or not at all."""
+    data = schema.to_dict()
+    parts = [f'  "text": {_line(data["text"])}']
+    for name in ("columns", "crosses"):
+        if name in data:
+            entries = ",\n".join(f"    {_line(entry)}" for entry in data[name])
+            parts.append(f'  "{name}": [\n{entries}\n  ]')
+    write_atomically(path, ("{\n" + ",\n".join(parts) + "\n}\n").encode())
+
+
+def _line(data) -> str:
+    return json.dumps(data, ensure_ascii=False)
