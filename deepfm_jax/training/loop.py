@@ -25,7 +25,13 @@ from deepfm_jax.training.optimizer import create_for
 from deepfm_jax.training.pretraining import shared_parameters, with_pretrained
 from deepfm_jax.training.report import write_report
 from deepfm_jax.training.settings import Experiment
-from deepfm_jax.training.state import TrainState, Weights, create_state, weights_layout
+from deepfm_jax.training.state import (
+    TrainState,
+    Weights,
+    create_state,
+    init_weights,
+    weights_layout,
+)
 from deepfm_jax.training.step import cut_learning_rate, make_score_step, make_train_step
 
 
@@ -64,7 +70,9 @@ def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, 
         del state
         best = checkpoints.restore_weights(progress.best_step, like=trainer.weights_layout())
     states = {split: trainer.evaluate(best, split) for split in ("valid", "test")}
-    return write_report(workdir, experiment, data, progress, best.params, states)
+    # Of the model: rows that fill up the last stripe are on the devices, and no parameters.
+    params = jax.eval_shape(lambda: init_weights(trainer.model, jax.random.key(0))).params
+    return write_report(workdir, experiment, data, progress, params, states)
 
 
 def _opened(experiment: Experiment) -> "tuple[PreparedData, _Trainer, _Trainer | None]":
