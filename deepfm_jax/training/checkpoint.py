@@ -75,8 +75,9 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind, *exception):
-        if kind is not None and issubclass(kind, jax.errors.JaxRuntimeError):
-            return  # Another process may be lost, and waiting for it would not end.
+        lost = kind is not None and issubclass(kind, jax.errors.JaxRuntimeError)
+        if lost and jax.process_count() > 1:
+            return  # Another process may be gone, and waiting for it would not end.
         self._manager.wait_until_finished()
         self._manager.close()
 

@@ -25,7 +25,13 @@ from deepfm_jax.training.optimizer import create_for
 from deepfm_jax.training.pretraining import shared_parameters, with_pretrained
 from deepfm_jax.training.report import write_report
 from deepfm_jax.training.settings import Experiment
-from deepfm_jax.training.state import TrainState, Weights, create_state, weights_layout
+from deepfm_jax.training.state import (
+    TrainState,
+    Weights,
+    create_state,
+    weights_layout,
+    weights_shapes,
+)
 from deepfm_jax.training.step import cut_learning_rate, make_score_step, make_train_step
 
 
@@ -49,12 +55,13 @@ def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, 
     hosts.check_same("prepared data set", data.fingerprint)
     hosts.on_first(lambda: workdirs.claim(workdir, experiment, data.encoder))
     with Checkpoints(workdir) as checkpoints:
-        pretrained = None
+        pretrained, shared = None, set()
         if first is not None and checkpoints.last_step is None:
             folder = pathlib.Path(workdir) / "pretraining"
             train(first.experiment, folder)
             pretrained = restore_best(folder, trainer.weights_layout(first.model))
-        state, progress = trainer.start(checkpoints, pretrained)
+            shared = trainer.shared_with(first.model)
+        state, progress = trainer.start(checkpoints, pretrained, shared)
         if not progress.finished:
             writer = _writer(pathlib.Path(workdir) / "tensorboard")
             state, progress = trainer.run(state, progress, checkpoints, writer)
@@ -64,7 +71,9 @@ def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, 
         del state
         best = checkpoints.restore_weights(progress.best_step, like=trainer.weights_layout())
     states = {split: trainer.evaluate(best, split) for split in ("valid", "test")}
-    return write_report(workdir, experiment, data, progress, best.params, states)
+    # Of the model: rows that fill up the last stripe are on the devices, and no parameters.
+    params = weights_shapes(trainer.model).params
+    return write_report(workdir, experiment, data, progress, params, states)
 
 
 def _opened(experiment: Experiment) -> "tuple[PreparedData, _Trainer, _Trainer | None]":
@@ -74,7 +83,7 @@ def _opened(experiment: Experiment) -> "tuple[PreparedData, _Trainer, _Trainer |
     first_stage = experiment.first_stage
     first = None if first_stage is None else _Trainer(first_stage, data)
     if first is not None:
-        shared_parameters(trainer.weights_layout(), trainer.weights_layout(first.model))
+        trainer.shared_with(first.model)
     return data, trainer, first
 
 
@@ -119,7 +128,7 @@ class _Trainer:
         }
 
     def start(
-        self, checkpoints: Checkpoints, pretrained: Weights | None = None
+        self, checkpoints: Checkpoints, pretrained: Weights | None, shared: set[tuple]
     ) -> tuple[TrainState, Progress]:
         """A fresh state, with what a stage before gives it, or that of the last checkpoint."""
         state = create_state(
@@ -128,7 +137,7 @@ class _Trainer:
         last = checkpoints.last_step
         if last is None:
             if pretrained is not None:
-                state = with_pretrained(state, self._optimizer, pretrained)
+                state = with_pretrained(state, self._optimizer, pretrained, shared)
             streams = self._loop.streams or jax.process_count()
             return state, Progress(fingerprint=self._data.fingerprint, streams=streams)
         progress = checkpoints.progress(last)
@@ -151,6 +160,14 @@ class _Trainer:
         """
         model = model or self.model
         return weights_layout(model, self._optimizer, self._mesh, self._partitioning)
+
+    def shared_with(self, model: nn.Module) -> set[tuple]:
+        """Paths of the parameters that another model can give to this run's.
+
+        Raises:
+          UserError: there are none.
+        """
+        return shared_parameters(weights_shapes(self.model), weights_shapes(model))
 
     def evaluate(self, weights: Weights, split: str) -> BinaryMetrics:
         """Metrics of the model on all rows of a split."""

@@ -11,7 +11,12 @@ from deepfm_jax.training.state import TrainState, Weights, row_slots
 
 
 def shared_parameters(weights: Weights, pretrained: Weights) -> set[tuple]:
-    """Paths of the parameters that both have in one shape; arrays or their shapes alone.
+    """Paths of the parameters that both have in one shape.
+
+    Args:
+      weights: Of the model that starts, as ``weights_shapes`` gives them: rows that fill up stripes
+        could make two tables of other rows alike.
+      pretrained: Of the model that was trained before it, likewise.
 
     Raises:
       UserError: there are none.
@@ -30,15 +35,22 @@ def shared_parameters(weights: Weights, pretrained: Weights) -> set[tuple]:
     return shared
 
 
-def with_pretrained(state: TrainState, optimizer: Optimizer, pretrained: Weights) -> TrainState:
+def with_pretrained(
+    state: TrainState, optimizer: Optimizer, pretrained: Weights, shared: set[tuple]
+) -> TrainState:
     """A state before its first step, with the parameters that ``pretrained`` shares with it.
 
     Batch norm's statistics are not taken over: they belong to layers that start anew.
 
+    Args:
+      state: A fresh one.
+      optimizer: What moves it.
+      pretrained: Laid out as the state's weights are.
+      shared: See ``shared_parameters``.
+
     Source: Zhang et al. 2016, Sec. 3.1 (arXiv 1601.02376): FNN starts from an FM.
     """
     weights = state.weights
-    shared = shared_parameters(weights, pretrained)
     found = dict(jax.tree.leaves_with_path(pretrained.params))
     params = jax.tree.map_with_path(
         lambda path, leaf: found[path] if path in shared else leaf, weights.params

@@ -95,6 +95,11 @@ def init_weights(model: nn.Module, key: jax.Array, stripes: int = 1) -> Weights:
     return Weights(params, variables.get("batch_stats", {}))
 
 
+def weights_shapes(model: nn.Module) -> Weights:
+    """Shapes of a model's weights, however they lie."""
+    return jax.eval_shape(lambda: init_weights(model, jax.random.key(0)))
+
+
 def init_state(model: nn.Module, optimizer: Optimizer, seed: int, mesh: Mesh) -> TrainState:
     """The state before the first step, as it lies on ``mesh``. Pure."""
     init_key, dropout_key = jax.random.split(jax.random.key(seed))

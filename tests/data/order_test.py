@@ -31,13 +31,13 @@ def rows_of(stream):
     return (np.concatenate(column) for column in zip(*loads, strict=True))
 
 
-sizes = dict(  # noqa: C408
-    rows=st.integers(1, 60),
-    block_rows=st.integers(1, 7),
-    window=st.integers(1, 4),
-    streams=st.integers(1, 9),
-    seed=st.none() | st.integers(0, 99),
-)
+sizes = {
+    "rows": st.integers(1, 60),
+    "block_rows": st.integers(1, 7),
+    "window": st.integers(1, 4),
+    "streams": st.integers(1, 9),
+    "seed": st.none() | st.integers(0, 99),
+}
 
 
 @contextlib.contextmanager

@@ -81,13 +81,13 @@ def lookup(rows, mesh, settings):
 
 
 # Few sizes, many ids: each size is a compilation.
-cases = dict(  # noqa: C408
-    seed=st.integers(0, 10**6),
-    kind=st.sampled_from(["uniform", "zipf", "constant", "one_shard"]),
-    devices=st.sampled_from([1, 2, 4, 8]),
-    rows=st.sampled_from([5, 61]),
-    room=st.sampled_from([1.0, 0.05]),
-)
+cases = {
+    "seed": st.integers(0, 10**6),
+    "kind": st.sampled_from(["uniform", "zipf", "constant", "one_shard"]),
+    "devices": st.sampled_from([1, 2, 4, 8]),
+    "rows": st.sampled_from([5, 61]),
+    "room": st.sampled_from([1.0, 0.05]),
+}
 
 
 @settings(max_examples=60, deadline=None)

@@ -6,6 +6,7 @@ other tests, and each slice is compiled once, in one test, wherever pytest-xdist
 
 import importlib.util
 import json
+import os
 
 import pytest
 
@@ -129,7 +130,11 @@ def test_slices_that_do_not_exist_or_cannot_hold_the_table_are_told(tmp_path):
     assert message.startswith("error: v5e:4x4, 3,000,000,000 rows: a table of ")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")
-def test_without_libtpu_the_launcher_says_what_to_install(tmp_path):
-    message = mistake("benchmarks.tpu_aot", f"--out={tmp_path}")
+def test_without_libtpu_the_launcher_says_what_to_install(tmp_path, monkeypatch):
+    # A module that stands before an installed one, and cannot be imported either.
+    (tmp_path / "libtpu.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    # libtpu sets it in a process that has imported it, and this one would inherit it.
+    monkeypatch.delenv("TPU_LIBRARY_PATH", raising=False)
+    message = mistake("benchmarks.tpu_aot", "--topologies=v5e:4x4", f"--out={tmp_path}")
     assert message.endswith("pip install 'jax[tpu]' on Linux, x86-64")

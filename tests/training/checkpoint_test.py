@@ -48,7 +48,7 @@ def test_a_new_folder_has_no_last_step(tmp_path):
 
 
 def test_progress_comes_back_whole(tmp_path):
-    progress = Progress(3, 7, 0.81, 5, 1, False, 12.5, 4096, "ab-cd", [[1, 0.6]], [{"auc": 0.7}])
+    progress = Progress(3, 7, 0.81, 5, 1, False, 12.5, 4096, "ab-cd", 2, [[1, 0.6]], [{"auc": 0.7}])
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(state_at(9), progress)
     with Checkpoints(tmp_path) as checkpoints:
