@@ -12,7 +12,7 @@ PACKAGE = ROOT / "deepfm_jax"
 
 # From the ground up; a module may import its own floor and those below.
 FLOORS = (
-    ("errors", "files", "typing", "columns", "schema", "metrics", "bootstrap", "losses",
+    ("errors", "files", "typing", "fields", "columns", "schema", "metrics", "bootstrap", "losses",
      "partitioning", "hosts"),
     ("embedding", "layers", "heads"),
     ("models",),
