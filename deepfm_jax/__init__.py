@@ -5,6 +5,7 @@ package costs a researcher no TensorFlow import.
 """
 
 from deepfm_jax.errors import UserError
+from deepfm_jax.fields import FieldSpec
 from deepfm_jax.models import (
     DNN,
     FM,
@@ -43,6 +44,7 @@ __all__ = [
     "Cross",
     "DCNv2",
     "DeepFM",
+    "FieldSpec",
     "FinalMLP",
     "Ignored",
     "Label",

@@ -4,8 +4,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TypeAlias
 
+import numpy as np
+
 from deepfm_jax.errors import UserError
 
+# The id of a slot that a row of data leaves empty; it reads no row of the table.
+PADDING_ID = -1
 _MAX_ROWS = 2**31 - 1
 
 
@@ -73,3 +77,19 @@ def total_rows(field_dims: FieldDims) -> int:
 def slot_counts(field_dims: FieldDims) -> tuple[int, ...]:
     """Slots of each field; S is their sum."""
     return tuple(spec.slots for spec in field_specs(field_dims))
+
+
+def field_offsets(field_dims: FieldDims) -> np.ndarray:
+    """First row of each field in the table, [F] int32; a field that shares rows has its owner's."""
+    specs = field_specs(field_dims)
+    own = np.array([0 if spec.shared_with is not None else spec.rows for spec in specs])
+    first = np.cumsum(own) - own
+    owners = [
+        index if spec.shared_with is None else spec.shared_with for index, spec in enumerate(specs)
+    ]
+    return first[owners].astype(np.int32)
+
+
+def by_slot(field_dims: FieldDims, of_field: np.ndarray) -> np.ndarray:
+    """What each field has, for each of its slots: [F] to [S]."""
+    return np.repeat(of_field, slot_counts(field_dims))

@@ -1,25 +1,26 @@
 """Axis letters and array types, the same in every einsum, shape comment and annotation.
 
-====== ============================================= =======================
-letter meaning                                       name in annotations
-====== ============================================= =======================
-B      rows of a batch                               ``batch``
-F      fields (declared columns that carry features) ``fields``
-S      slots: one per field, then one per cross      ``slots``
-D      embedding dimension                           ``dim``
-V      rows of the embedding table, all fields       ``rows``
-H      hidden width of a tower or a CIN layer        ``hidden``
-P      pairs of slots i < j, S(S - 1)/2 of them      ``pairs``
-N      heads of an attention or a fusion             ``heads``
-A      width of a head                               ``head``
-X      width of a flat input, S D as a rule          ``width``
-E      experts                                       ``experts``
-R      rank of a low-rank product                    ``rank``
-T      tasks                                         ``tasks``
-====== ============================================= =======================
+====== ============================================== =======================
+letter meaning                                        name in annotations
+====== ============================================== =======================
+B      rows of a batch                                ``batch``
+F      fields: declared columns, and crosses of them  ``fields``
+S      slots: features of a row; one a field, or more ``slots``
+D      embedding dimension                            ``dim``
+V      rows of the embedding table, all fields        ``rows``
+H      hidden width of a tower or a CIN layer         ``hidden``
+P      pairs of fields i < j, F(F - 1)/2 of them      ``pairs``
+N      heads of an attention or a fusion              ``heads``
+A      width of a head                                ``head``
+X      width of a flat input, F D as a rule           ``width``
+E      experts                                        ``experts``
+R      rank of a low-rank product                     ``rank``
+T      tasks                                          ``tasks``
+====== ============================================== =======================
 
 A feature is an (id, value) pair. Ids are int32 and local to their field: 0 <= id < field_dims[f].
-Id 0 of a field stands for values that are missing or were not seen when the encoder was fitted.
+Id 0 of a field stands for values that are missing or were not seen when the encoder was fitted. A
+slot that a row leaves empty, in a field of several, has id -1 and value 0.
 """
 
 from typing import Any, TypeAlias
@@ -33,7 +34,7 @@ AnyArray: TypeAlias = jax.Array | np.ndarray
 
 Ids: TypeAlias = Int[AnyArray, "batch slots"]
 Values: TypeAlias = Float[AnyArray, "batch slots"]
-Embeddings: TypeAlias = Float[AnyArray, "batch slots dim"]
-FirstOrder: TypeAlias = Float[AnyArray, "batch slots"]
+Embeddings: TypeAlias = Float[AnyArray, "batch fields dim"]
+FirstOrder: TypeAlias = Float[AnyArray, "batch fields"]
 Logits: TypeAlias = Float[Array, "batch"]
 PyTree: TypeAlias = Any

@@ -6,11 +6,11 @@ import numpy as np
 def fm_pairwise(e):
     """Rendle 2010, Eq. 1, the double sum over i < j; e [B, S, D] -> [B]."""
     e = np.asarray(e, np.float64)
-    batch, slots, dim = e.shape
+    batch, fields, dim = e.shape
     out = np.zeros(batch)
     for b in range(batch):
-        for i in range(slots):
-            for j in range(i + 1, slots):
+        for i in range(fields):
+            for j in range(i + 1, fields):
                 for d in range(dim):
                     out[b] += e[b, i, d] * e[b, j, d]
     return out
@@ -117,13 +117,13 @@ def fnn(params, field_dims, ids, values, activation="tanh"):
 
 def inner_products(e):
     """Qu et al. 2016, IPNN: <f_i, f_j>, i < j. [B, S, D] -> [B, P]"""
-    _, slots, dim = e.shape
+    _, fields, dim = e.shape
     return np.array(
         [
             [
                 sum(row[i, d] * row[j, d] for d in range(dim))
-                for i in range(slots)
-                for j in range(i + 1, slots)
+                for i in range(fields)
+                for j in range(i + 1, fields)
             ]
             for row in e
         ]
@@ -132,12 +132,12 @@ def inner_products(e):
 
 def outer_product_of_sum(e):
     """Qu et al. 2016, OPNN: sum_i sum_j f_i f_j^T, flat. [B, S, D] -> [B, D D]"""
-    _, slots, dim = e.shape
+    _, fields, dim = e.shape
     out = []
     for row in e:
         p = np.zeros((dim, dim))
-        for i in range(slots):
-            for j in range(slots):
+        for i in range(fields):
+            for j in range(fields):
                 for a in range(dim):
                     for c in range(dim):
                         p[a, c] += row[i, a] * row[j, c]
@@ -148,12 +148,12 @@ def outer_product_of_sum(e):
 def kernel_products(kernel, e):
     """Qu et al. 2018: f_i^T K_ij f_j, i < j. [B, S, D] -> [B, P]"""
     kernel = np.asarray(kernel, np.float64)
-    _, slots, dim = e.shape
+    _, fields, dim = e.shape
     out = []
     for row in e:
         products, pair = [], 0
-        for i in range(slots):
-            for j in range(i + 1, slots):
+        for i in range(fields):
+            for j in range(i + 1, fields):
                 total = 0.0
                 for a in range(dim):
                     for c in range(dim):
@@ -185,7 +185,7 @@ def wide_deep(params, field_dims, ids, values, crosses=0):
 
 def cin(params, e, widths, split_half=True):
     """Lian et al. 2018, Eq. 6 to 8. [B, S, D] -> [B, maps]"""
-    slots, dim = e.shape[1:]
+    fields, dim = e.shape[1:]
     out = []
     for x0 in e:
         maps, pooled = x0, []
@@ -194,7 +194,7 @@ def cin(params, e, widths, split_half=True):
             new = np.zeros((width, dim))
             for h in range(width):
                 for i in range(len(maps)):
-                    for j in range(slots):
+                    for j in range(fields):
                         for d in range(dim):
                             new[h, d] += w[i, j, h] * maps[i, d] * x0[j, d]
             passed_on = put_out = range(width)
@@ -220,9 +220,9 @@ def interacting(params, e, residual=True, scaled=False):
     """Song et al. 2019, Eq. 5 to 8: e^Res [B, S, N A] and the attention [B, N, S, S]."""
     kernels = {name: np.asarray(value, np.float64) for name, value in params.items()}
     _, heads, width = kernels["query_kernel"].shape
-    batch, slots, dim = e.shape
-    out = np.zeros((batch, slots, heads * width))
-    attention = np.zeros((batch, heads, slots, slots))
+    batch, fields, dim = e.shape
+    out = np.zeros((batch, fields, heads * width))
+    attention = np.zeros((batch, heads, fields, fields))
 
     def project(name, vector, head):
         kernel = kernels[f"{name}_kernel"]
@@ -230,16 +230,16 @@ def interacting(params, e, residual=True, scaled=False):
 
     for b in range(batch):
         for n in range(heads):
-            for m in range(slots):
+            for m in range(fields):
                 query = project("query", e[b, m], n)
                 psi = []
-                for k in range(slots):
+                for k in range(fields):
                     key = project("key", e[b, k], n)
                     product = sum(q * c for q, c in zip(query, key, strict=True))
                     psi.append(product / np.sqrt(width) if scaled else product)
                 weights = np.exp(psi) / np.sum(np.exp(psi))
                 attention[b, n, m] = weights
-                for k in range(slots):
+                for k in range(fields):
                     value = project("value", e[b, k], n)
                     for a in range(width):
                         out[b, m, n * width + a] += weights[k] * value[a]

@@ -1,9 +1,10 @@
 """The embedding table: one array of rows for all fields, and the lookup of a batch's rows."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+import itertools
+from collections.abc import Mapping
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,56 +15,86 @@ from deepfm_jax.embedding.access import read
 from deepfm_jax.embedding.initializers import normal_by_position
 from deepfm_jax.embedding.stripes import striped_rows
 from deepfm_jax.errors import UserError
+from deepfm_jax.fields import (
+    PADDING_ID,
+    FieldDims,
+    by_slot,
+    field_offsets,
+    field_specs,
+    slot_counts,
+    total_rows,
+)
 from deepfm_jax.typing import AnyArray, Embeddings, FirstOrder, Ids, Values
 
-_MAX_ROWS = np.iinfo(np.int32).max
 
-
-class Rows(NamedTuple):
+@flax.struct.dataclass
+class Rows:
     """The table's rows of a batch, before they are multiplied by the features' values.
 
     Attributes:
       first_order: Weight of each feature, [B, S]; None where a model has none.
       embedding: Latent vector of each feature, [B, S, D], of no meaning in slots of fields without
         vectors; None where a model has none.
+      slots: Slots of each field, F numbers whose sum is S; None where each has one.
     """
 
-    first_order: FirstOrder | None
-    embedding: Embeddings | None
+    first_order: Float[AnyArray, "batch slots"] | None
+    embedding: Float[AnyArray, "batch slots dim"] | None
+    slots: tuple[int, ...] | None = flax.struct.field(pytree_node=False, default=None)
+
+    def of_fields(self, field_dims: FieldDims) -> "Rows":
+        """The same rows as slots of these fields."""
+        return Rows(self.first_order, self.embedding, slot_counts(field_dims))
 
     def first_order_terms(self, values: Values | None) -> FirstOrder:
-        """w_i x_i [B, S]; all x_i are 1 when ``values`` is None."""
+        """sum_k w_k x_k over the slots of each field, [B, F]; see ``embeddings``."""
         if self.first_order is None:
             raise ValueError("this table holds no first-order weights (first_order=False)")
-        return self.first_order if values is None else self.first_order * values
+        return _by_field(self.first_order, values, self.slots)
 
-    def embeddings(
-        self, values: Values | None, fields: int | None = None
-    ) -> Float[AnyArray, "batch fields dim"]:
-        """e_i = v_i x_i of the first ``fields`` fields, or of all: [B, S, D]."""
+    def embeddings(self, values: Values | None, fields: int | None = None) -> Embeddings:
+        """e_f = sum_k v_k x_k over the slots of each field, [B, F, D].
+
+        Args:
+          values: x, [B, S]; all 1 when None. A slot that a row leaves empty has 0.
+          fields: The first so many fields alone; None for all.
+
+        Raises:
+          UserError: no values, where a field has several slots.
+        """
         if self.embedding is None:
             raise ValueError("this table holds no vectors (embed_dim=0)")
-        embedding = self.embedding[:, :fields]
-        return embedding if values is None else embedding * values[:, :fields, None]
+        slots = None if self.slots is None else self.slots[:fields]
+        read = fields if slots is None else sum(slots)
+        values = None if values is None else values[:, :read]
+        return _by_field(self.embedding[:, :read], values, slots)
 
 
-def field_offsets(field_dims: Sequence[int]) -> np.ndarray:
-    """First row of each field in the shared table: cumulative sums of ``field_dims``, [F] int32.
+def _by_field(features: AnyArray, values: Values | None, slots: tuple[int, ...] | None) -> AnyArray:
+    """Features [B, S, ...] times values, summed over the slots of each field: [B, F, ...]."""
+    slots = (1,) * features.shape[1] if several is None else several
+    if values is None:
+        if max(slots) > 1:
+            raise UserError("a field has several slots: pass values, 0 in slots that are empty")
+        return features
+    values = values.reshape(*values.shape, *(1,) * (features.ndim - 2))
+    parts, start = [], 0
+    for count, run in itertools.groupby(slots):
+        fields = len(list(run))
+        part, stop = slice(start, start + count * fields), start + count * fields
+        feature, value = features[:, part], values[:, part]
+        if count > 1:
+            # An empty slot reads no row, which is NaN.
+            terms = jnp.where(value != 0, feature, 0.0) * value
+            feature = terms.reshape(-1, fields, count, *terms.shape[2:]).sum(axis=2)
+        else:
+            feature = feature * value
+        parts.append(feature)
+        start = stop
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=1)
 
-    Raises:
-      UserError: no field, a field without rows, or more than 2^31 - 1 rows in all (ids are int32).
-    """
-    dims = np.asarray(tuple(field_dims), dtype=np.int64)
-    if dims.size == 0 or dims.min() < 1:
-        raise UserError(f"field_dims must name at least one row for each field; got {field_dims}")
-    if dims.sum() > _MAX_ROWS:
-        raise UserError(
-            f"field_dims sum to {dims.sum()} rows; int32 ids reach {_MAX_ROWS}: raise min_count"
-        )
-    return (np.cumsum(dims) - dims).astype(np.int32)
 
-
-def check_ids(ids, field_dims: Sequence[int]) -> None:
+def check_ids(ids, field_dims: FieldDims) -> None:
     """Checks ids that are at hand (not traced) against the rows of their fields.
 
     Args:
@@ -72,40 +103,45 @@ def check_ids(ids, field_dims: Sequence[int]) -> None:
       field_dims: Rows of each field.
 
     Raises:
-      UserError: ids that are not integers, not [B, S], or outside 0 <= id < field_dims[f]; the
-        message names row, field and value.
+      UserError: ids that are not integers, not [B, S], or outside 0 <= id < rows of the field; the
+        message names row, slot, field and value. Empty slots of a field with several, id -1, pass.
     """
-    if ids.ndim != 2 or ids.shape[1] != len(field_dims):
-        raise UserError(
-            f"ids have shape {tuple(ids.shape)}; the model reads [batch, {len(field_dims)}]"
-        )
+    slots = slot_counts(field_dims)
+    if ids.ndim != 2 or ids.shape[1] != sum(slots):
+        raise UserError(f"ids have shape {tuple(ids.shape)}; the model reads [batch, {sum(slots)}]")
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise UserError(f"ids have dtype {ids.dtype}; pass int32 (float32 confuses ids above 2^24)")
     if isinstance(ids, Tracer) or not getattr(ids, "is_fully_addressable", True):
         return
     local = np.asarray(ids)
-    wrong = np.argwhere((local < 0) | (local >= np.asarray(field_dims)))
+    least = by_slot(field_dims, np.where(np.array(slots) > 1, PADDING_ID, 0))
+    wrong = np.argwhere((local < least) | (local >= _rows_by_slot(field_dims)))
     if wrong.size:
-        row, field = wrong[0]
+        row, slot = wrong[0]
+        field = int(by_slot(field_dims, np.arange(len(slots)))[slot])
+        rows = field_specs(field_dims)[field].rows
         raise UserError(
-            f"ids[{row}, {field}] = {local[row, field]} is out of range: field {field} has "
-            f"{field_dims[field]} rows (0 to {field_dims[field] - 1}); {len(wrong)} such ids"
+            f"ids[{row}, {slot}] = {local[row, slot]} is out of range: field {field} has "
+            f"{rows} rows (0 to {rows - 1}); {len(wrong)} such ids"
         )
 
 
-def table_rows(ids: Ids, field_dims: Sequence[int]) -> Int[Array, "batch slots"]:
+def table_rows(ids: Ids, field_dims: FieldDims) -> Int[Array, "batch slots"]:
     """Row ``offset[f] + id`` of each id, [B, S]; V, which is no row, for an id out of range.
 
     No sum overflows: offsets are at most V - 1 and ids at hand are checked; an id beyond its field,
     whose sum could, never enters one.
     """
-    dims = np.asarray(field_dims, dtype=np.int32)
-    inside = (ids >= 0) & (ids < dims[None, :])
+    inside = (ids >= 0) & (ids < _rows_by_slot(field_dims)[None, :])
     # Without this, id field_dims[f] would silently read the next field's first row.
     local = jnp.where(inside, ids, 0).astype(jnp.int32)
-    return jnp.where(
-        inside, local + field_offsets(field_dims)[None, :], int(dims.sum(dtype=np.int64))
-    )
+    offsets = by_slot(field_dims, field_offsets(field_dims))
+    return jnp.where(inside, local + offsets[None, :], total_rows(field_dims))
+
+
+def _rows_by_slot(field_dims: FieldDims) -> np.ndarray:
+    rows = [spec.rows for spec in field_specs(field_dims)]
+    return by_slot(field_dims, np.array(rows, np.int32))
 
 
 class EmbeddingTable(nn.Module):
@@ -118,7 +154,7 @@ class EmbeddingTable(nn.Module):
     more than the second gather saves.
 
     Attributes:
-      field_dims: Rows of each field, F entries; V is their sum.
+      field_dims: Rows of each field, F entries; V is their sum (see ``fields``).
       embed_dim: D; 0 for a table of first-order weights alone.
       first_order: Whether there are first-order weights.
       embedded_fields: The first so many fields have vectors; None for all. The others, at the end,
@@ -128,7 +164,7 @@ class EmbeddingTable(nn.Module):
       dtype: What rows are stored in, ``"float32"`` or ``"bfloat16"``; rows read are float32.
     """
 
-    field_dims: Sequence[int]
+    field_dims: FieldDims
     embed_dim: int
     init_std: float = 0.01
     dtype: str = "float32"
@@ -148,7 +184,7 @@ class EmbeddingTable(nn.Module):
           UserError: see ``check_ids``; or a table without any array.
         """
         check_ids(ids, self.field_dims)
-        total = int(sum(self.field_dims))
+        total = total_rows(self.field_dims)
         if not (self.first_order or self.embed_dim):
             raise UserError("a table needs first-order weights or embed_dim above 0")
         dtype = table_dtype(self.dtype)
@@ -158,11 +194,11 @@ class EmbeddingTable(nn.Module):
             shape = (striped_rows(total, stripes),)
             table["first_order"] = self.param("first_order", zeros, shape, dtype)
         if self.embed_dim:
-            rows = int(sum(self.field_dims[: self.embedded_fields]))
+            rows = total_rows(self.field_dims[: self.embedded_fields])
             init = normal_by_position(self.init_std, rows, stripes)
             shape = (striped_rows(rows, stripes), self.embed_dim)
             table["embedding"] = self.param("embedding", init, shape, dtype)
-        return read_rows(table, table_rows(ids, self.field_dims))
+        return read_rows(table, table_rows(ids, self.field_dims)).of_fields(self.field_dims)
 
 
 def read_rows(table: Mapping[str, jax.Array], rows: Int[Array, "batch slots"]) -> Rows:

@@ -13,7 +13,7 @@ from deepfm_jax.typing import Embeddings
 class CompressedInteractionNetwork(nn.Module):
     """Explicit interactions of bounded order, vector by vector.
 
-    With X^0 = e [S, D], layer k has H_k feature maps
+    With X^0 = e [F, D], layer k has H_k feature maps
 
       X^k_h = sum_i sum_j W^{k,h}_ij (X^{k-1}_i * X^0_j)   (Eq. 6, * by element)
 
@@ -37,7 +37,7 @@ class CompressedInteractionNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, embeddings: Embeddings) -> Float[Array, "batch maps"]:
-        """p^+ [B, maps put out] of e [B, S, D].
+        """p^+ [B, maps put out] of e [B, F, D].
 
         Raises:
           UserError: an odd layer before the last that should be split.
@@ -53,10 +53,10 @@ class CompressedInteractionNetwork(nn.Module):
             shape = (maps.shape[1], embeddings.shape[1], width)
             init = nn.initializers.glorot_normal(in_axis=(0, 1), out_axis=2)
             kernel = self.param(f"layer_{layer}_kernel", init, shape)
-            # I: maps of the layer before, S: slots. The pairs first: their product with the kernel
+            # I: maps of the layer before, F: fields. The pairs first: their product with the kernel
             # is then one matrix product.
-            pairs = jnp.einsum("bid,bsd->bdis", maps, embeddings)
-            maps = jnp.einsum("bdis,ish->bhd", pairs, kernel)
+            pairs = jnp.einsum("bid,bfd->bdif", maps, embeddings)
+            maps = jnp.einsum("bdif,ifh->bhd", pairs, kernel)
             put_out = maps
             if self.split_half and not is_last:
                 maps, put_out = jnp.split(maps, 2, axis=1)

@@ -17,7 +17,7 @@ class InteractingLayer(nn.Module):
       e~_m = sum_k alpha_mk W_Value e_k                                            (Eq. 6)
 
     the heads side by side (Eq. 7), and e^Res_m = ReLU(e~_m + W_Res e_m) (Eq. 8). The attention is
-    sown as ``attention`` [B, N, S, S] into the collection ``intermediates``: which field looked
+    sown as ``attention`` [B, N, F, F] into the collection ``intermediates``: which field looked
     at which. Pass ``mutable=["intermediates"]`` to read it.
 
     Attributes:
@@ -37,24 +37,26 @@ class InteractingLayer(nn.Module):
     scaled: bool = False
 
     @nn.compact
-    def __call__(self, embeddings: Embeddings) -> Float[Array, "batch slots out"]:
-        """e^Res [B, S, N A] of e [B, S, D]."""
+    def __call__(self, embeddings: Embeddings) -> Float[Array, "batch fields out"]:
+        """e^Res [B, F, N A] of e [B, F, D]."""
         query = self._project("query", embeddings)
         key = self._project("key", embeddings)
         value = self._project("value", embeddings)
-        scores = jnp.einsum("bsna,btna->bnst", query, key)
+        scores = jnp.einsum("bfna,bgna->bnfg", query, key)
         if self.scaled:
             scores = scores / jnp.sqrt(self.head_dim)
         attention = jax.nn.softmax(scores, axis=-1)
         self.sow("intermediates", "attention", attention)
-        mixed = jnp.einsum("bnst,btna->bsna", attention, value)
+        mixed = jnp.einsum("bnfg,bgna->bfna", attention, value)
         if self.residual:
             mixed = mixed + self._project("residual", embeddings)
-        batch, slots = embeddings.shape[:2]
-        return nn.relu(mixed).reshape(batch, slots, self.heads * self.head_dim)
+        batch, fields = embeddings.shape[:2]
+        return nn.relu(mixed).reshape(batch, fields, self.heads * self.head_dim)
 
-    def _project(self, name: str, embeddings: Embeddings) -> Float[Array, "batch slots heads head"]:
+    def _project(
+        self, name: str, embeddings: Embeddings
+    ) -> Float[Array, "batch fields heads head"]:
         shape = (embeddings.shape[2], self.heads, self.head_dim)
         # Each head's matrix is one of [D, A]: its fans are those of a head.
         init = nn.initializers.glorot_normal(in_axis=0, out_axis=2, batch_axis=1)
-        return jnp.einsum("bsd,dna->bsna", embeddings, self.param(f"{name}_kernel", init, shape))
+        return jnp.einsum("bfd,dna->bfna", embeddings, self.param(f"{name}_kernel", init, shape))

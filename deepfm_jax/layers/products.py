@@ -8,9 +8,9 @@ from jaxtyping import Array, Float
 from deepfm_jax.typing import Embeddings
 
 
-def slot_pairs(slots: int) -> tuple[np.ndarray, np.ndarray]:
-    """The slots i and the slots j of all pairs i < j, [P] each, in lexicographic order."""
-    return np.triu_indices(slots, k=1)
+def field_pairs(fields: int) -> tuple[np.ndarray, np.ndarray]:
+    """The fields i and the fields j of all pairs i < j, [P] each, in lexicographic order."""
+    return np.triu_indices(fields, k=1)
 
 
 def inner_products(embeddings: Embeddings) -> Float[Array, "batch pairs"]:
@@ -20,8 +20,8 @@ def inner_products(embeddings: Embeddings) -> Float[Array, "batch pairs"]:
       product-based network (arXiv 1611.00144). Deviation: the paper's matrix p is symmetric and
       keeps its diagonal; each pair stands here once, and the squares are left out.
     """
-    gram = jnp.einsum("bsd,btd->bst", embeddings, embeddings)
-    first, second = slot_pairs(embeddings.shape[1])
+    gram = jnp.einsum("bfd,bgd->bfg", embeddings, embeddings)
+    first, second = field_pairs(embeddings.shape[1])
     return gram[:, first, second]
 
 
@@ -30,7 +30,7 @@ def outer_product_of_sum(embeddings: Embeddings) -> Float[Array, "batch squared"
 
     Source: Qu et al. 2016, outer product-based network, superposition (arXiv 1611.00144).
     """
-    total = jnp.einsum("bsd->bd", embeddings)
+    total = jnp.einsum("bfd->bd", embeddings)
     outer = jnp.einsum("bd,bc->bdc", total, total)
     return outer.reshape(outer.shape[0], -1)
 
@@ -47,8 +47,8 @@ class KernelProducts(nn.Module):
 
     @nn.compact
     def __call__(self, embeddings: Embeddings) -> Float[Array, "batch pairs"]:
-        """Products of e [B, S, D], [B, P]."""
-        first, second = slot_pairs(embeddings.shape[1])
+        """Products of e [B, F, D], [B, P]."""
+        first, second = field_pairs(embeddings.shape[1])
         dim = embeddings.shape[2]
         init = nn.initializers.glorot_normal(in_axis=1, out_axis=2, batch_axis=0)
         kernel = self.param("kernel", init, (len(first), dim, dim))

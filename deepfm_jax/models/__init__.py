@@ -4,6 +4,12 @@ All are called alike. ``model.apply(variables, ids, values, train=..., rngs=...)
 [B]: ids [B, S] int32, local to their fields; values [B, S], all 1 when None. With ``train``,
 dropout draws from the rng ``dropout`` and batch norm moves the collection ``batch_stats``. Ids
 at hand that are out of range raise a ``UserError`` (see ``embedding.check_ids``).
+
+``field_dims`` has the rows of each field, or a ``FieldSpec`` for one with several slots (a
+multi-valued field) or with the rows of another. Whatever reads fields then reads the sums over
+their slots, e_f = sum_k v_{i_k} x_k: a factorization machine pairs fields, and not the values of
+one field with each other (libFM, which knows no fields, pairs those too).
+
 ``apply(..., method="from_rows")`` takes the rows of the table in place of ids, gathered already.
 """
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 
 from deepfm_jax.embedding import EmbeddingTable, Rows
+from deepfm_jax.fields import FieldDims
 from deepfm_jax.layers import MLP, InteractingLayer
 from deepfm_jax.typing import Ids, Logits, Values
 
@@ -16,7 +17,7 @@ class AutoInt(nn.Module):
     into the collection ``intermediates`` (see ``InteractingLayer``):
 
       logits, found = model.apply(variables, ids, mutable=["intermediates"])
-      found["intermediates"]["interacting_0"]["attention"][0]  # [B, heads, S, S]
+      found["intermediates"]["interacting_0"]["attention"][0]  # [B, heads, F, F]
 
     Attributes:
       field_dims: Rows of each field.
@@ -37,7 +38,7 @@ class AutoInt(nn.Module):
       Neural Networks", Eq. 5 to 9 and Sec. 5.5 (arXiv 1810.11921).
     """
 
-    field_dims: Sequence[int]
+    field_dims: FieldDims
     embed_dim: int = 16
     attention_layers: int = 3
     heads: int = 2

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from deepfm_jax.embedding import EmbeddingTable, Rows
 from deepfm_jax.errors import UserError
+from deepfm_jax.fields import FieldDims
 from deepfm_jax.layers import MLP, CrossNetwork, LowRankCrossNetwork
 from deepfm_jax.typing import Ids, Logits, Values
 
@@ -40,7 +41,7 @@ class DCNv2(nn.Module):
       Web-scale Learning to Rank Systems" (arXiv 2008.13535).
     """
 
-    field_dims: Sequence[int]
+    field_dims: FieldDims
     embed_dim: int = 16
     cross_layers: int = 3
     rank: int = 0

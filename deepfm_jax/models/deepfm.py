@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from deepfm_jax.embedding import EmbeddingTable, Rows
+from deepfm_jax.fields import FieldDims
 from deepfm_jax.layers import MLP, factorization_machine
 from deepfm_jax.typing import Ids, Logits, Values
 
@@ -33,7 +34,7 @@ class DeepFM(nn.Module):
       Prediction" (arXiv 1703.04247). Deviation: Eq. 2 has no constant; w_0 is Rendle's.
     """
 
-    field_dims: Sequence[int]
+    field_dims: FieldDims
     embed_dim: int = 16
     shared: bool = True
     mlp_dims: Sequence[int] = (400, 400, 400)
@@ -61,7 +62,7 @@ class DeepFM(nn.Module):
 
     def from_rows(self, rows: Rows, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] from rows gathered already."""
-        linear = self.bias + jnp.einsum("bs->b", rows.first_order_terms(values))
+        linear = self.bias + jnp.einsum("bf->b", rows.first_order_terms(values))
         for_fm = for_tower = rows.embeddings(values)
         if not self.shared:
             for_fm, for_tower = jnp.split(for_fm, 2, axis=2)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 
 from deepfm_jax.embedding import EmbeddingTable, Rows
+from deepfm_jax.fields import FieldDims
 from deepfm_jax.layers import MLP
 from deepfm_jax.typing import Ids, Logits, Values
 
@@ -26,7 +27,7 @@ class DNN(nn.Module):
       component taken away, one of the paper's ablations.
     """
 
-    field_dims: Sequence[int]
+    field_dims: FieldDims
     embed_dim: int = 16
     mlp_dims: Sequence[int] = (400, 400, 400)
     dropout: float = 0.2

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 
 from deepfm_jax.embedding import EmbeddingTable, Rows
+from deepfm_jax.fields import FieldDims
 from deepfm_jax.layers import MLP, BilinearFusion, FeatureGate
 from deepfm_jax.typing import Ids, Logits, Values
 
@@ -36,7 +37,7 @@ class FinalMLP(nn.Module):
       code has a second table for them.
     """
 
-    field_dims: Sequence[int]
+    field_dims: FieldDims
     embed_dim: int = 16
     mlp_dims: Sequence[int] = (400, 400, 400)
     second_mlp_dims: Sequence[int] = (400, 400, 400)

@@ -1,11 +1,10 @@
 """The factorization machine."""
 
-from collections.abc import Sequence
-
 import flax.linen as nn
 import jax.numpy as jnp
 
 from deepfm_jax.embedding import EmbeddingTable, Rows
+from deepfm_jax.fields import FieldDims
 from deepfm_jax.layers import factorization_machine
 from deepfm_jax.typing import Ids, Logits, Values
 
@@ -22,7 +21,7 @@ class FM(nn.Module):
     Source: Rendle 2010, "Factorization Machines", Eq. 1.
     """
 
-    field_dims: Sequence[int]
+    field_dims: FieldDims
     embed_dim: int = 16
     init_std: float = 0.01
     table_dtype: str = "float32"
@@ -40,5 +39,5 @@ class FM(nn.Module):
     def from_rows(self, rows: Rows, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] from rows gathered already."""
         del train  # No part behaves differently in training.
-        linear = self.bias + jnp.einsum("bs->b", rows.first_order_terms(values))
+        linear = self.bias + jnp.einsum("bf->b", rows.first_order_terms(values))
         return linear + factorization_machine(rows.embeddings(values))

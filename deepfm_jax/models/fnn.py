@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from deepfm_jax.embedding import EmbeddingTable, Rows
+from deepfm_jax.fields import FieldDims
 from deepfm_jax.layers import MLP
 from deepfm_jax.typing import Ids, Logits, Values
 
@@ -33,7 +34,7 @@ class FNN(nn.Module):
       1601.02376). The table goes on training in the second stage, as there.
     """
 
-    field_dims: Sequence[int]
+    field_dims: FieldDims
     embed_dim: int = 16
     mlp_dims: Sequence[int] = (400, 400, 400)
     dropout: float = 0.2

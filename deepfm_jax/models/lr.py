@@ -1,11 +1,10 @@
 """Logistic regression, the first order of every model of the lineage."""
 
-from collections.abc import Sequence
-
 import flax.linen as nn
 import jax.numpy as jnp
 
 from deepfm_jax.embedding import EmbeddingTable, Rows
+from deepfm_jax.fields import FieldDims
 from deepfm_jax.typing import Ids, Logits, Values
 
 
@@ -21,7 +20,7 @@ class LR(nn.Module):
     Source: the baseline of Guo et al. 2017, Table 2 (arXiv 1703.04247).
     """
 
-    field_dims: Sequence[int]
+    field_dims: FieldDims
     table_dtype: str = "float32"
 
     def setup(self):
@@ -35,4 +34,4 @@ class LR(nn.Module):
     def from_rows(self, rows: Rows, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] from rows gathered already."""
         del train  # No part behaves differently in training.
-        return self.bias + jnp.einsum("bs->b", rows.first_order_terms(values))
+        return self.bias + jnp.einsum("bf->b", rows.first_order_terms(values))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from deepfm_jax.embedding import EmbeddingTable, Rows
 from deepfm_jax.errors import UserError
+from deepfm_jax.fields import FieldDims
 from deepfm_jax.layers import MLP, KernelProducts, inner_products, outer_product_of_sum
 from deepfm_jax.typing import Ids, Logits, Values
 
@@ -40,7 +41,7 @@ class PNN(nn.Module):
       full matrix over pairs, which the paper factorises to save time.
     """
 
-    field_dims: Sequence[int]
+    field_dims: FieldDims
     embed_dim: int = 16
     products: Sequence[str] = ("inner",)
     mlp_dims: Sequence[int] = (400, 400, 400)

@@ -2,12 +2,13 @@
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 
 from deepfm_jax.errors import UserError
+from deepfm_jax.fields import FieldDims
 from deepfm_jax.models.autoint import AutoInt
 from deepfm_jax.models.dcn_v2 import DCNv2
 from deepfm_jax.models.deepfm import DeepFM
@@ -36,7 +37,7 @@ MODELS: dict[str, type[nn.Module]] = {
 
 
 def build_model(
-    name: str, field_dims: Sequence[int], hyperparameters: Mapping[str, Any], crosses: int = 0
+    name: str, field_dims: FieldDims, hyperparameters: Mapping[str, Any], crosses: int = 0
 ) -> nn.Module:
     """The model ``name`` of ``MODELS`` for a table of ``field_dims``.
 

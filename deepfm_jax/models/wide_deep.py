@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from deepfm_jax.embedding import EmbeddingTable, Rows
+from deepfm_jax.fields import FieldDims
 from deepfm_jax.layers import MLP
 from deepfm_jax.typing import Ids, Logits, Values
 
@@ -34,7 +35,7 @@ class WideDeep(nn.Module):
       Without crosses it is the "LR & DNN" of Guo et al. 2017.
     """
 
-    field_dims: Sequence[int]
+    field_dims: FieldDims
     embed_dim: int = 16
     crosses: int = 0
     mlp_dims: Sequence[int] = (400, 400, 400)
@@ -70,7 +71,7 @@ class WideDeep(nn.Module):
 
     def from_rows(self, rows: Rows, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] from rows gathered already."""
-        wide = self.bias + jnp.einsum("bs->b", rows.first_order_terms(values))
+        wide = self.bias + jnp.einsum("bf->b", rows.first_order_terms(values))
         embeddings = rows.embeddings(values, self._deep_fields)
         flat = embeddings.reshape(embeddings.shape[0], -1)
         return wide + self.tower(flat, train=train)[:, 0]

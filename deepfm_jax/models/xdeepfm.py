@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from deepfm_jax.embedding import EmbeddingTable, Rows
+from deepfm_jax.fields import FieldDims
 from deepfm_jax.layers import MLP, CompressedInteractionNetwork
 from deepfm_jax.typing import Ids, Logits, Values
 
@@ -31,7 +32,7 @@ class XDeepFM(nn.Module):
       Recommender Systems" (arXiv 1803.05170).
     """
 
-    field_dims: Sequence[int]
+    field_dims: FieldDims
     embed_dim: int = 16
     cin_dims: Sequence[int] = (128, 128)
     split_half: bool = True
@@ -64,7 +65,7 @@ class XDeepFM(nn.Module):
 
     def from_rows(self, rows: Rows, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] from rows gathered already."""
-        logits = self.bias + jnp.einsum("bs->b", rows.first_order_terms(values))
+        logits = self.bias + jnp.einsum("bf->b", rows.first_order_terms(values))
         embeddings = rows.embeddings(values)
         if self.cin_dims:
             logits += self.cin_out(self.cin(embeddings))[:, 0]

@@ -11,6 +11,7 @@ import optax
 
 from deepfm_jax.embedding import ROW_OPTIMIZERS, RowOptimizer
 from deepfm_jax.errors import UserError
+from deepfm_jax.fields import slot_counts, total_rows
 from deepfm_jax.training.settings import OptimizerSettings
 from deepfm_jax.typing import PyTree
 
@@ -174,6 +175,6 @@ def create_for(settings: OptimizerSettings, total_steps: int, model: Any, batch:
                 "be rounded to nearest, which loses most of them"
             )
         return create_optimizer(settings, total_steps, "sparse")
-    reads = batch * len(model.field_dims)
-    path = table_path(settings, int(sum(model.field_dims)), reads)
+    reads = batch * sum(slot_counts(model.field_dims))
+    path = table_path(settings, total_rows(model.field_dims), reads)
     return create_optimizer(settings, total_steps, path)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from deepfm_jax.embedding import create_scratch, from_stored, needs_scratch, to_stored
+from deepfm_jax.fields import slot_counts
 from deepfm_jax.partitioning import DEFAULT_PARTITIONING, SHARD_AXIS, Partitioning, state_shardings
 from deepfm_jax.training.optimizer import Optimizer
 from deepfm_jax.typing import PyTree
@@ -86,8 +87,8 @@ def init_weights(model: nn.Module, key: jax.Array, stripes: int = 1) -> Weights:
       key: Random key.
       stripes: Shards over which the table's rows are striped (see ``embedding.stripes``).
     """
-    ids = jnp.zeros((1, len(model.field_dims)), jnp.int32)  # pyright: ignore[reportAttributeAccessIssue]
-    variables = model.init(key, ids)
+    ids = jnp.zeros((1, sum(slot_counts(model.field_dims))), jnp.int32)  # pyright: ignore[reportAttributeAccessIssue]
+    variables = model.init(key, ids, jnp.ones(ids.shape, jnp.float32))
     params = variables["params"]
     if stripes > 1:  # The table above, of which nothing is read, is never made under jit.
         layout = model.init(key, ids, method=lambda model, ids: model.table(ids, stripes))

@@ -10,11 +10,12 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 
 from deepfm_jax.embedding import LocalTable, Rows, RowUpdate, ShardedTable, create_table, table_rows
+from deepfm_jax.fields import FieldDims, total_rows
 from deepfm_jax.heads import OneTask
 from deepfm_jax.partitioning import BATCH_SPEC, DEFAULT_PARTITIONING, Partitioning
 from deepfm_jax.training.optimizer import Optimizer
 from deepfm_jax.training.state import TrainState, Weights, layout_shardings, split_table
-from deepfm_jax.typing import Logits, PyTree
+from deepfm_jax.typing import Ids, Logits, PyTree
 
 Batch: TypeAlias = dict[str, jax.Array]
 Metrics: TypeAlias = dict[str, jax.Array]
@@ -38,7 +39,7 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         if optimizer.rows is None:
             return _dense_step(model, optimizer, head, state, batch)
-        table = create_table(int(sum(model.field_dims)), mesh, partitioning)  # pyright: ignore[reportAttributeAccessIssue]
+        table = create_table(total_rows(model.field_dims), mesh, partitioning)  # pyright: ignore[reportAttributeAccessIssue]
         return _sparse_step(model, optimizer, head, table, state, batch)
 
     # Without fixed output shardings the compiler may choose others, and the second call recompiles.
@@ -64,7 +65,7 @@ def _dense_step(model, optimizer, head, state, batch):
 def _sparse_step(model, optimizer, head, access: LocalTable | ShardedTable, state, batch):
     """The table by its touched rows alone, gathered outside ``grad`` and written in place."""
     dense, table = split_table(state.params)
-    rows, route = access.lookup(table, table_rows(batch["ids"], model.field_dims))
+    rows, route = _looked_up(access, table, batch["ids"], model.field_dims)
 
     def loss_fn(dense, rows):
         return _loss(model, head, state, batch, dense, rows, "from_rows")
@@ -101,6 +102,14 @@ def _sparse_step(model, optimizer, head, access: LocalTable | ShardedTable, stat
     return state, {"loss": loss}
 
 
+def _looked_up(
+    access: LocalTable | ShardedTable, table: PyTree, ids: Ids, field_dims: FieldDims
+) -> tuple[Rows, Any]:
+    """The rows of a batch, and their route."""
+    rows, route = access.lookup(table, table_rows(ids, field_dims))
+    return rows.of_fields(field_dims), route
+
+
 def _loss(model, head, state, batch, params, inputs, method) -> tuple[jax.Array, PyTree]:
     """The batch's loss, and batch norm's new statistics."""
     logits, changed = model.apply(
@@ -129,10 +138,14 @@ def _key(state: TrainState) -> jax.Array:
     return jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
 
 
-def _by_occurrence(rows: Rows) -> dict[str, jax.Array]:
+def _by_occurrence(rows: Rows) -> dict[str, Any]:
     """Arrays [B, S, ...] of a batch's rows as [N, ...], by the table's names."""
-    arrays = {name: array for name, array in rows._asdict().items() if array is not None}
-    return {name: array.reshape(-1, *array.shape[2:]) for name, array in arrays.items()}
+    arrays = {"first_order": rows.first_order, "embedding": rows.embedding}
+    return {
+        name: array.reshape(-1, *array.shape[2:])
+        for name, array in arrays.items()
+        if array is not None
+    }
 
 
 def make_score_step(
@@ -157,8 +170,8 @@ def make_score_step(
             return model.apply(variables, ids, values)
         dense, table = split_table(weights.params)
         field_dims = model.field_dims  # pyright: ignore[reportAttributeAccessIssue]
-        access = create_table(int(sum(field_dims)), mesh, partitioning)
-        rows, _ = access.lookup(table, table_rows(ids, field_dims))
+        access = create_table(total_rows(field_dims), mesh, partitioning)
+        rows, _ = _looked_up(access, table, ids, field_dims)
         variables = {"params": dense, "batch_stats": weights.batch_stats}
         return model.apply(variables, rows, values, method="from_rows")
 

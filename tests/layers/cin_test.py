@@ -12,13 +12,13 @@ E = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
 
 @settings(max_examples=15, deadline=None)
 @given(
-    slots=st.integers(1, 4),
+    fields=st.integers(1, 4),
     dim=st.integers(1, 4),
     widths=st.lists(st.sampled_from([2, 4]), min_size=1, max_size=3),
     split_half=st.booleans(),
 )
-def test_equals_the_paper_s_sums(slots, dim, widths, split_half):
-    e = np.random.default_rng(1).normal(size=(2, slots, dim)).astype(np.float32)
+def test_equals_the_paper_s_sums(fields, dim, widths, split_half):
+    e = np.random.default_rng(1).normal(size=(2, fields, dim)).astype(np.float32)
     layer = CompressedInteractionNetwork(tuple(widths), split_half)
     variables = layer.init(jax.random.key(0), e)
     expected = references.cin(variables["params"], e, widths, split_half)

@@ -9,22 +9,22 @@ from deepfm_jax.layers import factorization_machine
 from tests import references
 
 
-def embeddings(batch=3, slots=5, dim=4, seed=0, scale=1.0):
-    return np.random.default_rng(seed).normal(0, scale, (batch, slots, dim)).astype(np.float32)
+def embeddings(batch=3, fields=5, dim=4, seed=0, scale=1.0):
+    return np.random.default_rng(seed).normal(0, scale, (batch, fields, dim)).astype(np.float32)
 
 
 @settings(max_examples=40, deadline=None)
 @given(
     batch=st.integers(1, 4),
-    slots=st.integers(1, 7),
+    fields=st.integers(1, 7),
     dim=st.integers(1, 6),
     scale=st.sampled_from([1e-4, 1.0, 30.0]),
     seed=st.integers(0, 99),
 )
-def test_equals_the_explicit_double_sum(batch, slots, dim, scale, seed):
-    e = embeddings(batch, slots, dim, seed, scale)
+def test_equals_the_explicit_double_sum(batch, fields, dim, scale, seed):
+    e = embeddings(batch, fields, dim, seed, scale)
     # The identity subtracts squares: float32 error scales with the sum of squares.
-    tolerance = 1e-6 * float(np.square(e.astype(np.float64)).sum()) * slots + 1e-12
+    tolerance = 1e-6 * float(np.square(e.astype(np.float64)).sum()) * fields + 1e-12
     np.testing.assert_allclose(
         factorization_machine(jnp.asarray(e)), references.fm_pairwise(e), rtol=0, atol=tolerance
     )
@@ -53,7 +53,7 @@ def test_is_invariant_to_field_order():
 
 def test_one_field_has_no_pair():
     np.testing.assert_allclose(
-        factorization_machine(jnp.asarray(embeddings(slots=1))), np.zeros(3), atol=1e-6
+        factorization_machine(jnp.asarray(embeddings(fields=1))), np.zeros(3), atol=1e-6
     )
 
 
