@@ -72,25 +72,24 @@ class Rows:
 
 def _by_field(features: AnyArray, values: Values | None, slots: tuple[int, ...] | None) -> AnyArray:
     """Features [B, S, ...] times values, summed over the slots of each field: [B, F, ...]."""
-    slots = (1,) * features.shape[1] if several is None else several
+    counts: tuple[int, ...] = slots or (1,) * features.shape[1]
     if values is None:
-        if max(slots) > 1:
+        if max(counts) > 1:
             raise UserError("a field has several slots: pass values, 0 in slots that are empty")
         return features
     values = values.reshape(*values.shape, *(1,) * (features.ndim - 2))
     parts, start = [], 0
-    for count, run in itertools.groupby(slots):
+    for count, run in itertools.groupby(counts):
         fields = len(list(run))
-        part, stop = slice(start, start + count * fields), start + count * fields
+        part = slice(start, start + count * fields)
+        start = part.stop
         feature, value = features[:, part], values[:, part]
-        if count > 1:
-            # An empty slot reads no row, which is NaN.
-            terms = jnp.where(value != 0, feature, 0.0) * value
-            feature = terms.reshape(-1, fields, count, *terms.shape[2:]).sum(axis=2)
-        else:
-            feature = feature * value
-        parts.append(feature)
-        start = stop
+        if count == 1:
+            parts.append(feature * value)
+            continue
+        # An empty slot reads no row, which is NaN.
+        terms = jnp.where(value != 0, feature, 0.0) * value
+        parts.append(terms.reshape(-1, fields, count, *terms.shape[2:]).sum(axis=2))
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=1)
 
 
