@@ -182,11 +182,11 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """A builder of the raw files in the folder ``source`` (or of a file or pattern of files).
 
         Raises:
-          UserError: see ``encoded_schema``.
+          UserError: see ``encoded_schema``, and ``_schema_of_source`` of the data set.
         """
         self.options = options or BuildOptions()
         self.source = pathlib.Path(source) if source is not None else None
-        self.schema = self.encoded_schema(self.options)
+        self.schema = self._schema_of_source()
         super().__init__(**kwargs)
 
     @classmethod
@@ -199,6 +199,10 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if options.schema is not None:
             raise UserError(f"data set {cls.name!r} has a schema of its own; tabular takes one")
         return options.apply(cls.SCHEMA)
+
+    def _schema_of_source(self) -> Schema:
+        """The schema, where not all sources of the data set have the same columns."""
+        return self.encoded_schema(self.options)
 
     @abc.abstractmethod
     def _read_splits(self) -> dict[str, ReadSplit]:
