@@ -72,8 +72,7 @@ def _elements(raw: pa.Array, separator: str, text: TextFormat) -> tuple[np.ndarr
         # One value alone, as a number in a table, is the text of a cell too.
         cells = cleaned(as_text(raw), text)
         raw = pc.split_pattern(pc.fill_null(cells, ""), separator)
-    elif not pa.types.is_list(raw.type):
-        raw = raw.cast(pa.list_(raw.type.value_type))
+    # Not cast to one layout: pyarrow makes a broken array of a view.
     lengths = pc.fill_null(pc.list_value_length(raw), 0).to_numpy(zero_copy_only=False)
     return lengths, pc.list_flatten(raw)
 
