@@ -1,14 +1,19 @@
 """The kinds of columns that a click log may have, each with what becomes of its cells."""
 
 import dataclasses
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
+from deepfm_jax.column_options import (
+    CategoricalType,
+    check_coding,
+    check_number,
+    has_vocabulary,
+)
 from deepfm_jax.errors import UserError
+from deepfm_jax.list_columns import History, MultiValued
 
-CategoricalType: TypeAlias = Literal["string", "integer", "id"]
 NumericTransform: TypeAlias = Literal["log", "log2_floor", "standardise", "quantile"]
 TimePart: TypeAlias = Literal["hour", "weekday", "weekend", "day", "month"]
-_MOST_IDS = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +39,10 @@ class Categorical:
         vocabulary; values that meet in a bucket share its id. A missing cell has id 0. The hash
         is of the value alone (see ``data.hashing``), so it is the same everywhere.
       size: Ids of a column of ids.
+      shares_with: Another column, whose ids this one's values have: the vocabulary of that column,
+        its *owner*, is fitted on the values of all columns that share it, and they read the same
+        rows of the embedding table. The owner's options say how: ``min_count``, ``max_size``,
+        ``hash_buckets``, ``separate_missing``. Both must have one ``dtype`` (and ``size``).
 
     Raises:
       UserError: an option that does not exist, is out of range, or does not go with another.
@@ -46,26 +55,15 @@ class Categorical:
     max_size: int | None = None
     hash_buckets: int | None = None
     size: int | None = None
+    shares_with: str | None = None
 
     def __post_init__(self):
-        _check_number(self, "min_count", 1)
-        for key in ("max_size", "hash_buckets", "size"):
-            if getattr(self, key) is not None:
-                _check_number(self, key, 1)
-        if (self.dtype == "id") != (self.size is not None):
-            raise UserError(f"column {self.name!r}: dtype 'id' and size go together; give both")
-        if self.dtype == "id" and self.hash_buckets is not None:
-            raise UserError(f"column {self.name!r}: ids as they are (dtype 'id') are not hashed")
-        if not self.has_vocabulary and (self.min_count > 1 or self.max_size is not None):
-            raise UserError(
-                f"column {self.name!r}: min_count and max_size are of a vocabulary, and hashed "
-                "values and ids as they are have none"
-            )
+        check_coding(self)
 
     @property
     def has_vocabulary(self) -> bool:
-        """Whether ids are given to the values of the training rows."""
-        return self.hash_buckets is None and self.dtype != "id"
+        """Whether ids are given to the column's own training values."""
+        return has_vocabulary(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +92,8 @@ class Numeric:
     separate_missing: bool = False
 
     def __post_init__(self):
-        _check_number(self, "buckets", 1)
-        _check_number(self, "min_count", 1)
+        check_number(self, "buckets", 1)
+        check_number(self, "min_count", 1)
 
     @property
     def is_value_field(self) -> bool:
@@ -172,13 +170,7 @@ class Ignored:
     name: str
 
 
-Column: TypeAlias = Categorical | Numeric | Timestamp | Label | Ignored
-Field: TypeAlias = Categorical | Numeric
-
-
-def _check_number(column: Any, key: str, least: int) -> None:
-    value = getattr(column, key)
-    if not least <= value < _MOST_IDS:
-        raise UserError(
-            f"column {column.name!r}: {key}={value!r} must be from {least} to {_MOST_IDS - 1}"
-        )
+Column: TypeAlias = Categorical | MultiValued | History | Numeric | Timestamp | Label | Ignored
+Field: TypeAlias = Categorical | MultiValued | Numeric
+# What has ids of values, one or several in a row.
+Category: TypeAlias = Categorical | MultiValued

@@ -8,10 +8,13 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from deepfm_jax.columns import (
     Categorical,
+    Category,
     Column,
     Field,
+    History,
     Ignored,
     Label,
+    MultiValued,
     Numeric,
     NumericTransform,
     Timestamp,
@@ -20,11 +23,14 @@ from deepfm_jax.errors import UserError
 
 __all__ = [
     "Categorical",
+    "Category",
     "Column",
     "Cross",
     "Field",
+    "History",
     "Ignored",
     "Label",
+    "MultiValued",
     "Numeric",
     "NumericTransform",
     "Schema",
@@ -35,7 +41,7 @@ __all__ = [
 _KINDS = {kind.__name__.lower(): kind for kind in get_args(Column)}
 # Options that came later: they are written where they are set, so that an older schema keeps its
 # text, and its encoder the fingerprint.
-_LATER = ("max_size", "hash_buckets", "size", "values", "trim", "missing")
+_LATER = ("max_size", "hash_buckets", "size", "values", "trim", "missing", "shares_with")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +116,8 @@ class Schema:
 
     Raises:
       UserError: a name declared twice, or no field, or not exactly one label, or a cross that is
-        there twice or of a column that is no category.
+        there twice or of a column that is no category, or a vocabulary shared with a column that
+        has none to share.
     """
 
     columns: tuple[Column, ...]
@@ -132,6 +139,8 @@ class Schema:
         labels = [column.name for column in self.columns if isinstance(column, Label)]
         if len(labels) != 1:
             raise UserError(f"schema declares {len(labels)} labels {labels}; declare exactly one")
+        for field in self.fields:
+            self._check_owner(field)
         for cross in self.crosses:
             self._check_columns(cross)
         parts = [frozenset(cross.columns) for cross in self.crosses]
@@ -139,6 +148,30 @@ class Schema:
             if parts.count(columns) > 1:
                 raise UserError(
                     f"schema declares cross {cross.name!r} twice (in any order of its columns)"
+                )
+
+    def _check_owner(self, field: Field) -> None:
+        if isinstance(field, Numeric) or field.shares_with is None:
+            return
+        where = f"column {field.name!r} shares the vocabulary of {field.shares_with!r}"
+        # The parts of times are fields, but their values are not those of any cell.
+        owners = {each.name: each for each in self.columns if isinstance(each, Category)}
+        if field.shares_with not in owners:
+            others = [name for name in owners if name != field.name]
+            raise UserError(
+                f"{where}, which is not a categorical, multi-valued or history column; "
+                + (f"those are {', '.join(others)}" if others else "there is no other")
+            )
+        owner = owners[field.shares_with]
+        if owner.shares_with is not None:
+            raise UserError(
+                f"{where}, which shares that of {owner.shares_with!r}; name {owner.shares_with!r}"
+            )
+        for key in ("dtype", "size"):
+            if getattr(field, key) != getattr(owner, key):
+                raise UserError(
+                    f"{where}, but has {key}={getattr(field, key)!r} where that has "
+                    f"{getattr(owner, key)!r}"
                 )
 
     def _check_columns(self, cross: Cross) -> None:
@@ -150,6 +183,11 @@ class Schema:
                     f"those are {', '.join(fields)}"
                 )
             field = fields[name]
+            if isinstance(field, MultiValued):
+                raise UserError(
+                    f"cross {cross.name!r}: column {name!r} holds several values in a row, which "
+                    "cannot be crossed; cross columns of one value"
+                )
             if isinstance(field, Numeric) and field.is_value_field:
                 raise UserError(
                     f"cross {cross.name!r}: transform {field.transform!r} makes column {name!r} a "
@@ -162,7 +200,7 @@ class Schema:
         """The columns that carry features, in the order of the model's fields."""
         fields: list[Field] = []
         for column in self.columns:
-            if isinstance(column, Categorical | Numeric):
+            if isinstance(column, Field):
                 fields.append(column)
             elif isinstance(column, Timestamp):
                 fields += column.fields
@@ -174,19 +212,49 @@ class Schema:
         return tuple(
             column
             for column in self.columns
-            if isinstance(column, Categorical | Numeric)
-            or (isinstance(column, Timestamp) and column.parts)
+            if isinstance(column, Field) or (isinstance(column, Timestamp) and column.parts)
+        )
+
+    @property
+    def owners(self) -> tuple[int, ...]:
+        """For each field, the index of the field whose vocabulary it reads; its own as a rule."""
+        index = {field.name: number for number, field in enumerate(self.fields)}
+        return tuple(
+            number
+            if isinstance(field, Numeric) or field.shares_with is None
+            else index[field.shares_with]
+            for number, field in enumerate(self.fields)
+        )
+
+    @property
+    def field_slots(self) -> tuple[slice, ...]:
+        """For each field, its slots in an encoded row."""
+        counts = [f.max_length if isinstance(f, MultiValued) else 1 for f in self.fields]
+        return tuple(
+            slice(sum(counts[:number]), sum(counts[: number + 1])) for number in range(len(counts))
         )
 
     @property
     def slot_names(self) -> tuple[str, ...]:
-        """What each slot of an encoded row holds: the fields, then the crosses."""
-        return tuple(source.name for source in (*self.fields, *self.crosses))
+        """What each slot of an encoded row holds: the fields, then the crosses.
+
+        The slots of a field of several values are ``NAME[0]``, ``NAME[1]`` and so on.
+        """
+        names: list[str] = []
+        for field in self.fields:
+            if isinstance(field, MultiValued):
+                names += [f"{field.name}[{place}]" for place in range(field.max_length)]
+            else:
+                names.append(field.name)
+        return (*names, *(cross.name for cross in self.crosses))
 
     @property
     def has_values(self) -> bool:
         """Whether any feature's value may differ from 1."""
-        return any(isinstance(field, Numeric) and field.is_value_field for field in self.fields)
+        return any(
+            isinstance(field, MultiValued) or (isinstance(field, Numeric) and field.is_value_field)
+            for field in self.fields
+        )
 
     @property
     def label(self) -> Label:

@@ -20,7 +20,8 @@ from experiments import launcher
 _DATASET = flags.DEFINE_string(
     "dataset",
     None,
-    "Data set: avazu, census_income, criteo, frappe, synthetic, or tabular for a table of yours.",
+    "Data set: avazu, census_income, criteo, frappe, movielens, synthetic, or tabular for a table "
+    "of yours.",
 )
 _SOURCE = flags.DEFINE_string(
     "source", None, "Folder of raw files; for tabular also a file or a pattern; synthetic has none."
@@ -53,6 +54,9 @@ _NUMERIC = flags.DEFINE_enum(
     "Transform of every numeric column.",
 )
 _BUCKETS = flags.DEFINE_integer("buckets", None, "Quantile buckets.", lower_bound=2)
+_HISTORY_LENGTH = flags.DEFINE_integer(
+    "history_length", None, "Most values of every history column, the newest.", lower_bound=1
+)
 _SEPARATE_MISSING = flags.DEFINE_bool(
     "separate_missing", None, "Give missing values an id of their own."
 )
@@ -80,7 +84,7 @@ def main() -> None:
         raise UserError("--label goes with --infer_schema; in a schema the label is a column")
     # After the flags: importing TensorFlow takes seconds, and a typo should not cost them.
     from deepfm_jax.data.builders.click_log import BuildOptions
-    from deepfm_jax.data.encoder import Encoder
+    from deepfm_jax.data.encoder import Encoder, field_dims_as_data
     from deepfm_jax.data.prepare import dataset_folder, describe, prepare
     from deepfm_jax.data.schema_files import read_schema
     from deepfm_jax.files import write_json
@@ -96,6 +100,7 @@ def main() -> None:
             hash_buckets=_HASH_BUCKETS.value,
             numeric=_NUMERIC.value,  # pyright: ignore[reportArgumentType]
             buckets=_BUCKETS.value,
+            history_length=_HISTORY_LENGTH.value,
             separate_missing=_SEPARATE_MISSING.value,
             max_bad_rows=_MAX_BAD_ROWS.value,
             rows=_ROWS.value,
@@ -114,7 +119,7 @@ def main() -> None:
         {
             "dataset": _DATASET.value,
             "splits": {split: dataclasses.asdict(summary) for split, summary in summaries.items()},
-            "field_dims": list(encoder.field_dims),
+            "field_dims": field_dims_as_data(encoder),
         },
     )
     print(f"prepared in {folder}")

@@ -87,3 +87,67 @@ def write_census(path, rows, seed=0):
         label = "50000+." if int(cells[0]) + rng.normal(0, 20) > 70 else "- 50000."
         lines.append(", ".join([*cells, label]))
     _write_text(path, lines)
+
+
+_GENRES = ("unknown", "Action", "Comedy", "Film-Noir")
+_JOBS = ("artist", "doctor", "other")
+# Of each release its files and what stands between their cells: ratings, movies, users.
+_MOVIELENS = {
+    "100K": (("u.data", "\t"), ("u.item", "|"), ("u.user", "|")),
+    "1M": (("ratings.dat", "::"), ("movies.dat", "::"), ("users.dat", "::")),
+    "20M": (("ratings.csv", ","), ("movies.csv", ","), None),
+}
+
+
+def write_movielens(folder, release="100K", ratings=600, packed="", seed=0):
+    """Made-up ratings in the layout of a release; some of one user share a second.
+
+    Movies 1 to 40 and users 1 to 12; the rating follows the movie's first genre and the user.
+
+    Returns:
+      user, item, rating and time of each rating.
+    """
+    rng = np.random.default_rng(seed)
+    movies = np.arange(1, 41)
+    flags = rng.random((len(movies), len(_GENRES))) < 0.4
+    users = rng.integers(1, 13, ratings)
+    items = rng.choice(movies, ratings)
+    mean = 2.5 + flags[items - 1, 1] + (users % 3) / 2
+    step = 2 if release == "20M" else 1  # Half stars came later.
+    values = np.clip(np.round((mean + rng.normal(0, 1, ratings)) * step) / step, 1, 5)
+    times = 880_000_000 + rng.integers(0, ratings // 2, ratings) * 1800
+    told = [f"{value:g}" for value in values]
+    kinds = _MOVIELENS[release]
+
+    def write(kind, rows, head=()):
+        name, between = kind
+        lines = [between.join(map(str, row)) for row in (*head, *rows)]
+        _write_text(folder / f"{name}{packed}", lines)
+
+    listed = [[g for g, flag in zip(_GENRES, row, strict=True) if flag] for row in flags]
+    titles = [f"Film {movie}: a story ({1990 + movie % 7})" for movie in movies]
+    if release == "100K":
+        dates = ["" if movie == 7 else f"01-Jan-{1990 + movie % 7}" for movie in movies]
+        titles[6] = "unknown"
+        cells = zip(movies, titles, dates, *[[""] * 40] * 2, *flags.T.astype(int), strict=True)
+        write(("u.genre", "|"), [(g, n) for n, g in enumerate(_GENRES)])
+        write(kinds[1], cells)
+    elif release == "1M":
+        titles[6] = "unknown"
+        write(kinds[1], zip(movies, titles, map("|".join, listed), strict=True))
+    else:
+        titles = [f'"Film {movie}, The ({1990 + movie % 7})"' for movie in movies]
+        titles[6] = "unknown"
+        names = ["|".join(each) or "(no genres listed)" for each in listed]
+        write(kinds[1], zip(movies, titles, names, strict=True), [("movieId", "title", "genres")])
+    if kinds[2] is not None:
+        people = [
+            (user, 18 + user, "MF"[user % 2], _JOBS[user % 3], f"{98_000 + user}")
+            for user in range(1, 13)
+        ]
+        if release == "1M":
+            people = [(user, gender, age, *rest) for user, age, gender, *rest in people]
+        write(kinds[2], people)
+    head = [("userId", "movieId", "rating", "timestamp")] if release == "20M" else []
+    write(kinds[0], zip(users, items, told, times, strict=True), head)
+    return list(zip(users.tolist(), items.tolist(), values.tolist(), times.tolist(), strict=True))

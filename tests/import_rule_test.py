@@ -12,8 +12,8 @@ PACKAGE = ROOT / "deepfm_jax"
 
 # From the ground up; a module may import its own floor and those below.
 FLOORS = (
-    ("errors", "files", "typing", "fields", "columns", "schema", "metrics", "bootstrap", "losses",
-     "partitioning", "hosts"),
+    ("errors", "files", "typing", "fields", "column_options", "list_columns", "columns", "schema",
+     "metrics", "bootstrap", "losses", "partitioning", "hosts"),
     ("embedding", "layers", "heads"),
     ("models",),
     ("data",),

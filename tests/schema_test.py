@@ -5,8 +5,10 @@ import pytest
 
 from deepfm_jax import (
     Categorical,
+    History,
     Ignored,
     Label,
+    MultiValued,
     Numeric,
     Schema,
     TextFormat,
@@ -44,8 +46,21 @@ LATER = Schema(
 )
 
 
+SEVERAL = Schema(
+    (
+        Label("y"),
+        Categorical("item", "integer", min_count=2),
+        Categorical("next", "integer", shares_with="item"),
+        Numeric("x", transform="quantile"),
+        MultiValued("g", max_length=2, separator=";", weight_separator=":", combiner="sqrtn"),
+        History("past", "integer", max_length=3, shares_with="item"),
+    ),
+    crosses=(Cross(("item", "x")),),
+)
+
+
 def test_json_carries_it_whole():
-    for schema in (SCHEMA, CROSSED, LATER):
+    for schema in (SCHEMA, CROSSED, LATER, SEVERAL):
         assert Schema.from_dict(json.loads(json.dumps(schema.to_dict()))) == schema
 
 
@@ -72,9 +87,51 @@ def test_times_are_fields_of_their_parts():
         Schema((*LATER.columns, Ignored("t_hour")))
 
 
+def test_fields_of_several_values_have_several_slots():
+    slots = ("item", "next", "x", "g[0]", "g[1]", "past[0]", "past[1]", "past[2]", "item x x")
+    assert SEVERAL.slot_names == slots
+    starts = [(of.start, of.stop) for of in SEVERAL.field_slots]
+    assert starts == [(0, 1), (1, 2), (2, 3), (3, 5), (5, 8)]
+    assert SEVERAL.owners == (0, 0, 2, 3, 0)
+    assert SEVERAL.has_values
+    assert not dataclasses.replace(SEVERAL, columns=SEVERAL.columns[:4]).has_values
+    assert [column.name for column in SEVERAL.inputs] == ["item", "next", "x", "g", "past"]
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (Categorical("a", shares_with="no"), "of 'no', which is not a categorical, .* "
+         "those are item, next, g, past, i$"),
+        (Categorical("a", shares_with="x"), "of 'x', which is not a categorical"),
+        (Categorical("a", shares_with="t_hour"), "of 't_hour', which is not a categorical"),
+        (Categorical("a", "integer", shares_with="next"),
+         "of 'next', which shares that of 'item'; name 'item'"),
+        (History("a", shares_with="item"), "of 'item', but has dtype='string' where that has 'integer'"),
+        (MultiValued("a", "id", size=4, shares_with="i"), "of 'i', but has size=4 where that has 5"),
+    ],
+)  # fmt: skip
+def test_a_vocabulary_that_cannot_be_shared_is_refused(column, message):
+    others = (Timestamp("t"), Categorical("i", "id", size=5))
+    with pytest.raises(UserError, match="column 'a' shares the vocabulary " + message):
+        Schema((*SEVERAL.columns, *others, column))
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
+        (MultiValued, {"max_length": 0}, "'a': max_length=0 must be from 1"),
+        (MultiValued, {"min_count": 0}, "'a': min_count=0 must be from 1"),
+        (MultiValued, {"separator": ""}, "a separator must be a text of one or more"),
+        (MultiValued, {"weight_separator": ""}, "a separator must be a text of one or more"),
+        (MultiValued, {"weight_separator": "|"}, "separator and weight_separator are both '|'"),
+        (MultiValued, {"dtype": "id"}, "dtype 'id' and size go together"),
+        (History, {"hash_buckets": 3, "max_size": 2}, "are of a vocabulary"),
+        (History, {"shares_with": "a"}, "'a': shares_with names the column itself"),
+        (Categorical, {"shares_with": "b", "min_count": 2}, "min_count is decided .* on 'b'"),
+        (Categorical, {"shares_with": "b", "max_size": 2}, "max_size is decided by the column"),
+        (MultiValued, {"shares_with": "b", "hash_buckets": 2}, "hash_buckets is decided"),
+        (History, {"shares_with": "b", "separate_missing": True}, "separate_missing is decided"),
         (Categorical, {"max_size": 0}, "'a': max_size=0 must be from 1"),
         (Categorical, {"min_count": 0}, "'a': min_count=0 must be from 1"),
         (Categorical, {"hash_buckets": 2**31}, "hash_buckets=2147483648 must be from 1 to"),
@@ -115,6 +172,12 @@ def test_an_impossible_column_is_refused(kind, options, message):
         ({"columns": [{"kind": "timestamp", "name": "x", "parts": ["second"]}]},
          r"parts=\['second'\] must be a list, of each one of hour, weekday"),
         ({"columns": [{"kind": "label", "name": "x", "values": ["a"]}]}, "must be a list, of two"),
+        ({"columns": [{"kind": "multivalued", "name": "x", "combiner": "max"}]},
+         "column 'x': combiner='max' must be one of mean, sum, sqrtn"),
+        ({"columns": [{"kind": "history", "name": "x", "max_length": None}]},
+         "column 'x': max_length=None must be a whole number"),
+        ({"columns": [{"kind": "history", "name": "x", "max_len": 3}]},
+         "column 'x' has no option 'max_len'; did you mean 'max_length'"),
         ({"crosses": [{"columns": "a,b"}]}, "cross: columns='a,b' must be a list"),
         ({"crosses": ["a"]}, "cross: 'a' must be an object"),
     ],
@@ -179,3 +242,9 @@ def test_an_unknown_kind_is_named():
 def test_an_impossible_cross_is_refused(columns, buckets, message):
     with pytest.raises(UserError, match=message):
         dataclasses.replace(CROSSED, crosses=(*CROSSED.crosses, Cross(columns, buckets)))
+
+
+@pytest.mark.parametrize("name", ["g", "past"])
+def test_a_cross_of_several_values_is_refused(name):
+    with pytest.raises(UserError, match=f"column '{name}' holds several values in a row"):
+        dataclasses.replace(SEVERAL, crosses=(Cross(("item", name)),))

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepfm_jax.columns import Categorical, Label, Numeric, Timestamp
+from deepfm_jax.columns import Categorical, Category, Label, Numeric, Timestamp
 from deepfm_jax.data.times import seconds_of_numbers, seconds_of_text, seconds_of_times
 from deepfm_jax.schema import TextFormat
 
@@ -23,15 +23,15 @@ def typed_column(
     A column of times gives seconds since 1970.
     """
     if is_text(raw.type):
-        raw = _cleaned(raw, text)
+        raw = cleaned(raw, text)
     if isinstance(column, Categorical):
-        return _categories(raw, column)
+        return typed_categories(raw, column)
     if isinstance(column, Timestamp):
         seconds, bad = _seconds(raw, column.format)
         return seconds, bad, f"is not a time ({column.format})"
     if isinstance(column, Label) and column.values is not None:
         return _named_labels(raw, column.values)
-    values, bad = _numbers(raw)
+    values, bad = typed_numbers(raw)
     if isinstance(column, Numeric):
         return values, bad, "is not a finite number"
     numbers = values.to_numpy(zero_copy_only=False)
@@ -39,7 +39,7 @@ def typed_column(
     return values.cast(pa.float32()), bad, "is not a label, 0 or 1"
 
 
-def _cleaned(raw: pa.Array, text: TextFormat) -> pa.Array:
+def cleaned(raw: pa.Array, text: TextFormat) -> pa.Array:
     """Cells without the spaces and the signs of a missing value that the layout knows."""
     if not (text.trim or text.missing):
         return raw
@@ -52,7 +52,8 @@ def _cleaned(raw: pa.Array, text: TextFormat) -> pa.Array:
     return cells
 
 
-def _categories(raw: pa.Array, column: Categorical) -> tuple[pa.Array, np.ndarray, str]:
+def typed_categories(raw: pa.Array, column: Category) -> tuple[pa.Array, np.ndarray, str]:
+    """Strings or int64 of values (null: missing), which are bad, and what is wrong with those."""
     if column.dtype == "string":
         text = _empty_to_null(as_text(raw))
         bad = np.zeros(len(raw), dtype=bool)
@@ -70,7 +71,7 @@ def _seconds(raw: pa.Array, layout: str) -> tuple[pa.Array, np.ndarray]:
     if pa.types.is_timestamp(raw.type) or pa.types.is_date(raw.type):
         return seconds_of_times(raw), np.zeros(len(raw), dtype=bool)
     if layout in ("unix", "unix_ms"):
-        numbers, bad = _numbers(raw)
+        numbers, bad = typed_numbers(raw)
         seconds, impossible = seconds_of_numbers(numbers, 1.0 if layout == "unix" else 1e-3)
         return seconds, bad | impossible
     return seconds_of_text(_empty_to_null(pc.utf8_trim_whitespace(as_text(raw))), layout)
@@ -126,7 +127,8 @@ def _keep_matching(text: pa.Array, pattern: str) -> tuple[pa.Array, np.ndarray]:
     return kept, ~matches.to_numpy(zero_copy_only=False)
 
 
-def _numbers(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
+def typed_numbers(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """Numbers as float64 (null: missing), and which cells are no finite one."""
     bad = np.zeros(len(raw), dtype=bool)
     if is_text(raw.type):
         text = _trimmed(raw)

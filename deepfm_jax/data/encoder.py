@@ -9,7 +9,9 @@ import io
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +20,12 @@ import pyarrow.parquet as pa_parquet
 from jaxtyping import Float32, Int32
 
 from deepfm_jax.data.crosses import cross_ids
+from deepfm_jax.data.list_coding import fill_slots, kept_elements
 from deepfm_jax.data.vocabulary import FieldCoder, fit_field, merge_counts
 from deepfm_jax.errors import UserError
+from deepfm_jax.fields import FieldSpec
 from deepfm_jax.files import write_atomically, write_json
-from deepfm_jax.schema import Categorical, Schema
+from deepfm_jax.schema import Field, MultiValued, Numeric, Schema
 
 _FORMAT = 1
 _JSON, _PARQUET = "encoder.json", "encoder.parquet"
@@ -31,18 +35,21 @@ _MERGE_EVERY = 16
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """Rows as a model reads them: one slot for each field, then one for each cross.
+    """Rows as a model reads them: the slots of each field, then one for each cross.
 
     Attributes:
-      ids: Local to each slot, [rows, slots].
-      values: 1 for categories, the transformed number for value fields, [rows, slots]; None where
-        the schema has no value field, and so every value is 1.
+      ids: Local to each field, [rows, slots]; -1 for padding of a field of several values.
+      values: 1 for categories, the transformed number for value fields, the combined weight for
+        fields of several values and 0 for their padding, [rows, slots]; None where the schema has
+        neither of the two, and so every value is 1.
       labels: [rows, tasks], None for rows without labels.
+      longer: For each field of several values, the rows with more of them than it has slots.
     """
 
     ids: Int32[np.ndarray, "rows slots"]
     values: Float32[np.ndarray, "rows slots"] | None
     labels: Float32[np.ndarray, "rows tasks"] | None
+    longer: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,17 +58,28 @@ class Encoder:
 
     Attributes:
       schema: What the columns mean.
-      coders: One for each field of the schema, in its order.
+      coders: One for each field of the schema, in its order; of a field that shares the vocabulary
+        of another it is that one's.
     """
 
     schema: Schema
     coders: tuple[FieldCoder, ...]
 
     @property
-    def field_dims(self) -> tuple[int, ...]:
-        """Rows of the embedding table for each slot, id 0 included."""
-        crosses = (cross.buckets + 1 for cross in self.schema.crosses)
-        return (*(coder.dim for coder in self.coders), *crosses)
+    def field_dims(self) -> tuple[int | FieldSpec, ...]:
+        """Rows of the embedding table for each field and cross, id 0 included.
+
+        A field that has several slots, or reads the rows of another, says so in a ``FieldSpec``.
+        """
+        dims: list[int | FieldSpec] = []
+        fields = zip(self.schema.fields, self.coders, self.schema.owners, strict=True)
+        for number, (field, coder, owner) in enumerate(fields):
+            shared = None if owner == number else owner
+            if isinstance(field, MultiValued):
+                dims.append(FieldSpec(coder.dim, field.max_length, shared))
+            else:
+                dims.append(coder.dim if shared is None else FieldSpec(coder.dim, 1, shared))
+        return (*dims, *(cross.buckets + 1 for cross in self.schema.crosses))
 
     def encode(self, table: pa.Table) -> Encoded:
         """Encodes typed rows (see ``data.sources``); unseen and missing values get id 0.
@@ -71,11 +89,30 @@ class Encoder:
         rows, slots = table.num_rows, len(self.schema.slot_names)
         ids = np.empty((rows, slots), dtype=np.int32)
         values = np.ones((rows, slots), dtype=np.float32) if self.schema.has_values else None
-        for slot, coder in enumerate(self.coders):
-            column = None if values is None else values[:, slot]
-            coder.encode(table[coder.field.name], ids[:, slot], column)
-        slot_of = {field.name: slot for slot, field in enumerate(self.schema.fields)}
-        for slot, cross in enumerate(self.schema.crosses, start=len(self.coders)):
+        longer: dict[str, int] = {}
+        field_slots = self.schema.field_slots
+        for field, coder, of_field in zip(
+            self.schema.fields, self.coders, field_slots, strict=True
+        ):
+            column = table[field.name]
+            if isinstance(field, MultiValued):
+                assert values is not None  # The schema has a field of several values: this one.
+                kept = kept_elements(column, field)
+                longer[field.name] = kept.longer
+                fill_slots(
+                    kept,
+                    field,
+                    coder.category_ids,
+                    coder.missing_id,
+                    ids[:, of_field],
+                    values[:, of_field],
+                )
+            else:
+                slot = of_field.start
+                coder.encode(column, ids[:, slot], None if values is None else values[:, slot])
+        names = (field.name for field in self.schema.fields)
+        slot_of = {name: of.start for name, of in zip(names, field_slots, strict=True)}
+        for slot, cross in enumerate(self.schema.crosses, start=field_slots[-1].stop):
             # In the order of the fields, whatever order the cross was declared in.
             parts = sorted(slot_of[name] for name in cross.columns)
             ids[:, slot] = cross_ids(ids[:, parts], cross.buckets)
@@ -83,7 +120,7 @@ class Encoder:
         name = self.schema.label.name
         if name in table.column_names:
             labels = table[name].to_numpy().astype(np.float32).reshape(rows, 1)
-        return Encoded(ids=ids, values=values, labels=labels)
+        return Encoded(ids=ids, values=values, labels=labels, longer=longer)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes ``encoder.parquet``, then ``encoder.json``, each whole or not at all."""
@@ -116,12 +153,12 @@ class Encoder:
         for field, statistics in zip(schema.fields, content["statistics"], strict=True):
             rows = table.filter(pc.equal(table["column"], field.name))
             coders.append(FieldCoder.from_saved(field, statistics, rows))
-        return cls(schema=schema, coders=tuple(coders))
+        return cls(schema=schema, coders=tuple(coders[owner] for owner in schema.owners))
 
     def fingerprint(self) -> str:
         """16 hex digits that change with any part of the encoder."""
         digest = hashlib.sha256(self._to_json().encode())
-        for coder in self.coders:
+        for coder in self._owners():
             # Not the Parquet bytes: those change with the writer's version.
             for text, count in zip(*(c.to_pylist() for c in coder.saved_rows()), strict=True):
                 digest.update(f"{text}\0{count}\n".encode())
@@ -132,15 +169,20 @@ class Encoder:
             {
                 "format": _FORMAT,
                 "schema": self.schema.to_dict(),
-                "field_dims": list(self.field_dims),
+                "field_dims": field_dims_as_data(self),
                 "statistics": [coder.statistics() for coder in self.coders],
             },
             sort_keys=True,
         )
 
+    def _owners(self) -> list[FieldCoder]:
+        """The coders without those that are there again, of a field that shares them."""
+        owners = self.schema.owners
+        return [coder for number, coder in enumerate(self.coders) if owners[number] == number]
+
     def _to_parquet(self) -> bytes:
         parts = []
-        for coder in self.coders:
+        for coder in self._owners():
             texts, counts = coder.saved_rows()
             parts.append(
                 pa.table(
@@ -157,6 +199,13 @@ class Encoder:
         return buffer.getvalue()
 
 
+def field_dims_as_data(encoder: Encoder) -> list[Any]:
+    """``field_dims`` for JSON: a number, or an object of rows, slots and whose rows those are."""
+    return [
+        dataclasses.asdict(dim) if isinstance(dim, FieldSpec) else dim for dim in encoder.field_dims
+    ]
+
+
 def fit(tables: Iterable[pa.Table], schema: Schema) -> Encoder:
     """Fits an encoder on typed *training* rows, in one pass.
 
@@ -166,19 +215,35 @@ def fit(tables: Iterable[pa.Table], schema: Schema) -> Encoder:
     Raises:
       UserError: no rows.
     """
-    counted = [
-        field.name
-        for field in schema.fields
-        if not isinstance(field, Categorical) or field.has_vocabulary
-    ]
-    counts = count_values(tables, counted)
+    # The columns whose values each owner of a vocabulary (or of statistics) is fitted on.
+    counted: dict[str, list[Field]] = {}
+    for field, owner_number in zip(schema.fields, schema.owners, strict=True):
+        owner = schema.fields[owner_number]
+        if isinstance(owner, Numeric) or owner.has_vocabulary:
+            counted.setdefault(owner.name, []).append(field)
+    names = [field.name for sharing in counted.values() for field in sharing]
+    lists = {f.name: f for f in schema.fields if isinstance(f, MultiValued)}
+    counts = count_values(tables, names, lists)
     nothing = pa.table({"value": pa.array([], pa.int64()), "count": pa.array([], pa.int64())})
-    coders = tuple(fit_field(field, counts.get(field.name, nothing)) for field in schema.fields)
-    return Encoder(schema=schema, coders=coders)
+    coders = []
+    for field in schema.fields:
+        sharing = [counts[each.name] for each in counted.get(field.name, [])] or [nothing]
+        of_field = merge_counts(sharing) if len(sharing) > 1 else sharing[0]
+        coders.append(fit_field(field, of_field))
+    return Encoder(schema=schema, coders=tuple(coders[owner] for owner in schema.owners))
 
 
-def count_values(tables: Iterable[pa.Table], names: Sequence[str]) -> dict[str, pa.Table]:
+def count_values(
+    tables: Iterable[pa.Table],
+    names: Sequence[str],
+    lists: Mapping[str, MultiValued] = types.MappingProxyType({}),
+) -> dict[str, pa.Table]:
     """How often each value of each column stands in the rows; columns ``value`` and ``count``.
+
+    Args:
+      tables: Typed rows.
+      names: Of the columns.
+      lists: Those among them that hold several values, of which each that is kept is counted.
 
     Raises:
       UserError: no rows.
@@ -188,7 +253,11 @@ def count_values(tables: Iterable[pa.Table], names: Sequence[str]) -> dict[str, 
     for table in tables:
         seen = True
         for name in names:
-            found = pc.value_counts(table[name].combine_chunks())
+            if name in lists:
+                values = kept_elements(table[name], lists[name]).values
+            else:
+                values = table[name].combine_chunks()
+            found = pc.value_counts(values)
             counts[name].append(pa.table(found.flatten(), names=["value", "count"]))
             if len(counts[name]) >= _MERGE_EVERY:
                 counts[name] = [merge_counts(counts[name])]

@@ -95,9 +95,9 @@ class PreparedData:
 
         Yields:
           ``ids`` [B, S] int32, ``labels`` [B, 1] float32, ``mask`` [B] float32 and, where the
-          schema has value fields, ``values`` [B, S] float32. The last batch is padded with its
-          own rows, repeated, under mask 0: batch norm then sees rows of the data, and the loss and
-          the metrics do not see them at all.
+          schema has fields with values, ``values`` [B, S] float32. The last batch is padded with
+          its own rows, repeated, under mask 0: batch norm then sees rows of the data, and the loss
+          and the metrics do not see them at all.
 
         Raises:
           UserError: the streams do not split the batch evenly.
@@ -140,7 +140,7 @@ class PreparedData:
 
     def _share(self, stream: Stream, rows: int) -> tf.data.Dataset:
         """What a stream gives to each batch: ``rows`` rows, the last filled up."""
-        slots = len(self.encoder.field_dims)
+        slots = len(self.encoder.schema.slot_names)
         columns: dict[str, tuple[tf.DType, tuple[int, ...]]] = {
             "ids": (tf.int32, (slots,)),
             "labels": (tf.float32, (1,)),

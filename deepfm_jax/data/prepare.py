@@ -22,7 +22,9 @@ from deepfm_jax.data.builders.click_log import (
 from deepfm_jax.data.encoder import Encoder
 from deepfm_jax.data.rejects import REJECTS_FILE
 from deepfm_jax.errors import UserError, one_line
+from deepfm_jax.fields import total_rows
 from deepfm_jax.files import is_full_disk
+from deepfm_jax.schema import MultiValued
 
 
 def dataset_folder(name: str, out: str | os.PathLike[str]) -> pathlib.Path:
@@ -157,15 +159,35 @@ def describe(
             f"{split:8}{summary.read:12,}{summary.rows:12,}{summary.rejected:10,}{rate:15.4f}"
         )
         lines.extend(f"  rejected: {message}" for message in summary.first_errors)
+        lines.extend(_longer(summary, encoder))
     if folder is not None and (folder / REJECTS_FILE).is_file():
         lines.append(f"all rejected rows are in {folder / REJECTS_FILE}")
-    sizes = [f"{coder.field.name} {coder.dim:,}" for coder in encoder.coders]
-    lines.append("ids of each field: " + ", ".join(sizes))
+    lines.append("ids of each field: " + ", ".join(_sizes(encoder)))
     count = f"{len(encoder.coders)} fields"
     crosses = encoder.schema.crosses
     if crosses:
         buckets = ", ".join(f"{cross.name} {cross.buckets:,}" for cross in crosses)
         lines.append(f"buckets of each cross: {buckets}")
         count += f" and {len(crosses)} cross" + ("es" if len(crosses) > 1 else "")
-    lines.append(f"{count}, {sum(encoder.field_dims):,} table rows in all")
+    lines.append(f"{count}, {total_rows(encoder.field_dims):,} table rows in all")
     return "\n".join(lines)
+
+
+def _longer(summary: SplitSummary, encoder: Encoder) -> Iterator[str]:
+    """How many rows of a split had more values than there are slots for, by column."""
+    for field in encoder.schema.fields:
+        longer = summary.longer.get(field.name, 0)
+        if isinstance(field, MultiValued) and longer:
+            kept = "last" if field.keeps_last else "first"
+            yield (
+                f"  {field.name}: {longer:,} rows have more than max_length={field.max_length} "
+                f"values, of which the {kept} are kept"
+            )
+
+
+def _sizes(encoder: Encoder) -> Iterator[str]:
+    """Of each field its name and how many ids it has."""
+    for field, coder in zip(encoder.schema.fields, encoder.coders, strict=True):
+        ids = f"those of {coder.field.name}" if coder.field != field else f"{coder.dim:,}"
+        slots = f" in {field.max_length} slots" if isinstance(field, MultiValued) else ""
+        yield f"{field.name} {ids}{slots}"

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from deepfm_jax.data.cells import typed_column
+from deepfm_jax.data.list_cells import typed_lists
 from deepfm_jax.data.times import time_part
 from deepfm_jax.errors import UserError, one_line
-from deepfm_jax.schema import Ignored, Schema, Timestamp
+from deepfm_jax.schema import Ignored, MultiValued, Schema, Timestamp
 
 _REMEDY = "fix the row, or pass --max_bad_rows=N to skip and count up to N such rows"
 _KEPT_MESSAGES = 10
@@ -22,7 +23,8 @@ class Fault(NamedTuple):
 
     Attributes:
       column: The column whose cell is bad; empty for a row that could not be split into cells.
-      value: The cell as it stands; None where it is empty, or for such a row.
+      value: The cell as it stands, or the bad element of one of several values; None where it is
+        empty, or for such a row.
       reason: What is wrong with it.
     """
 
@@ -129,6 +131,7 @@ class RowChecker:
         Returns:
           Typed, categorical columns are string or int64, numeric ones float64 (null: missing),
           times int64 seconds since 1970 with their parts beside them, and the label float32.
+          Columns of several values are lists (see ``list_cells.typed_lists``).
 
         Raises:
           UserError: more bad rows than ``max_bad_rows``, the first beyond it in file order; or a
@@ -142,7 +145,7 @@ class RowChecker:
                 continue
             raw = table[column.name].combine_chunks()
             try:
-                values, bad, reason = typed_column(raw, column, self.schema.text)
+                values, found = self._typed(raw, column)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 kind = type(column).__name__.lower()
                 raise UserError(
@@ -153,11 +156,9 @@ class RowChecker:
             if isinstance(column, Timestamp):
                 for part, field in zip(column.parts, column.fields, strict=True):
                     columns[field.name] = time_part(values, part)
-            for row in np.flatnonzero(bad):
-                value = raw[int(row)].as_py()
+            for row, fault in found.items():
                 # A row with several faults is one bad row, told by its first column.
-                fault = Fault(column.name, None if value is None else str(value), reason)
-                faults.setdefault(int(row), fault)
+                faults.setdefault(row, fault)
         self.report.read += table.num_rows + len(malformed)
         self._reject_all(table, positions, malformed, faults)
         typed = pa.table(columns)
@@ -167,6 +168,18 @@ class RowChecker:
             table, typed = table.filter(pa.array(good)), typed.filter(pa.array(good))
         self.report.kept += typed.num_rows
         return GoodRows(raw=table, typed=typed)
+
+    def _typed(self, raw: pa.Array, column) -> tuple[pa.Array, dict[int, Fault]]:
+        text = self.schema.text
+        if isinstance(column, MultiValued):
+            lists, bad_elements = typed_lists(raw, column, text)
+            return lists, {row: Fault(column.name, *bad) for row, bad in bad_elements.items()}
+        values, bad, reason = typed_column(raw, column, text)
+        faults = {}
+        for row in np.flatnonzero(bad).tolist():
+            value = raw[row].as_py()
+            faults[row] = Fault(column.name, None if value is None else str(value), reason)
+        return values, faults
 
     def _reject_all(self, table, positions, malformed, faults: Mapping[int, Fault]) -> None:
         rejected = [(row.position, Fault("", None, row.reason), row.text) for row in malformed]

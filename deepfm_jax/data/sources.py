@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 
 from deepfm_jax.data.cells import is_text
+from deepfm_jax.data.list_cells import is_list
 from deepfm_jax.data.row_checker import GoodRows, RowChecker, RowReport
 from deepfm_jax.data.text_files import (
     EXTENSIONS,
@@ -219,6 +220,8 @@ def _kind(kind: pa.DataType) -> str:
         return "integer"
     if pa.types.is_floating(kind):
         return "floating"
+    if is_list(kind) and not pa.types.is_map(kind):
+        return f"list of {_kind(kind.value_type)}"
     return "text" if is_text(kind) else str(kind)
 
 

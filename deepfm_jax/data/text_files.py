@@ -17,7 +17,7 @@ from deepfm_jax.data.row_checker import Fault, GoodRows, MalformedRow, RowChecke
 from deepfm_jax.errors import UserError, one_line
 from deepfm_jax.schema import Ignored, Schema, TextFormat
 
-EXTENSIONS = (".tsv", ".csv", ".txt", ".data", ".test")
+EXTENSIONS = (".tsv", ".csv", ".txt", ".data", ".test", ".dat")
 _COMPRESSIONS = (".gz", ".zst")
 _FIRST_LINE_BYTES = 1 << 20
 _SHOWN_CHARACTERS = 60

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from deepfm_jax.data.hashing import hash_integers, hash_text
 from deepfm_jax.errors import UserError
-from deepfm_jax.schema import Categorical, Field, Numeric
+from deepfm_jax.schema import Field, Numeric
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +50,14 @@ class FieldCoder:
     @property
     def has_rare_values(self) -> bool:
         """Whether id 0 may be a value that is unseen or rare, and not only a missing one."""
-        if isinstance(self.field, Categorical):
-            return self.field.has_vocabulary
-        return not self.field.is_value_field
+        if isinstance(self.field, Numeric):
+            return not self.field.is_value_field
+        return self.field.has_vocabulary
 
     @property
     def is_id(self) -> bool:
         """Whether the column holds the ids themselves."""
-        return isinstance(self.field, Categorical) and self.field.dtype == "id"
+        return not isinstance(self.field, Numeric) and self.field.dtype == "id"
 
     @property
     def is_value_field(self) -> bool:
@@ -74,21 +74,26 @@ class FieldCoder:
         """Ids of the field, id 0 included."""
         if self.is_value_field:
             return 2
-        if isinstance(self.field, Categorical) and self.field.size is not None:
+        if not isinstance(self.field, Numeric) and self.field.size is not None:
             return self.field.size
-        if isinstance(self.field, Categorical) and self.field.hash_buckets is not None:
+        if not isinstance(self.field, Numeric) and self.field.hash_buckets is not None:
             return self.field.hash_buckets + 1
         return self.first_id + (len(self.edges) + 1 if self.is_quantile else len(self.vocabulary))
 
+    @property
+    def missing_id(self) -> int:
+        """Id of a missing cell."""
+        return max(self.first_id - 1, 0)
+
     def encode(self, column: pa.ChunkedArray, ids: np.ndarray, values: np.ndarray | None) -> None:
-        """Writes the ids and, for a value field, the values of a typed column.
+        """Writes the ids and, for a value field, the values of a typed column of one value a row.
 
         Raises:
           UserError: an id that the column cannot have; ``data.sources`` rejects rows with one.
         """
         missing = pc.is_null(column).to_numpy()
-        if isinstance(self.field, Categorical):
-            ids[:] = self._category_ids(column, self.field)
+        if not isinstance(self.field, Numeric):
+            ids[:] = self.category_ids(column.combine_chunks())
         else:
             numbers = column.to_numpy()
             if self.is_value_field:
@@ -100,12 +105,18 @@ class FieldCoder:
             else:
                 buckets = log2_floor(np.where(missing, 0.0, numbers))
                 ids[:] = self._lookup(pa.array(buckets))
-        ids[missing] = max(self.first_id - 1, 0)
+        ids[missing] = self.missing_id
 
-    def _category_ids(self, column: pa.ChunkedArray, field: Categorical) -> np.ndarray:
+    def category_ids(self, cells: pa.Array) -> np.ndarray:
+        """Ids of the values of a column of categories; those of nulls mean nothing.
+
+        Raises:
+          UserError: an id that the column cannot have; ``data.sources`` rejects rows with one.
+        """
+        field = self.field
+        assert not isinstance(field, Numeric)
         if field.has_vocabulary:
-            return self._lookup(column)
-        cells = column.combine_chunks()
+            return self._lookup(cells)
         if field.hash_buckets is None:
             assert field.size is not None  # It goes with ids.
             ids = cells.fill_null(0).to_numpy()
@@ -121,7 +132,7 @@ class FieldCoder:
             hashed = hash_integers(cells.fill_null(0).to_numpy())
         return (hashed % field.hash_buckets).astype(np.int32) + 1
 
-    def _lookup(self, column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    def _lookup(self, column: pa.Array) -> np.ndarray:
         found = pc.index_in(column, value_set=self.vocabulary)
         return pc.fill_null(pc.add(found, self.first_id), 0).to_numpy()
 
@@ -177,7 +188,7 @@ def merge_counts(parts: Sequence[pa.Table]) -> pa.Table:
 def fit_field(field: Field, counts: pa.Table) -> FieldCoder:
     """The coding of a field from counts of its training values (null: missing)."""
     counts = counts.filter(pc.is_valid(counts["value"]))
-    if isinstance(field, Categorical) and not field.has_vocabulary:
+    if not isinstance(field, Numeric) and not field.has_vocabulary:
         return FieldCoder(field, pa.array([], _value_type(field)), pa.array([], pa.int64()))
     if isinstance(field, Numeric):
         numbers = counts["value"].to_numpy()
@@ -193,7 +204,7 @@ def _fit_vocabulary(field: Field, counts: pa.Table) -> FieldCoder:
     kept = counts.filter(pc.greater_equal(counts["count"], field.min_count))
     # Ties by value, so that ids do not depend on the order of rows.
     kept = kept.sort_by([("count", "descending"), ("value", "ascending")]).combine_chunks()
-    if isinstance(field, Categorical) and field.max_size is not None:
+    if not isinstance(field, Numeric) and field.max_size is not None:
         kept = kept.slice(0, field.max_size)
     return FieldCoder(
         field=field,
@@ -224,6 +235,6 @@ def _fit_numbers(field: Numeric, numbers: np.ndarray, weights: np.ndarray) -> Fi
 
 
 def _value_type(field: Field) -> pa.DataType:
-    if isinstance(field, Categorical) and field.dtype == "string":
+    if not isinstance(field, Numeric) and field.dtype == "string":
         return pa.string()
     return pa.int64()

@@ -1,9 +1,20 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pa_parquet
 import pytest
 
-from deepfm_jax import Categorical, Label, Numeric, Schema, Timestamp, UserError
+from deepfm_jax import (
+    Categorical,
+    History,
+    Label,
+    MultiValued,
+    Numeric,
+    Schema,
+    Timestamp,
+    UserError,
+)
 from deepfm_jax.data.builders.click_log import BuildOptions
 from deepfm_jax.data.encoder import Encoder
 from deepfm_jax.data.pipeline import PreparedData
@@ -161,6 +172,8 @@ def test_vocabulary_options_reach_the_columns_that_have_one():
             Categorical("i", dtype="id", size=5),
             Numeric("x", transform="log2_floor"),
             Timestamp("t"),
+            MultiValued("g", min_count=3),
+            History("p", shares_with="c"),
         )
     )
 
@@ -172,11 +185,18 @@ def test_vocabulary_options_reach_the_columns_that_have_one():
     assert found["h"] == Categorical("h", hash_buckets=5, separate_missing=True)
     assert found["x"].min_count == 7
     assert found["t_hour"].separate_missing
+    assert found["g"] == MultiValued("g", min_count=7, max_size=9, separate_missing=True)
+    assert found["p"] == History("p", shares_with="c")
     found = fields(min_count=7, max_size=9, hash_buckets=100)
     assert found["c"] == Categorical("c", hash_buckets=100)
     assert found["h"] == Categorical("h", hash_buckets=100)
     assert found["i"] == Categorical("i", dtype="id", size=5)
     assert found["x"].min_count == 7
+    assert found["g"] == MultiValued("g", hash_buckets=100)
+    assert found["p"] == History("p", shares_with="c")
+    found = fields(history_length=7)
+    assert found["g"] == MultiValued("g", min_count=3)
+    assert found["p"] == History("p", shares_with="c", max_length=7)
 
 
 def test_a_hashed_set_is_encoded_as_its_encoder_says(source, out):
@@ -189,6 +209,73 @@ def test_a_hashed_set_is_encoded_as_its_encoder_says(source, out):
         np.testing.assert_array_equal(batch["ids"], data.encoder.encode(table).ids)
         assert (batch["ids"] > 0).all()
     assert "ids of each field: user 51, " in describe(summaries, data.encoder)
+
+
+LISTS = Schema(
+    (
+        Label("y"),
+        Categorical("item", "integer"),
+        MultiValued("tags", max_length=2, weight_separator=":"),
+        History("past", "integer", max_length=3, shares_with="item"),
+    )
+)
+
+
+def list_rows(count, seed):
+    rng = np.random.default_rng(seed)
+    past = [rng.integers(0, 9, rng.integers(0, 6)).tolist() for _ in range(count)]
+    tags = [
+        {f"t{tag}": 0.5 * (1 + tag) for tag in rng.permutation(4)[: rng.integers(0, 4)]}
+        for _ in range(count)
+    ]
+    items = rng.integers(0, 9, count).tolist()
+    return {"y": [0, 1] * (count // 2), "item": items, "tags": tags, "past": past}
+
+
+def write_lists(path, count, seed):
+    """Rows with cells of several values, as text or as lists."""
+    rows = list_rows(count, seed)
+    if path.suffix == ".parquet":
+        pair = pa.map_(pa.string(), pa.float64())
+        tags = pa.array([list(tags.items()) for tags in rows["tags"]], pair)
+        pa_parquet.write_table(pa.table({**rows, "tags": tags}), path)
+        return
+    text = {
+        **rows,
+        "tags": ["|".join(f"{t}:{w}" for t, w in tags.items()) for tags in rows["tags"]],
+        "past": ["|".join(map(str, past)) for past in rows["past"]],
+    }
+    lines = [",".join(text), *(",".join(map(str, r)) for r in zip(*text.values(), strict=True))]
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_columns_of_several_values_are_encoded_described_and_read_again(tmp_path, out, kind):
+    counts = {"train": 5000, "valid": 60, "test": 60}  # More than a block.
+    for seed, (split, count) in enumerate(counts.items()):
+        write_lists(tmp_path / f"{split}.{kind}", count, seed)
+    options = BuildOptions(schema=LISTS.to_dict())
+    summaries = prepare("tabular", out, source=tmp_path, options=options)
+    data = PreparedData("tabular", out)
+    assert data.encoder.schema == LISTS
+    for seed, (split, count) in enumerate(counts.items()):
+        tables = read_tables(tmp_path / f"{split}.{kind}", LISTS)
+        expected = data.encoder.encode(pa.concat_tables(tables))
+        (batch,) = data.batches(split, count)
+        assert batch["ids"].shape == (count, 6)
+        for name in ("ids", "values", "labels"):
+            np.testing.assert_array_equal(batch[name], getattr(expected, name))
+        rows = list_rows(count, seed)
+        longer = {name: sum(len(cell) > most for cell in rows[name])
+                  for name, most in (("tags", 2), ("past", 3))}  # fmt: skip
+        assert summaries[split].longer == longer
+        assert all(longer.values())
+    text = describe(summaries, data.encoder)
+    told = f"past: {summaries['train'].longer['past']:,} rows have more than max_length=3 values"
+    assert told + ", of which the last are kept" in text
+    assert "of which the first are kept" in text
+    assert "item 10, tags 5 in 2 slots, past those of item in 3 slots" in text
+    assert "3 fields, 15 table rows in all" in text
 
 
 def test_crosses_are_encoded_described_and_read_again(source, out):

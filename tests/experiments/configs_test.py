@@ -73,6 +73,9 @@ def test_one_step_runs(path, model, prepared, tmp_path):
     elif name == "criteo":
         click_logs.write_criteo(tmp_path, {"train": 200, "valid": 100, "test": 100})
         prepare(name, config.data.folder, source=tmp_path)
+    elif name == "movielens":
+        click_logs.write_movielens(tmp_path)
+        prepare(name, config.data.folder, source=tmp_path, options=BuildOptions(history_length=5))
     elif name == "tabular":
         click_logs.write_frappe(tmp_path, {"train": 400})
         schema = infer_schema(tmp_path / "train.csv").schema

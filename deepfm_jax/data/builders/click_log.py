@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pathlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
@@ -23,9 +24,10 @@ from deepfm_jax.data.row_checker import RowReport
 from deepfm_jax.data.sources import read_tables
 from deepfm_jax.errors import UserError
 from deepfm_jax.schema import (
-    Categorical,
+    Category,
     Column,
     Cross,
+    History,
     Numeric,
     NumericTransform,
     Schema,
@@ -36,7 +38,7 @@ from deepfm_jax.schema import (
 BLOCK_ROWS = 4096
 OPTIONS_FILE, SOURCE_FILE = "options.json", "source.json"
 
-# Arrays of one length: ids, labels and, where the schema has value fields, values.
+# Arrays of one length: ids, labels and, where the schema has fields with values, values.
 Block: TypeAlias = dict[str, np.ndarray]
 
 
@@ -45,12 +47,15 @@ class BuildOptions:
     """What a user may change about the encoding; None keeps the builder's own choice.
 
     Attributes:
-      min_count: Of every vocabulary: of categorical columns and of ``log2_floor`` buckets.
-      max_size: Of every categorical column that has a vocabulary.
-      hash_buckets: Of every categorical column, in place of its vocabulary; columns of ids as they
-        are stay so.
+      min_count: Of every vocabulary: of columns of categories, with one value or several, and of
+        ``log2_floor`` buckets. (A column that shares another's vocabulary has none of its own,
+        and these options are that one's.)
+      max_size: Of every column of categories that has a vocabulary.
+      hash_buckets: Of every column of categories, in place of its vocabulary; columns of ids as
+        they are stay so.
       numeric: Transform of every numeric column.
       buckets: Number of quantile buckets.
+      history_length: Most values of every history column.
       separate_missing: Whether missing values have an id of their own.
       max_bad_rows: Bad rows tolerated (and counted) in each split.
       rows: Training rows to simulate; the ``synthetic`` data set only.
@@ -69,6 +74,7 @@ class BuildOptions:
     hash_buckets: int | None = None
     numeric: NumericTransform | None = None
     buckets: int | None = None
+    history_length: int | None = None
     separate_missing: bool | None = None
     max_bad_rows: int = 0
     rows: int | None = None
@@ -104,9 +110,13 @@ class BuildOptions:
 
         def changed(column: Column) -> Column:
             options: dict[str, Any] = {"separate_missing": self.separate_missing}
+            if isinstance(column, History) and self.history_length is not None:
+                column = dataclasses.replace(column, max_length=self.history_length)
             if isinstance(column, Numeric):
                 options = numeric
-            elif isinstance(column, Categorical):
+            elif isinstance(column, Category):
+                if column.shares_with is not None:
+                    return column
                 if self.hash_buckets is not None and column.dtype != "id":
                     options |= {"hash_buckets": self.hash_buckets, "min_count": 1}
                     column = dataclasses.replace(column, max_size=None)
@@ -135,7 +145,10 @@ def _is_list_of_names(value: Any) -> bool:
 
 @dataclasses.dataclass
 class SplitSummary:
-    """Counts of one encoded split, and a hash of its content."""
+    """Counts of one encoded split, and a hash of its content.
+
+    ``longer`` has, for each column of several values, the rows that had more than were kept.
+    """
 
     read: int
     rows: int
@@ -143,6 +156,7 @@ class SplitSummary:
     positives: int
     fingerprint: str
     first_errors: list[str] = dataclasses.field(default_factory=list)
+    longer: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -168,11 +182,11 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """A builder of the raw files in the folder ``source`` (or of a file or pattern of files).
 
         Raises:
-          UserError: see ``encoded_schema``.
+          UserError: see ``encoded_schema``, and ``_schema_of_source`` of the data set.
         """
         self.options = options or BuildOptions()
         self.source = pathlib.Path(source) if source is not None else None
-        self.schema = self.encoded_schema(self.options)
+        self.schema = self._schema_of_source()
         super().__init__(**kwargs)
 
     @classmethod
@@ -185,6 +199,10 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if options.schema is not None:
             raise UserError(f"data set {cls.name!r} has a schema of its own; tabular takes one")
         return options.apply(cls.SCHEMA)
+
+    def _schema_of_source(self) -> Schema:
+        """The schema, where not all sources of the data set have the same columns."""
+        return self.encoded_schema(self.options)
 
     @abc.abstractmethod
     def _read_splits(self) -> dict[str, ReadSplit]:
@@ -270,8 +288,15 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _encoded_blocks(self, split: str, tables: Iterable[pa.Table], encoder, report: RowReport):
         digest = hashlib.sha256(encoder.fingerprint().encode())
         rows, positives = 0, 0
-        counted = _counted(tables, f"encode {split}")
-        for index, block in enumerate(_blocks(_columns(encoder.encode(t)) for t in counted)):
+        longer: Counter[str] = Counter()
+
+        def encoded() -> Iterator[Block]:
+            for table in _counted(tables, f"encode {split}"):
+                rows_of_table = encoder.encode(table)
+                longer.update(rows_of_table.longer)
+                yield _columns(rows_of_table)
+
+        for index, block in enumerate(_blocks(encoded())):
             for array in block.values():
                 digest.update(np.ascontiguousarray(array).tobytes())
             rows += len(block["ids"])
@@ -285,6 +310,7 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             positives=positives,
             fingerprint=digest.hexdigest()[:16],
             first_errors=report.first_errors,
+            longer=dict(longer),
         )
         path = pathlib.Path(self.data_dir) / f"rows_{split}.json"
         path.write_text(json.dumps(dataclasses.asdict(summary), indent=2))
