@@ -127,7 +127,7 @@ def test_slices_that_do_not_exist_or_cannot_hold_the_table_are_told(tmp_path):
     assert "topology 'v9:4x4': INVALID_ARGUMENT" in told("--topologies=v9:4x4")
     assert "topology 'v5e': INVALID_ARGUMENT" in told("--topologies=v5e")
     message = told("--topologies=v5e:4x4", "--rows=3e9")
-    assert message.startswith("error: v5e:4x4, 3,000,000,000 rows: a table of ")
+    assert message.startswith("error: v5e:4x4, 3,000,000,000 rows: field_dims sum to ")
 
 
 def test_without_libtpu_the_launcher_says_what_to_install(tmp_path, monkeypatch):
