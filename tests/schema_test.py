@@ -107,8 +107,10 @@ def test_fields_of_several_values_have_several_slots():
         (Categorical("a", shares_with="t_hour"), "of 't_hour', which is not a categorical"),
         (Categorical("a", "integer", shares_with="next"),
          "of 'next', which shares that of 'item'; name 'item'"),
-        (History("a", shares_with="item"), "of 'item', but has dtype='string' where that has 'integer'"),
-        (MultiValued("a", "id", size=4, shares_with="i"), "of 'i', but has size=4 where that has 5"),
+        (History("a", shares_with="item"),
+         "of 'item', but has dtype='string' where that has 'integer'"),
+        (MultiValued("a", "id", size=4, shares_with="i"),
+         "of 'i', but has size=4 where that has 5"),
     ],
 )  # fmt: skip
 def test_a_vocabulary_that_cannot_be_shared_is_refused(column, message):
