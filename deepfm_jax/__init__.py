@@ -31,6 +31,7 @@ from deepfm_jax.schema import (
     Schema,
     TextFormat,
     Timestamp,
+    Vector,
 )
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "TextFormat",
     "Timestamp",
     "UserError",
+    "Vector",
     "WideDeep",
     "XDeepFM",
     "build_model",

@@ -96,6 +96,8 @@ def infer_column(name: str, column: pa.Array) -> tuple[Column, str]:
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         return Timestamp(name, parts=_parts(column)), "times"
     several = is_list(column.type) and not pa.types.is_map(column.type)
+    if several and pa.types.is_floating(column.type.value_type):
+        return Ignored(name), "lists of numbers with fractions, which no model reads"
     if several and _is_plain_or_text(column.type.value_type):
         return _several(name, pc.list_value_length(cells), pc.list_flatten(cells))
     if not _is_plain_or_text(column.type):

@@ -213,6 +213,7 @@ def test_parquet_is_guessed_by_its_types(tmp_path):
             "tags": [["a", "b", None], None, []] * (ROWS // 3),
             "past": [list(range(i % 5)) for i in range(ROWS)],
             "pairs": pa.array([[("a", 1)]] * ROWS, pa.map_(pa.string(), pa.int64())),
+            "vector": [[0.5, 1.0]] * ROWS,
             "none": pa.array([[]] * ROWS, pa.list_(pa.string())),
         }
     )
@@ -228,6 +229,7 @@ def test_parquet_is_guessed_by_its_types(tmp_path):
         MultiValued("tags", max_length=3, min_count=2),
         MultiValued("past", "integer", max_length=4, min_count=2),
         Ignored("pairs"),
+        Ignored("vector"),
         Ignored("none"),
     )
     (typed,) = read_tables(path, schema)
@@ -270,6 +272,7 @@ def test_avazu_is_guessed_as_its_builder_has_it(tmp_path):
     [
         ("", "the file is empty"),
         ("\n\n", "the file is empty"),
+        ("\x1c\n", "the file is empty"),
         ("click,device\n", "the file holds no rows"),
         ("one\ntwo\n", "no delimiter splits its lines into cells"),
         ("click,x,x\n1,2,3\n", "column 'x' stands twice"),
