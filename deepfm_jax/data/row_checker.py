@@ -176,8 +176,10 @@ class RowChecker:
         if isinstance(column, MultiValued):
             lists, bad_elements = typed_lists(raw, column, text)
             return lists, {row: Fault(column.name, *bad) for row, bad in bad_elements.items()}
-        read = typed_vectors if isinstance(column, Vector) else typed_column
-        values, bad, reason = read(raw, column, text)
+        if isinstance(column, Vector):
+            values, bad, reason = typed_vectors(raw, column, text)
+        else:
+            values, bad, reason = typed_column(raw, column, text)
         faults = {}
         for row in np.flatnonzero(bad).tolist():
             value = raw[row].as_py()

@@ -60,6 +60,14 @@ def test_a_list_with_a_gap_is_no_vector():
             typed(pa.array([cell], pa.list_(pa.float64())))
 
 
+def test_bad_vectors_may_be_left_out():
+    schema = Schema((Label("y"), Categorical("c"), Vector("v", 2)))
+    rows = {"c": ["a", "b", "a"], "v": ["1|2", "1", "3|4"]}
+    table = typed_table(rows, schema, max_bad_rows=1)
+    assert table["v"].to_pylist() == [[1, 2], [3, 4]]
+    np.testing.assert_array_equal(fit([table], schema).encode(table).vectors, [[1, 2], [3, 4]])
+
+
 def test_cells_of_another_type_are_refused():
     with pytest.raises(UserError, match="cannot be read as a vector column"):
         typed(pa.array([[[1.0]]]))
