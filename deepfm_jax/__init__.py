@@ -32,6 +32,7 @@ from deepfm_jax.schema import (
     Schema,
     TextFormat,
     Timestamp,
+    Vector,
 )
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "TextFormat",
     "Timestamp",
     "UserError",
+    "Vector",
     "WideDeep",
     "XDeepFM",
     "build_model",

@@ -143,6 +143,33 @@ class Timestamp:
 
 
 @dataclasses.dataclass(frozen=True)
+class Vector:
+    """A column of vectors made elsewhere, as embeddings of a text or a picture.
+
+    A cell is a list of numbers in Parquet and in tables in memory, or text with separators. Every
+    vector has ``size`` finite numbers, which are taken as they are, in float32; a missing one is
+    all zeros. It is no field and has no ids: encoded rows hold it in ``vectors``.
+
+    Attributes:
+      name: Column name.
+      size: Numbers of a vector.
+      separator: Text between them.
+
+    Raises:
+      UserError: a size or a separator that cannot be.
+    """
+
+    name: str
+    size: int
+    separator: str = "|"
+
+    def __post_init__(self):
+        check_number(self, "size", 1)
+        if self.separator == "":
+            raise UserError(f"column {self.name!r}: a separator must be a text of one or more")
+
+
+@dataclasses.dataclass(frozen=True)
 class Label:
     """The column to predict, 0 or 1 in every row.
 
@@ -170,7 +197,9 @@ class Ignored:
     name: str
 
 
-Column: TypeAlias = Categorical | MultiValued | History | Numeric | Timestamp | Label | Ignored
+Column: TypeAlias = (
+    Categorical | MultiValued | History | Numeric | Timestamp | Vector | Label | Ignored
+)
 Field: TypeAlias = Categorical | MultiValued | Numeric
 # What has ids of values, one or several in a row.
 Category: TypeAlias = Categorical | MultiValued

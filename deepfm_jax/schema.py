@@ -18,6 +18,7 @@ from deepfm_jax.columns import (
     Numeric,
     NumericTransform,
     Timestamp,
+    Vector,
 )
 from deepfm_jax.errors import UserError
 
@@ -36,6 +37,7 @@ __all__ = [
     "Schema",
     "TextFormat",
     "Timestamp",
+    "Vector",
 ]
 
 _KINDS = {kind.__name__.lower(): kind for kind in get_args(Column)}
@@ -208,11 +210,12 @@ class Schema:
 
     @property
     def inputs(self) -> tuple[Column, ...]:
-        """The columns that the fields are made of, which every row must have."""
+        """The columns that features are made of, which every row must have."""
         return tuple(
             column
             for column in self.columns
-            if isinstance(column, Field) or (isinstance(column, Timestamp) and column.parts)
+            if isinstance(column, Field | Vector)
+            or (isinstance(column, Timestamp) and column.parts)
         )
 
     @property
@@ -255,6 +258,16 @@ class Schema:
             isinstance(field, MultiValued) or (isinstance(field, Numeric) and field.is_value_field)
             for field in self.fields
         )
+
+    @property
+    def vectors(self) -> tuple[Vector, ...]:
+        """The columns of vectors, in their order."""
+        return tuple(column for column in self.columns if isinstance(column, Vector))
+
+    @property
+    def vector_size(self) -> int:
+        """Numbers of all vectors of a row together; 0 where there are none."""
+        return sum(vector.size for vector in self.vectors)
 
     @property
     def label(self) -> Label:

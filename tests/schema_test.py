@@ -14,6 +14,7 @@ from deepfm_jax import (
     TextFormat,
     Timestamp,
     UserError,
+    Vector,
 )
 from deepfm_jax.schema import Cross
 
@@ -57,10 +58,11 @@ SEVERAL = Schema(
     ),
     crosses=(Cross(("item", "x")),),
 )
+VECTORS = Schema((Label("y"), Vector("a", 3), Categorical("c"), Vector("b", 2, separator=" ")))
 
 
 def test_json_carries_it_whole():
-    for schema in (SCHEMA, CROSSED, LATER, SEVERAL):
+    for schema in (SCHEMA, CROSSED, LATER, SEVERAL, VECTORS):
         assert Schema.from_dict(json.loads(json.dumps(schema.to_dict()))) == schema
 
 
@@ -98,6 +100,17 @@ def test_fields_of_several_values_have_several_slots():
     assert [column.name for column in SEVERAL.inputs] == ["item", "next", "x", "g", "past"]
 
 
+def test_vectors_are_inputs_without_slots():
+    assert VECTORS.slot_names == ("c",)
+    assert [column.name for column in VECTORS.inputs] == ["a", "c", "b"]
+    assert [vector.name for vector in VECTORS.vectors] == ["a", "b"]
+    assert VECTORS.vector_size == 5
+    with pytest.raises(UserError, match="'a' is not a categorical or numeric column"):
+        dataclasses.replace(VECTORS, crosses=(Cross(("c", "a")),))
+    with pytest.raises(UserError, match="no categorical, numeric or time column"):
+        Schema(VECTORS.columns[:2])
+
+
 @pytest.mark.parametrize(
     ("column", "message"),
     [
@@ -107,8 +120,10 @@ def test_fields_of_several_values_have_several_slots():
         (Categorical("a", shares_with="t_hour"), "of 't_hour', which is not a categorical"),
         (Categorical("a", "integer", shares_with="next"),
          "of 'next', which shares that of 'item'; name 'item'"),
-        (History("a", shares_with="item"), "of 'item', but has dtype='string' where that has 'integer'"),
-        (MultiValued("a", "id", size=4, shares_with="i"), "of 'i', but has size=4 where that has 5"),
+        (History("a", shares_with="item"),
+         "of 'item', but has dtype='string' where that has 'integer'"),
+        (MultiValued("a", "id", size=4, shares_with="i"),
+         "of 'i', but has size=4 where that has 5"),
     ],
 )  # fmt: skip
 def test_a_vocabulary_that_cannot_be_shared_is_refused(column, message):
@@ -140,6 +155,8 @@ def test_a_vocabulary_that_cannot_be_shared_is_refused(column, message):
         (Categorical, {"dtype": "id", "size": 3, "hash_buckets": 3}, "are not hashed"),
         (Categorical, {"dtype": "id", "size": 3, "min_count": 2}, "are of a vocabulary"),
         (Categorical, {"hash_buckets": 3, "max_size": 2}, "are of a vocabulary"),
+        (Vector, {"size": 0}, "'a': size=0 must be from 1"),
+        (Vector, {"size": 2, "separator": ""}, "a separator must be a text of one or more"),
         (Numeric, {"buckets": 0}, "'a': buckets=0 must be from 1"),
         (Timestamp, {"format": "hourly"}, "format='hourly' is unknown; use 'iso'"),
         (Timestamp, {"parts": ("hour", "hour")}, "has one of them twice"),

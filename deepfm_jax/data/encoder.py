@@ -43,12 +43,15 @@ class Encoded:
         fields of several values and 0 for their padding, [rows, slots]; None where the schema has
         neither of the two, and so every value is 1.
       labels: [rows, tasks], None for rows without labels.
+      vectors: Of each row the vectors of all columns of them, one after the other, [rows, numbers];
+        None where the schema has none.
       longer: For each field of several values, the rows with more of them than it has slots.
     """
 
     ids: Int32[np.ndarray, "rows slots"]
     values: Float32[np.ndarray, "rows slots"] | None
     labels: Float32[np.ndarray, "rows tasks"] | None
+    vectors: Float32[np.ndarray, "rows numbers"] | None = None
     longer: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
@@ -120,7 +123,16 @@ class Encoder:
         name = self.schema.label.name
         if name in table.column_names:
             labels = table[name].to_numpy().astype(np.float32).reshape(rows, 1)
-        return Encoded(ids=ids, values=values, labels=labels, longer=longer)
+        vectors = None
+        if self.schema.vectors:
+            columns = (table[vector.name].combine_chunks() for vector in self.schema.vectors)
+            sizes = (vector.size for vector in self.schema.vectors)
+            parts = [
+                column.flatten().to_numpy().reshape(rows, size)
+                for column, size in zip(columns, sizes, strict=True)
+            ]
+            vectors = np.concatenate(parts, axis=1)
+        return Encoded(ids=ids, values=values, labels=labels, vectors=vectors, longer=longer)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes ``encoder.parquet``, then ``encoder.json``, each whole or not at all."""

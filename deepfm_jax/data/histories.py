@@ -21,10 +21,10 @@ class Histories:
     starts: Int32[np.ndarray, "events"]
     ends: Int32[np.ndarray, "events"]
 
-    def lists(self, start: int, stop: int) -> pa.ListArray:
-        """The histories of some of the events, newest item last."""
-        firsts = self.starts[start:stop].astype(np.int64)
-        lengths = self.ends[start:stop] - firsts
+    def lists(self, events: Int64[np.ndarray, "chosen"]) -> pa.ListArray:
+        """The histories of some of the events, by their indices; newest item last."""
+        firsts = self.starts[events].astype(np.int64)
+        lengths = self.ends[events] - firsts
         offsets = np.zeros(len(lengths) + 1, np.int32)
         np.cumsum(lengths, out=offsets[1:])
         chosen = np.arange(offsets[-1]) + np.repeat(firsts - offsets[:-1], lengths)

@@ -122,6 +122,8 @@ def _text_sample(path: pathlib.Path) -> tuple[pa.Table, TextFormat, str]:
         raise UserError(
             f"{path}, line {line}: not valid UTF-8; convert the file to UTF-8"
         ) from None
+    if not lines:  # Of characters that are space in text, though not in bytes.
+        raise UserError(f"{path}: the file is empty")
     text, width = _sniff(path, lines)
     first = split_line(lines[0], text)
     if len(first) != width:

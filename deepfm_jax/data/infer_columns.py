@@ -3,6 +3,7 @@
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
 
+import math
 import pathlib
 import re
 
@@ -11,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepfm_jax.data.cells import as_text, is_text
+from deepfm_jax.data.list_cells import is_list
 from deepfm_jax.data.times import seconds_of_text
 from deepfm_jax.errors import UserError
-from deepfm_jax.schema import Categorical, Column, Ignored, Label, Numeric, Timestamp
+from deepfm_jax.schema import Categorical, Column, Ignored, Label, MultiValued, Numeric, Timestamp
 
 _LABELS = ("label", "click", "clicked", "y", "target")
 # Texts of no and yes.
@@ -26,6 +28,9 @@ _FEW_VALUES = 100
 _SEVERAL_ROWS = 100
 # A column where so many of the rows have a value of their own tells rows apart, and nothing else.
 _OWN_VALUES = 0.95
+# What stands between values of a cell, and how many more values than cells make it a list.
+_BETWEEN, _LISTS = "|", 0.1
+_ALMOST_ALL = 0.99
 _YEARS = (-2_208_988_800, 4_102_444_800)  # 1900 to 2099
 _UNIX = {"unix": (946_684_800, 4_102_444_800), "unix_ms": (946_684_800_000, 4_102_444_800_000)}
 
@@ -90,7 +95,12 @@ def infer_column(name: str, column: pa.Array) -> tuple[Column, str]:
     cells = column.drop_null()
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         return Timestamp(name, parts=_parts(column)), "times"
-    if not (is_text(column.type) or _is_plain(column.type)):
+    several = is_list(column.type) and not pa.types.is_map(column.type)
+    if several and pa.types.is_floating(column.type.value_type):
+        return Ignored(name), "lists of numbers with fractions, which no model reads"
+    if several and _is_plain_or_text(column.type.value_type):
+        return _several(name, pc.list_value_length(cells), pc.list_flatten(cells))
+    if not _is_plain_or_text(column.type):
         return Ignored(name), f"cells of type {column.type} are not read"
     text = pc.utf8_trim_whitespace(as_text(cells))
     text = text.filter(pc.not_equal(text, ""))
@@ -111,9 +121,31 @@ def infer_column(name: str, column: pa.Array) -> tuple[Column, str]:
     fraction = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
     if _all_match(text, fraction) and not _any_match(text, r"^\d{19,}$"):
         return Numeric(name, transform="quantile"), f"numbers with fractions, {values}"
+    listed = pc.split_pattern(text, _BETWEEN)
+    elements = pc.list_flatten(listed)
+    if len(elements) >= (1 + _LISTS) * len(text) and len(elements.unique()) < distinct:
+        return _several(name, pc.list_value_length(listed), elements)
     if _tells_rows_apart(text, distinct):
         return Ignored(name), f"almost every row has a value of its own, {values}"
     return Categorical(name, min_count=2), f"text, {values}"
+
+
+def _is_plain_or_text(kind: pa.DataType) -> bool:
+    return is_text(kind) or _is_plain(kind)
+
+
+def _several(name: str, lengths: pa.Array, elements: pa.Array) -> tuple[Column, str]:
+    """A column of several values, long enough for almost all of its cells."""
+    text = pc.utf8_trim_whitespace(as_text(elements.drop_null()))
+    if len(text) == 0:
+        return Ignored(name), "no values"
+    longest = max(1, math.ceil(np.quantile(lengths.to_numpy(zero_copy_only=False), _ALMOST_ALL)))
+    reason = (
+        f"several of {len(text.unique()):,} different values in a cell, up to {longest} in "
+        f"{_ALMOST_ALL:.0%} of them"
+    )
+    dtype = "integer" if _all_match(text, r"^[+-]?(0|[1-9]\d{0,17})$") else "string"
+    return MultiValued(name, dtype, _BETWEEN, longest, min_count=2), reason
 
 
 def _is_plain(kind: pa.DataType) -> bool:

@@ -34,7 +34,7 @@ def typed_lists(
     Raises:
       pa.ArrowInvalid, pa.ArrowNotImplementedError: cells of a type that cannot be read as lists.
     """
-    lengths, elements = _elements(raw, column.separator, text)
+    lengths, elements = list_elements(raw, column.separator, text)
     weights, bad_weights = None, np.zeros(len(elements), dtype=bool)
     values = elements
     if column.weight_separator is not None:
@@ -63,8 +63,11 @@ def typed_lists(
     return pa.ListArray.from_arrays(pa.array(offsets), typed), faults
 
 
-def _elements(raw: pa.Array, separator: str, text: TextFormat) -> tuple[np.ndarray, pa.Array]:
-    """How many elements each cell has, and all of them in a row."""
+def list_elements(raw: pa.Array, separator: str, text: TextFormat) -> tuple[np.ndarray, pa.Array]:
+    """How many elements each cell has, and all of them in a row.
+
+    Cells are lists, or text with separators, in which an empty cell has one empty element.
+    """
     if pa.types.is_map(raw.type):
         pair = pa.struct([("value", raw.type.key_type), ("weight", raw.type.item_type)])
         raw = raw.cast(pa.list_(pair))

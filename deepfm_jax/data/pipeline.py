@@ -95,9 +95,10 @@ class PreparedData:
 
         Yields:
           ``ids`` [B, S] int32, ``labels`` [B, 1] float32, ``mask`` [B] float32 and, where the
-          schema has fields with values, ``values`` [B, S] float32. The last batch is padded with
-          its own rows, repeated, under mask 0: batch norm then sees rows of the data, and the loss
-          and the metrics do not see them at all.
+          schema has fields with values, ``values`` [B, S] float32, and where it has vectors,
+          ``vectors`` [B, numbers] float32. The last batch is padded with its own rows, repeated,
+          under mask 0: batch norm then sees rows of the data, and the loss and the metrics do not
+          see them at all.
 
         Raises:
           UserError: the streams do not split the batch evenly.
@@ -147,6 +148,8 @@ class PreparedData:
         }
         if self.encoder.schema.has_values:
             columns["values"] = (tf.float32, (slots,))
+        if self.encoder.schema.vectors:
+            columns["vectors"] = (tf.float32, (self.encoder.schema.vector_size,))
         names = tuple(columns)
         columns["mask"] = (tf.float32, ())
 

@@ -163,6 +163,10 @@ def describe(
     if folder is not None and (folder / REJECTS_FILE).is_file():
         lines.append(f"all rejected rows are in {folder / REJECTS_FILE}")
     lines.append("ids of each field: " + ", ".join(_sizes(encoder)))
+    vectors = encoder.schema.vectors
+    if vectors:
+        sizes = ", ".join(f"{vector.name} {vector.size:,}" for vector in vectors)
+        lines.append(f"numbers of each vector: {sizes}")
     count = f"{len(encoder.coders)} fields"
     crosses = encoder.schema.crosses
     if crosses:

@@ -10,8 +10,9 @@ import pyarrow as pa
 from deepfm_jax.data.cells import typed_column
 from deepfm_jax.data.list_cells import typed_lists
 from deepfm_jax.data.times import time_part
+from deepfm_jax.data.vector_cells import typed_vectors
 from deepfm_jax.errors import UserError, one_line
-from deepfm_jax.schema import Ignored, MultiValued, Schema, Timestamp
+from deepfm_jax.schema import Ignored, MultiValued, Schema, Timestamp, Vector
 
 _REMEDY = "fix the row, or pass --max_bad_rows=N to skip and count up to N such rows"
 _KEPT_MESSAGES = 10
@@ -131,7 +132,8 @@ class RowChecker:
         Returns:
           Typed, categorical columns are string or int64, numeric ones float64 (null: missing),
           times int64 seconds since 1970 with their parts beside them, and the label float32.
-          Columns of several values are lists (see ``list_cells.typed_lists``).
+          Columns of several values are lists (see ``list_cells.typed_lists``), those of vectors
+          lists of one size of float32.
 
         Raises:
           UserError: more bad rows than ``max_bad_rows``, the first beyond it in file order; or a
@@ -174,7 +176,10 @@ class RowChecker:
         if isinstance(column, MultiValued):
             lists, bad_elements = typed_lists(raw, column, text)
             return lists, {row: Fault(column.name, *bad) for row, bad in bad_elements.items()}
-        values, bad, reason = typed_column(raw, column, text)
+        if isinstance(column, Vector):
+            values, bad, reason = typed_vectors(raw, column, text)
+        else:
+            values, bad, reason = typed_column(raw, column, text)
         faults = {}
         for row in np.flatnonzero(bad).tolist():
             value = raw[row].as_py()

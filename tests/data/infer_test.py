@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepfm_jax import Categorical, Ignored, Label, Numeric, TextFormat, Timestamp, UserError
+from deepfm_jax import (
+    Categorical,
+    Ignored,
+    Label,
+    MultiValued,
+    Numeric,
+    TextFormat,
+    Timestamp,
+    UserError,
+)
 from deepfm_jax.data.infer import infer_schema
 from deepfm_jax.data.sources import read_tables
 from tests import click_logs
@@ -201,7 +210,11 @@ def test_parquet_is_guessed_by_its_types(tmp_path):
             "at": [datetime.datetime(2024, 2, 27, i % 24) for i in range(ROWS)],
             "day": [day + datetime.timedelta(days=i) for i in range(ROWS)],
             "device": pa.array(CELLS["device"]).dictionary_encode(),
-            "tags": [["a"]] * ROWS,
+            "tags": [["a", "b", None], None, []] * (ROWS // 3),
+            "past": [list(range(i % 5)) for i in range(ROWS)],
+            "pairs": pa.array([[("a", 1)]] * ROWS, pa.map_(pa.string(), pa.int64())),
+            "vector": [[0.5, 1.0]] * ROWS,
+            "none": pa.array([[]] * ROWS, pa.list_(pa.string())),
         }
     )
     pa_parquet.write_table(table, path)
@@ -213,11 +226,35 @@ def test_parquet_is_guessed_by_its_types(tmp_path):
         Timestamp("at"),
         Timestamp("day", parts=("weekday", "month")),
         Categorical("device", min_count=2),
-        Ignored("tags"),
+        MultiValued("tags", max_length=3, min_count=2),
+        MultiValued("past", "integer", max_length=4, min_count=2),
+        Ignored("pairs"),
+        Ignored("vector"),
+        Ignored("none"),
     )
     (typed,) = read_tables(path, schema)
     assert typed.num_rows == ROWS
     assert typed["click"].to_pylist()[:2] == [1, 0]
+
+
+def test_text_of_several_values_is_told_from_text_with_a_bar_in_it(write):
+    genres = ["Drama", "Comedy", "Film-Noir", "Action", "War", "Western"]
+    cells = {
+        "genres": ["|".join(genres[: 1 + i % 4][:: -1 if i % 3 else 1]) for i in range(ROWS)],
+        "ids": [f"{i % 7}|{i % 11}|{i % 5}" if i % 2 else f"{i % 7}" for i in range(ROWS)],
+        "title": [f"film {i % 90}" + (" | a story" if i < 3 else "") for i in range(ROWS)],
+        "click": CELLS["clicked"],
+    }
+    path = write(lines(cells))
+    schema = infer_schema(path).schema
+    assert schema.columns == (
+        MultiValued("genres", max_length=4, min_count=2),
+        MultiValued("ids", "integer", max_length=3, min_count=2),
+        Categorical("title", min_count=2),
+        Label("click"),
+    )
+    (table,) = read_tables(path, schema)
+    assert table["ids"].to_pylist()[:2] == [[0], [1, 1, 1]]
 
 
 def test_avazu_is_guessed_as_its_builder_has_it(tmp_path):
@@ -235,6 +272,7 @@ def test_avazu_is_guessed_as_its_builder_has_it(tmp_path):
     [
         ("", "the file is empty"),
         ("\n\n", "the file is empty"),
+        ("\x1c\n", "the file is empty"),
         ("click,device\n", "the file holds no rows"),
         ("one\ntwo\n", "no delimiter splits its lines into cells"),
         ("click,x,x\n1,2,3\n", "column 'x' stands twice"),

@@ -183,3 +183,15 @@ def test_a_text_file_and_a_parquet_file_are_the_same(tmp_path):
     )
     assert text.equals(lists)
     assert text["g"].to_pylist() == [[3, 4], [], [5]]
+
+
+def test_files_with_lists_of_another_type_are_not_one_table(tmp_path):
+    schema = Schema((Label("y"), MultiValued("g", "integer")))
+    kinds = {"a": pa.list_(pa.int64()), "b": pa.large_list(pa.int8()), "c": pa.list_(pa.string())}
+    for name, kind in kinds.items():
+        cells = pa.array([["1"]] if name == "c" else [[1]], kind)
+        pa_parquet.write_table(pa.table({"y": [1], "g": cells}), tmp_path / f"{name}.parquet")
+    tables = read_tables(tmp_path / "[ab].parquet", schema)
+    assert pa.concat_tables(tables)["g"].to_pylist() == [[1], [1]]
+    with pytest.raises(UserError, match="column g is list of integer in the first and list of tex"):
+        list(read_tables(tmp_path / "*.parquet", schema))

@@ -14,6 +14,7 @@ from deepfm_jax import (
     Schema,
     Timestamp,
     UserError,
+    Vector,
 )
 from deepfm_jax.data.builders.click_log import BuildOptions
 from deepfm_jax.data.encoder import Encoder
@@ -21,7 +22,7 @@ from deepfm_jax.data.pipeline import PreparedData
 from deepfm_jax.data.prepare import dataset_folder, describe, prepare
 from deepfm_jax.data.sources import read_tables
 from deepfm_jax.schema import Cross
-from deepfm_jax.training.settings import from_mapping
+from deepfm_jax.training.settings import Experiment, from_mapping
 from tests import click_logs
 
 SMALL = {"train": 60, "valid": 30, "test": 30}
@@ -276,6 +277,32 @@ def test_columns_of_several_values_are_encoded_described_and_read_again(tmp_path
     assert "of which the first are kept" in text
     assert "item 10, tags 5 in 2 slots, past those of item in 3 slots" in text
     assert "3 fields, 15 table rows in all" in text
+
+
+def test_vectors_are_kept_beside_the_ids(tmp_path, out):
+    schema = Schema((Label("y"), Vector("text", 3), Categorical("c"), Vector("image", 2)))
+    rng = np.random.default_rng(0)
+    vectors = {}
+    for split, count in (("train", 5000), ("valid", 50), ("test", 50)):
+        found = rng.normal(size=(count, 5)).astype(np.float32)
+        vectors[split] = found
+        rows = {"y": [0, 1] * (count // 2), "text": list(found[:, :3]), "c": ["a"] * count}
+        table = pa.table({**rows, "image": list(found[:, 3:])})
+        pa_parquet.write_table(table, tmp_path / f"{split}.parquet")
+    options = BuildOptions(schema=schema.to_dict())
+    summaries = prepare("tabular", out, source=tmp_path, options=options)
+    data = PreparedData("tabular", out)
+    for split, expected in vectors.items():
+        (batch,) = data.batches(split, len(expected))
+        np.testing.assert_array_equal(batch["vectors"], expected)
+        (shuffled,) = data.batches(split, len(expected), seed=1)
+        assert sorted(shuffled["vectors"].tolist()) == sorted(expected.tolist())
+    assert "numbers of each vector: text 3, image 2" in describe(summaries, data.encoder)
+    experiment = Experiment.from_mapping(
+        {"data": {"name": "tabular", "folder": str(out)}, "model": {"name": "lr"}}
+    )
+    with pytest.raises(UserError, match="column 'text' holds vectors, which no model of this"):
+        experiment.build_model(data.encoder)
 
 
 def test_crosses_are_encoded_described_and_read_again(source, out):

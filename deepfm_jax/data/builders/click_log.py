@@ -38,7 +38,7 @@ from deepfm_jax.schema import (
 BLOCK_ROWS = 4096
 OPTIONS_FILE, SOURCE_FILE = "options.json", "source.json"
 
-# Arrays of one length: ids, labels and, where the schema has fields with values, values.
+# Arrays of one length: ids, labels and, where the schema has such, values and vectors.
 Block: TypeAlias = dict[str, np.ndarray]
 
 
@@ -256,6 +256,8 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         features = {"ids": block(slots, np.int32), "labels": block(1, np.float32)}
         if self.schema.has_values:
             features["values"] = block(slots, np.float32)
+        if self.schema.vectors:
+            features["vectors"] = block(self.schema.vector_size, np.float32)
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.__doc__,
@@ -337,7 +339,8 @@ def _check_classes(split: str, rows: int, positives: int) -> None:
 def _columns(encoded: Encoded) -> Block:
     assert encoded.labels is not None  # The sources of a builder read labelled rows alone.
     block = {"ids": encoded.ids, "labels": encoded.labels}
-    return block if encoded.values is None else {**block, "values": encoded.values}
+    others = {"values": encoded.values, "vectors": encoded.vectors}
+    return block | {name: array for name, array in others.items() if array is not None}
 
 
 def _blocks(chunks: Iterable[Block]) -> Iterator[Block]:

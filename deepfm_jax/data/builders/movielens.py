@@ -123,33 +123,43 @@ class MovieLens(ClickLogBuilder, skip_registration=True):
                 f"time_column {self.options.time_column!r}: rows of movielens are split by "
                 f"{_TIME!r}; by any other, histories would tell the labels of later splits"
             )
-        return split_by_time(self._rows, self.schema, _TIME)
+        splits = split_by_time(self._row_numbers, self.schema, _TIME)
+        return {split: functools.partial(self._rows, read) for split, read in splits.items()}
 
-    def _rows(self, report: RowReport | None) -> Iterator[pa.Table]:
-        """All ratings with their features, in the order of the file."""
+    def _row_numbers(self, report: RowReport | None) -> Iterator[pa.Table]:
+        """The place and the time of each rating, which is all that splits ask for."""
         read = self._release
         if report is not None:
             for name in ("read", "kept", "rejected", "first_errors"):
                 setattr(report, name, getattr(read.report, name))
-            for row in read.rejected if report.on_rejected is not None else ():
-                report.on_rejected(row)
-        for start in range(0, len(read.ratings.items), _CHUNK_ROWS):
-            yield self._features(read, start, start + _CHUNK_ROWS)
+            if report.on_rejected is not None:
+                for row in read.rejected:
+                    report.on_rejected(row)
+        times = read.ratings.times
+        for start in range(0, len(times), _CHUNK_ROWS):
+            some = times[start : start + _CHUNK_ROWS]
+            yield pa.table({"row": np.arange(start, start + len(some)), _TIME: some})
 
-    def _features(self, read: _Release, start: int, stop: int) -> pa.Table:
-        ratings, chosen = read.ratings, slice(start, stop)
+    def _rows(self, read: ReadSplit, report: RowReport | None) -> Iterator[pa.Table]:
+        """The ratings of a split with their features, in the order of the file."""
+        for numbers in read(report):
+            yield self._features(self._release, numbers["row"].to_numpy())
+
+    def _features(self, read: _Release, rows: np.ndarray) -> pa.Table:
+        ratings = read.ratings
+        users, items = ratings.users[rows], ratings.items[rows]
         columns: dict[str, object] = {
-            "label": ratings.liked[chosen].astype(np.float32),
-            "user": ratings.users[chosen],
-            "item": ratings.items[chosen],
-            _TIME: ratings.times[chosen],
-            "history": read.histories.lists(start, stop),
+            "label": ratings.liked[rows].astype(np.float32),
+            "user": users,
+            "item": items,
+            _TIME: ratings.times[rows],
+            "history": read.histories.lists(rows),
         }
-        movies = self._known(read.movies, ratings.items[chosen], "movie", 1)
+        movies = self._known(read.movies, items, "movie", 1)
         columns |= {name: movies[name] for name in ("year", "genres")}
         if read.users is not None:
-            users = self._known(read.users, ratings.users[chosen], "user", 2)
-            columns |= {name: users[name] for name in _OF_USERS}
+            people = self._known(read.users, users, "user", 2)
+            columns |= {name: people[name] for name in _OF_USERS}
         return typed_table(columns, self.schema, labelled=True)
 
     def _known(self, table: pa.Table, ids: np.ndarray, kind: str, file: int) -> pa.Table:

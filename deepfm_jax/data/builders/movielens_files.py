@@ -17,7 +17,16 @@ from deepfm_jax.data.builders.files import find_file
 from deepfm_jax.data.row_checker import RowReport
 from deepfm_jax.data.sources import read_tables
 from deepfm_jax.errors import UserError, one_line
-from deepfm_jax.schema import Categorical, Ignored, Label, Numeric, Schema, TextFormat, Timestamp
+from deepfm_jax.schema import (
+    Categorical,
+    Column,
+    Ignored,
+    Label,
+    Numeric,
+    Schema,
+    TextFormat,
+    Timestamp,
+)
 
 Release: TypeAlias = Literal["100K", "1M", "20M"]
 
@@ -50,7 +59,9 @@ def find_release(source: pathlib.Path) -> Release:
     Raises:
       UserError: none, or several.
     """
-    found = [release for release, names in FILES.items() if find_file(source, names[0])]
+    found: list[Release] = [
+        release for release, names in FILES.items() if find_file(source, names[0])
+    ]
     if len(found) != 1:
         names = ", ".join(FILES[release][0] for release in found or FILES)
         told = f"holds {names}; keep one release" if found else f"holds none of {names}"
@@ -91,7 +102,7 @@ def _rating_schema(release: Release) -> Schema:
     text = TextFormat("\t", header=False, quoting=False)
     if release == "20M":
         names, text = ("userId", "movieId", "rating", "timestamp"), TextFormat()
-    columns = [
+    columns: list[Column] = [
         Categorical(names[0], dtype="integer"),
         Categorical(names[1], dtype="integer"),
         Numeric(names[2]),
@@ -101,7 +112,7 @@ def _rating_schema(release: Release) -> Schema:
         # "::" between cells is two delimiters with nothing between them.
         text = TextFormat(":", header=False, quoting=False)
         for place in (3, 2, 1):
-            columns.insert(place, Ignored(f"between {place} and {place + 1}"))  # pyright: ignore
+            columns.insert(place, Ignored(f"between {place} and {place + 1}"))
     return Schema((*columns, Label("label")), text)  # No file has the label.
 
 
