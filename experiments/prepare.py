@@ -23,7 +23,10 @@ _DATASET = flags.DEFINE_string(
     "Data set: avazu, census_income, criteo, frappe, synthetic, or tabular for a table of yours.",
 )
 _SOURCE = flags.DEFINE_string(
-    "source", None, "Folder of raw files; for tabular also a file or a pattern; synthetic has none."
+    "source",
+    None,
+    "Folder of raw files, or its URL (gs://...); for tabular also a file or a pattern; synthetic has "
+    "none.",
 )
 _SCHEMA = flags.DEFINE_string("schema", None, "Schema file of tabular (JSON).")
 _INFER_SCHEMA = flags.DEFINE_bool(

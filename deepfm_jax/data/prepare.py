@@ -20,6 +20,7 @@ from deepfm_jax.data.builders.click_log import (
     SplitSummary,
 )
 from deepfm_jax.data.encoder import Encoder
+from deepfm_jax.data.paths import absolute, source_path
 from deepfm_jax.data.rejects import REJECTS_FILE
 from deepfm_jax.errors import UserError, one_line
 from deepfm_jax.files import is_full_disk
@@ -68,7 +69,7 @@ def prepare(
     if builder_class.NEEDS_SOURCE:
         if source is None:
             raise UserError(f"data set {name!r} is made from raw files; say where with --source")
-        if not builder_class.SOURCE_MAY_BE_FILES and not pathlib.Path(source).is_dir():
+        if not builder_class.SOURCE_MAY_BE_FILES and not source_path(source).is_dir():
             raise UserError(f"--source={source}: no such folder")
     # Before the options are compared: the message of a difference would hide a misspelt column.
     builder_class.encoded_schema(options)
@@ -98,7 +99,7 @@ def _check_same(folder: pathlib.Path, options: BuildOptions, source) -> None:
     old, new = dataclasses.asdict(there), dataclasses.asdict(options)
     if (folder / SOURCE_FILE).is_file():
         old |= json.loads((folder / SOURCE_FILE).read_text())
-        new["source"] = os.path.abspath(source)
+        new["source"] = absolute(source)
     for key, value in new.items():
         if key in old and old[key] != value:
             told = f"{key}={old[key]}, not {key}={value}" if key != "schema" else "another schema"

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from deepfm_jax.data.builders.files import find_split, has_split
 from deepfm_jax.data.builders.splitting import SHARES, ReadSplit, split_by_draw, split_by_time
 from deepfm_jax.data.encoder import Encoded, Encoder, fit
+from deepfm_jax.data.paths import absolute, source_path
 from deepfm_jax.data.rejects import rejects_file
 from deepfm_jax.data.row_checker import RowReport
 from deepfm_jax.data.sources import read_tables
@@ -171,7 +172,7 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
           UserError: see ``encoded_schema``.
         """
         self.options = options or BuildOptions()
-        self.source = pathlib.Path(source) if source is not None else None
+        self.source = source_path(source) if source is not None else None
         self.schema = self.encoded_schema(self.options)
         super().__init__(**kwargs)
 
@@ -253,7 +254,7 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         # Written with the blocks, so that the folder is complete or absent.
         (folder / OPTIONS_FILE).write_text(json.dumps(dataclasses.asdict(self.options)))
         if self.source is not None:
-            (folder / SOURCE_FILE).write_text(json.dumps({"source": os.path.abspath(self.source)}))
+            (folder / SOURCE_FILE).write_text(json.dumps({"source": absolute(self.source)}))
         encoder.save(folder)
         for name, content in self._extra_files().items():
             (folder / f"{name}.json").write_text(json.dumps(content, indent=2))

@@ -2,9 +2,9 @@
 
 import glob
 import os
-import pathlib
 from collections.abc import Sequence
 
+from deepfm_jax.data.paths import SourcePath
 from deepfm_jax.errors import UserError
 
 _COMPRESSIONS = ("", ".gz", ".zst")
@@ -20,19 +20,19 @@ def candidates(split: str, extensions: Sequence[str]) -> list[str]:
     ]
 
 
-def find_file(source: pathlib.Path, name: str) -> pathlib.Path | None:
+def find_file(source: SourcePath, name: str) -> SourcePath | None:
     """A text file, plain or compressed, where it is there."""
     found = (source / f"{name}{packed}" for packed in _COMPRESSIONS)
     return next((path for path in found if path.is_file()), None)
 
 
-def has_split(source: pathlib.Path, split: str, extensions: Sequence[str]) -> bool:
+def has_split(source: SourcePath, split: str, extensions: Sequence[str]) -> bool:
     """Whether ``source`` holds files of the split."""
     return bool(_found(source, split, extensions))
 
 
-def find_split(source: pathlib.Path, split: str, extensions: Sequence[str]) -> str:
-    """The file of a split, or a pattern of its files (see ``sources.find_files``).
+def find_split(source: SourcePath, split: str, extensions: Sequence[str]) -> str:
+    """The file of a split, or a pattern of its files (see ``paths.find_files``).
 
     Raises:
       UserError: no such file, or several that do not go together (``train.csv`` beside
@@ -51,9 +51,10 @@ def find_split(source: pathlib.Path, split: str, extensions: Sequence[str]) -> s
         )
     # A pattern is matched in the folder as it is called, whatever characters that has.
     several = "*" in found[0]
-    return os.path.join(glob.escape(os.fspath(source)) if several else source, found[0])
+    folder = os.fspath(source)
+    return os.path.join(glob.escape(folder) if several else folder, found[0])
 
 
-def _found(source: pathlib.Path, split: str, extensions: Sequence[str]) -> list[str]:
+def _found(source: SourcePath, split: str, extensions: Sequence[str]) -> list[str]:
     names = candidates(split, extensions)
     return [name for name in names if any(path.is_file() for path in source.glob(name))]

@@ -1,11 +1,11 @@
 """Any table, by a schema that the user gives."""
 
 import os
-import pathlib
 
 from deepfm_jax.data.builders.click_log import BuildOptions, ClickLogBuilder
 from deepfm_jax.data.builders.files import find_split, has_split
 from deepfm_jax.data.builders.splitting import ReadSplit
+from deepfm_jax.data.paths import source_path
 from deepfm_jax.errors import UserError
 from deepfm_jax.schema import Schema
 
@@ -18,7 +18,7 @@ def train_files(source: str | os.PathLike[str]) -> str:
     Raises:
       UserError: a folder without any.
     """
-    folder = pathlib.Path(source)
+    folder = source_path(source)
     return find_split(folder, "train", _EXTENSIONS) if folder.is_dir() else os.fspath(source)
 
 
