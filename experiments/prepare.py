@@ -25,8 +25,8 @@ _DATASET = flags.DEFINE_string(
 _SOURCE = flags.DEFINE_string(
     "source",
     None,
-    "Folder of raw files, or its URL (gs://...); for tabular also a file or a pattern; synthetic has "
-    "none.",
+    "Folder of raw files, on a disk or as gs://...; for tabular and libsvm also a file or a "
+    "pattern; synthetic has none.",
 )
 _SCHEMA = flags.DEFINE_string("schema", None, "Schema file of tabular (JSON).")
 _INFER_SCHEMA = flags.DEFINE_bool(

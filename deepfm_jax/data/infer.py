@@ -17,6 +17,8 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
 from deepfm_jax.data.infer_columns import infer_column, infer_label
+from deepfm_jax.data.infer_libsvm import infer_features
+from deepfm_jax.data.libsvm_files import feature_extension
 from deepfm_jax.data.paths import SourcePath, find_files, open_random, open_text
 from deepfm_jax.data.sources import text_extension
 from deepfm_jax.data.text_files import split_line
@@ -60,7 +62,7 @@ class Inference:
 
 
 def infer_schema(path: str | os.PathLike[str], label: str | None = None) -> Inference:
-    """Guesses the schema of a text or Parquet file, or of the first of a pattern of files.
+    """Guesses the schema of a text, Parquet or libsvm file, or of the first of a pattern of them.
 
     Args:
       path: The file.
@@ -70,6 +72,9 @@ def infer_schema(path: str | os.PathLike[str], label: str | None = None) -> Infe
       UserError: the file cannot be read or holds no table, or no column can be the label.
     """
     file = find_files(path)[0]
+    if feature_extension(file):
+        features = infer_features(file, label)
+        return Inference(Schema(features.columns), features.rows, "features", features.reasons)
     if file.suffix == ".parquet":
         table, text, layout = _parquet_sample(file), TextFormat(), ""
     elif text_extension(file):

@@ -125,6 +125,12 @@ def source_path(path: str | os.PathLike[str]) -> SourcePath:
     return RemotePath(text)
 
 
+def extension(path: str | os.PathLike[str]) -> str:
+    """What a file holds, by its name: ``.csv`` of ``a.csv`` and of ``a.csv.gz``."""
+    name = pathlib.PurePosixPath(os.fspath(path))
+    return pathlib.PurePosixPath(name.stem).suffix if name.suffix in _CODECS else name.suffix
+
+
 def absolute(path: str | os.PathLike[str]) -> str:
     """The path from the root; a URL is one."""
     place = source_path(path)

@@ -50,8 +50,8 @@ def prepare(
     Args:
       name: Data set, one of ``BUILDERS``.
       out: Folder of prepared data sets (TFDS ``data_dir``).
-      source: Folder of raw files; not needed by ``synthetic``. For ``tabular`` also a file or a
-        pattern of files.
+      source: Folder of raw files; not needed by ``synthetic``. For ``tabular`` and ``libsvm`` also
+        a file or a pattern of files. Any of them may be behind a URL.
       options: Changes to the builder's encoding.
       overwrite: Replace a data set that is there.
 
@@ -71,6 +71,7 @@ def prepare(
             raise UserError(f"data set {name!r} is made from raw files; say where with --source")
         if not builder_class.SOURCE_MAY_BE_FILES and not source_path(source).is_dir():
             raise UserError(f"--source={source}: no such folder")
+    options = builder_class.complete(options, source)
     # Before the options are compared: the message of a difference would hide a misspelt column.
     builder_class.encoded_schema(options)
     if folder.is_dir() and not overwrite:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 
 from deepfm_jax.data.cells import is_text
+from deepfm_jax.data.libsvm_files import FEATURE_EXTENSIONS, feature_extension, read_features
 from deepfm_jax.data.paths import SourcePath, find_files, open_random
 from deepfm_jax.data.row_checker import GoodRows, RowChecker, RowReport
 from deepfm_jax.data.text_files import (
@@ -47,8 +48,9 @@ def read_tables(
     """The rows of files as typed tables (see ``RowChecker.good_rows``), in file order.
 
     Text files (``.tsv``, ``.csv``, ``.txt``, ``.data``, plain, ``.gz`` or ``.zst``) are read in the
-    layout of ``schema.text``; ``.parquet`` by column names. An empty cell is a missing value. In
-    messages a line is a record: a quoted cell may hold line breaks.
+    layout of ``schema.text``; ``.parquet`` by column names; ``.libsvm``, ``.libfm``, ``.svm``,
+    ``.libffm`` and ``.ffm`` as ``libsvm_files.read_features`` says. An empty cell is a missing
+    value. In messages a line is a record: a quoted cell may hold line breaks.
 
     Args:
       path: A file, or a pattern of several (see ``paths.find_files``), which are one source then;
@@ -127,10 +129,10 @@ def _read(
 ) -> Iterator[GoodRows]:
     files = find_files(path)
     for file in files:
-        if file.suffix != ".parquet" and text_extension(file) is None:
+        if not (file.suffix == ".parquet" or text_extension(file) or feature_extension(file)):
             raise UserError(
-                f"{file}: unknown kind of file; use one of {', '.join(EXTENSIONS)} "
-                "(plain, .gz or .zst) or .parquet"
+                f"{file}: unknown kind of file; use one of "
+                f"{', '.join((*EXTENSIONS, *FEATURE_EXTENSIONS))} (plain, .gz or .zst) or .parquet"
             )
     if len(files) > 1:
         _check_alike(files, schema, labelled, every)
@@ -147,6 +149,8 @@ def _read_file(path, schema, labelled, checker, block_bytes, every) -> Iterator[
     try:
         if path.suffix == ".parquet":
             tables = _read_parquet(path, schema, labelled, checker, every)
+        elif feature_extension(path):
+            tables = read_features(path, schema, checker, block_bytes, every)
         else:
             tables = read_text(path, schema, labelled, checker, block_bytes, every)
         for rows in tables:
@@ -184,6 +188,8 @@ def _check_alike(files: Sequence[SourcePath], schema: Schema, labelled, every: b
 
 
 def _column_kinds(path: SourcePath, schema: Schema, labelled: bool | None) -> dict[str, str]:
+    if feature_extension(path):
+        return {column.name: "of features" for column in schema.columns}
     if path.suffix != ".parquet":
         return dict.fromkeys(text_columns(path, schema, labelled), "text")
     try:

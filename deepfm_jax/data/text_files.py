@@ -4,7 +4,6 @@ import contextlib
 import csv
 import io
 import os
-import pathlib
 import sys
 from collections.abc import Callable, Iterator
 
@@ -13,21 +12,19 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from deepfm_jax.data.cells import rows_with
-from deepfm_jax.data.paths import SourcePath, open_text
+from deepfm_jax.data.paths import SourcePath, extension, open_text
 from deepfm_jax.data.row_checker import Fault, GoodRows, MalformedRow, RowChecker
 from deepfm_jax.errors import UserError, one_line
 from deepfm_jax.schema import Ignored, Schema, TextFormat
 
 EXTENSIONS = (".tsv", ".csv", ".txt", ".data", ".test")
-_COMPRESSIONS = (".gz", ".zst")
 _FIRST_LINE_BYTES = 1 << 20
 _SHOWN_CHARACTERS = 60
 
 
 def text_extension(path: str | os.PathLike[str]) -> str | None:
     """``.tsv``, ``.csv``, ... of a text file, compressed or not; None of any other."""
-    name = pathlib.Path(path)
-    suffix = pathlib.Path(name.stem).suffix if name.suffix in _COMPRESSIONS else name.suffix
+    suffix = extension(path)
     return suffix if suffix in EXTENSIONS else None
 
 

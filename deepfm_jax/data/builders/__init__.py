@@ -5,6 +5,7 @@ from deepfm_jax.data.builders.census_income import CensusIncome
 from deepfm_jax.data.builders.click_log import ClickLogBuilder
 from deepfm_jax.data.builders.criteo import Criteo
 from deepfm_jax.data.builders.frappe import Frappe
+from deepfm_jax.data.builders.libsvm import Libsvm
 from deepfm_jax.data.builders.synthetic import Synthetic
 from deepfm_jax.data.builders.tabular import Tabular
 
@@ -13,6 +14,7 @@ BUILDERS: dict[str, type[ClickLogBuilder]] = {
     "census_income": CensusIncome,
     "criteo": Criteo,
     "frappe": Frappe,
+    "libsvm": Libsvm,
     "synthetic": Synthetic,
     "tabular": Tabular,
 }
@@ -24,6 +26,7 @@ __all__ = [
     "ClickLogBuilder",
     "Criteo",
     "Frappe",
+    "Libsvm",
     "Synthetic",
     "Tabular",
 ]

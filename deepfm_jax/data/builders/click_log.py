@@ -59,7 +59,8 @@ class BuildOptions:
       cross_buckets: Buckets of each of them.
       time_column: Split the rows of one file by the times of this column (see ``splitting``), and
         not by a draw.
-      schema: Data of a ``Schema``, as its ``to_dict`` gives; the ``tabular`` data set only.
+      schema: Data of a ``Schema``, as its ``to_dict`` gives; the ``tabular`` and ``libsvm`` data
+        sets only.
 
     Raises:
       UserError: ``crosses`` is not a list of lists of column names, or ``schema`` no schema.
@@ -171,10 +172,20 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         Raises:
           UserError: see ``encoded_schema``.
         """
-        self.options = options or BuildOptions()
+        self.options = self.complete(options or BuildOptions(), source)
         self.source = source_path(source) if source is not None else None
         self.schema = self.encoded_schema(self.options)
         super().__init__(**kwargs)
+
+    @classmethod
+    def complete(cls, options: BuildOptions, source: str | os.PathLike[str] | None) -> BuildOptions:
+        """The options with what only the raw files can tell; by default as they are.
+
+        Raises:
+          UserError: the files cannot be read.
+        """
+        del source
+        return options
 
     @classmethod
     def encoded_schema(cls, options: BuildOptions) -> Schema:

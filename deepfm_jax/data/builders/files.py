@@ -8,16 +8,18 @@ from deepfm_jax.data.paths import SourcePath
 from deepfm_jax.errors import UserError
 
 _COMPRESSIONS = ("", ".gz", ".zst")
+# After the name of the data set: frappe.train.libfm, frappe.validation.libfm.
+_DOTTED = {"valid": ("valid", "validation")}
 
 
 def candidates(split: str, extensions: Sequence[str]) -> list[str]:
     """What files of a split may be called: one file, or several with numbers or dates."""
-    return [
-        f"{split}{several}{ext}{packed}"
-        for ext in extensions
-        for several in ("", "-*")
-        for packed in (_COMPRESSIONS if ext != ".parquet" else ("",))
-    ]
+    stems = (split, f"{split}-*")
+    return [f"{stem}{ending}" for ext in extensions for stem in stems for ending in _endings(ext)]
+
+
+def _endings(ext: str) -> list[str]:
+    return [f"{ext}{packed}" for packed in (_COMPRESSIONS if ext != ".parquet" else ("",))]
 
 
 def find_file(source: SourcePath, name: str) -> SourcePath | None:
@@ -57,4 +59,12 @@ def find_split(source: SourcePath, split: str, extensions: Sequence[str]) -> str
 
 def _found(source: SourcePath, split: str, extensions: Sequence[str]) -> list[str]:
     names = candidates(split, extensions)
-    return [name for name in names if any(path.is_file() for path in source.glob(name))]
+    found = [name for name in names if any(path.is_file() for path in source.glob(name))]
+    return found or [
+        path.name
+        for word in _DOTTED.get(split, (split,))
+        for ext in extensions
+        for ending in _endings(ext)
+        for path in source.glob(f"*.{word}{ending}")
+        if path.is_file()
+    ]
