@@ -83,7 +83,7 @@ class RemotePath:
             system, pattern = _system(self.url)
             if not glob.has_magic(pattern):
                 return []
-            found = system.glob(pattern, detail=True)
+            found: Any = system.glob(pattern, detail=True)  # A dict, with details.
             files = [name for name, about in found.items() if about["type"] == "file"]
             # The host of a URL is no part of the file system's own names.
             before = self.url.removesuffix(pattern)
@@ -113,12 +113,17 @@ class RemotePath:
 SourcePath: TypeAlias = pathlib.Path | RemotePath
 
 
+def is_url(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a URL, ``file://`` included."""
+    return _URL.match(os.fspath(path)) is not None
+
+
 def source_path(path: str | os.PathLike[str]) -> SourcePath:
     """The path of a file, a folder or a pattern, on the disk or behind a URL."""
     if isinstance(path, RemotePath):
         return path
     text = os.fspath(path)
-    if not _URL.match(text):
+    if not is_url(text):
         return pathlib.Path(path)
     if text.startswith("file://"):
         return pathlib.Path(_system(text)[1])
@@ -144,13 +149,14 @@ def find_files(path: str | os.PathLike[str]) -> list[SourcePath]:
       UserError: there is none, or it cannot be reached.
     """
     place = source_path(path)
+    files: list[SourcePath]
     if isinstance(place, RemotePath):
-        files = [place] if place.exists() else place.matches()
+        files = [place] if place.exists() else [*place.matches()]
     elif os.path.lexists(place):
         files = [place]
     else:
-        found = sorted(map(pathlib.Path, glob.glob(os.fspath(place), recursive=True)))
-        files = [file for file in found if file.is_file()]
+        found = map(pathlib.Path, glob.glob(os.fspath(place), recursive=True))
+        files = [file for file in sorted(found) if file.is_file()]
     if not files:
         matches = glob.has_magic(os.fspath(path))
         raise UserError(f"{path}: no file matches" if matches else f"{path}: no such file")

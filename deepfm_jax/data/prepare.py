@@ -20,7 +20,7 @@ from deepfm_jax.data.builders.click_log import (
     SplitSummary,
 )
 from deepfm_jax.data.encoder import Encoder
-from deepfm_jax.data.paths import absolute, source_path
+from deepfm_jax.data.paths import absolute, is_url, source_path
 from deepfm_jax.data.rejects import REJECTS_FILE
 from deepfm_jax.errors import UserError, one_line
 from deepfm_jax.files import is_full_disk
@@ -30,8 +30,10 @@ def dataset_folder(name: str, out: str | os.PathLike[str]) -> pathlib.Path:
     """Where ``prepare`` puts the data set ``name`` under ``out``.
 
     Raises:
-      UserError: a name that is not in ``BUILDERS``.
+      UserError: a name that is not in ``BUILDERS``, or a URL.
     """
+    if is_url(out):
+        raise UserError(f"{out}: prepared data sets lie on a disk; give the path of a folder")
     if name not in BUILDERS:
         raise UserError(f"data set {name!r} is unknown; use one of {sorted(BUILDERS)}")
     return pathlib.Path(out) / name / str(BUILDERS[name].VERSION)
