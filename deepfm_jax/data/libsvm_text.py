@@ -68,12 +68,19 @@ class FeatureRows(NamedTuple):
         """The place of each feature in its row, from 0."""
         return np.arange(len(self.ids)) - np.repeat(self.offsets[:-1], self.counts)
 
-    def lists(self, chosen: Bool[np.ndarray, "features"]) -> tuple[pa.ListArray, pa.ListArray]:
-        """The ids and the values of some features, as a list for each row."""
+    def lists(self, chosen: Bool[np.ndarray, "features"], *, weighted: bool) -> pa.ListArray:
+        """Some of the features as a list for each row: ids, or pairs of ``value`` and ``weight``.
+
+        So a table in memory has the cells of a column of several values: the *value* of an element
+        is the id here, and its *weight* the value.
+        """
         counts = np.bincount(self.rows[chosen], minlength=len(self.lines))
         offsets = pa.array(np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]), pa.int32())
-        ids, values = (pa.array(numbers[chosen]) for numbers in (self.ids, self.values))
-        return pa.ListArray.from_arrays(offsets, ids), pa.ListArray.from_arrays(offsets, values)
+        elements = pa.array(self.ids[chosen])
+        if weighted:
+            weights = pa.array(self.values[chosen])
+            elements = pa.StructArray.from_arrays([elements, weights], names=["value", "weight"])
+        return pa.ListArray.from_arrays(offsets, elements)
 
 
 def parse_rows(

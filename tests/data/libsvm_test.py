@@ -207,12 +207,14 @@ def test_ignored_features_are_read_where_every_column_is(tmp_path):
 
 def test_features_of_a_row_as_lists():
     rows, _ = parse_rows(b"1 0:3:1 1:4:.5 0:5:2\n0\n1 1:6:1\n", with_fields=True)
-    ids, values = rows.lists(rows.fields == 0)
-    assert ids.to_pylist() == [[3, 5], [], []]
-    assert values.to_pylist() == [[1.0, 2.0], [], []]
-    ids, values = rows.lists(np.ones(4, bool))
-    assert ids.to_pylist() == [[3, 4, 5], [], [6]]
-    assert (ids.type, values.type) == (pa.list_(pa.int64()), pa.list_(pa.float64()))
+    assert rows.lists(rows.fields == 0, weighted=False).to_pylist() == [[3, 5], [], []]
+    pairs = rows.lists(np.ones(4, bool), weighted=True).to_pylist()
+    assert [[tuple(pair.values()) for pair in row] for row in pairs] == [
+        [(3, 1.0), (4, 0.5), (5, 2.0)],
+        [],
+        [(6, 1.0)],
+    ]
+    assert [list(pair) for row in pairs for pair in row] == [["value", "weight"]] * 4
 
 
 @pytest.mark.parametrize(
