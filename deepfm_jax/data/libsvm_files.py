@@ -182,11 +182,12 @@ class _Columns:
                     faults[int(row)] = Fault(self._label.name, "0", reason)
                 labels = np.where(labels == -1, 0, labels)
         different, inverse = np.unique(labels, return_inverse=True)
-        return pa.array([f"{label:g}" for label in different], pa.string()).take(pa.array(inverse))
+        texts = [repr(label).removesuffix(".0") for label in different.tolist()]
+        return pa.array(texts, pa.string()).take(pa.array(inverse))
 
 
 def _field_number(path: SourcePath, column: Column) -> int:
-    found = re.fullmatch(rf"{FIELD_COLUMN}(\d{{1,9}})", column.name)
+    found = re.fullmatch(rf"{FIELD_COLUMN}(0|[1-9]\d{{0,8}})", column.name)
     if found is None:
         raise UserError(
             f"{path}: its features are told apart by field, and the columns of the schema by the "

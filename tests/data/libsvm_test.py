@@ -157,6 +157,7 @@ def test_blocks_of_any_size_hold_the_same_rows(tmp_path_factory, lines, end, las
         ("a.svm", b"1 3:1 3:2 3:1", "column price: value '3:1' has another id than 9, the first"),
         ("a.svm", b"2 3:1 3:2 9:1", "column click: value '2' is not a label, 0 or 1"),
         ("a.svm", b"-1 3:1 3:2 9:1", "column click: value '-1' is not a label, 0 or 1"),
+        ("a.svm", b"1.0000001 3:1 3:2 9:1", "column click: value '1.0000001' is not a label"),
     ],
 )
 def test_a_bad_row_is_named_by_line_feature_and_value(tmp_path, name, line, reason):
