@@ -20,13 +20,16 @@ from experiments import launcher
 _DATASET = flags.DEFINE_string(
     "dataset",
     None,
-    "Data set: avazu, census_income, criteo, frappe, movielens, synthetic, or tabular for a table "
-    "of yours.",
+    "Data set: avazu, census_income, criteo, frappe, libsvm, movielens, synthetic, or tabular for "
+    "a table of yours.",
 )
 _SOURCE = flags.DEFINE_string(
-    "source", None, "Folder of raw files; for tabular also a file or a pattern; synthetic has none."
+    "source",
+    None,
+    "Folder of raw files, on a disk or as gs://...; for tabular and libsvm also a file or a "
+    "pattern; synthetic has none.",
 )
-_SCHEMA = flags.DEFINE_string("schema", None, "Schema file of tabular (JSON).")
+_SCHEMA = flags.DEFINE_string("schema", None, "Schema file of tabular or libsvm (JSON).")
 _INFER_SCHEMA = flags.DEFINE_bool(
     "infer_schema", False, "Write --schema from a sample of --source, to be edited, and stop."
 )

@@ -7,7 +7,6 @@ import csv
 import dataclasses
 import io
 import os
-import pathlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,10 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
 from deepfm_jax.data.infer_columns import infer_column, infer_label
-from deepfm_jax.data.sources import find_files, text_extension
+from deepfm_jax.data.infer_libsvm import infer_features
+from deepfm_jax.data.libsvm_files import feature_extension
+from deepfm_jax.data.paths import SourcePath, find_files, open_random, open_text
+from deepfm_jax.data.sources import text_extension
 from deepfm_jax.data.text_files import split_line
 from deepfm_jax.errors import UserError, one_line
 from deepfm_jax.schema import Column, Label, Schema, TextFormat
@@ -60,7 +62,7 @@ class Inference:
 
 
 def infer_schema(path: str | os.PathLike[str], label: str | None = None) -> Inference:
-    """Guesses the schema of a text or Parquet file, or of the first of a pattern of files.
+    """Guesses the schema of a text, Parquet or libsvm file, or of the first of a pattern of them.
 
     Args:
       path: The file.
@@ -70,6 +72,9 @@ def infer_schema(path: str | os.PathLike[str], label: str | None = None) -> Infe
       UserError: the file cannot be read or holds no table, or no column can be the label.
     """
     file = find_files(path)[0]
+    if feature_extension(file):
+        features = infer_features(file, label)
+        return Inference(Schema(features.columns), features.rows, "features", features.reasons)
     if file.suffix == ".parquet":
         table, text, layout = _parquet_sample(file), TextFormat(), ""
     elif text_extension(file):
@@ -95,16 +100,16 @@ def infer_schema(path: str | os.PathLike[str], label: str | None = None) -> Infe
     return Inference(schema, table.num_rows, layout, reasons)
 
 
-def _check_fields(file: pathlib.Path, columns: Sequence[Column]) -> None:
+def _check_fields(file: SourcePath, columns: Sequence[Column]) -> None:
     used = [column for column in columns if type(column).__name__ not in ("Ignored", "Label")]
     if not used:
         labels = [column.name for column in columns if isinstance(column, Label)]
         raise UserError(f"{file}: no column but the label {labels[0]!r} can be a field of a model")
 
 
-def _parquet_sample(path: pathlib.Path) -> pa.Table:
+def _parquet_sample(path: SourcePath) -> pa.Table:
     try:
-        with pa_parquet.ParquetFile(path) as file:
+        with open_random(path) as stream, pa_parquet.ParquetFile(stream) as file:
             batch = next(file.iter_batches(batch_size=_SAMPLE_ROWS), None)
             if batch is None:
                 return file.schema_arrow.empty_table()
@@ -113,7 +118,7 @@ def _parquet_sample(path: pathlib.Path) -> pa.Table:
         raise UserError(f"{path}: cannot be read ({one_line(error)})") from None
 
 
-def _text_sample(path: pathlib.Path) -> tuple[pa.Table, TextFormat, str]:
+def _text_sample(path: SourcePath) -> tuple[pa.Table, TextFormat, str]:
     content = _whole_lines(path)
     try:
         lines = [line for line in content.decode("utf-8-sig").splitlines() if line.strip()]
@@ -147,10 +152,10 @@ def _text_sample(path: pathlib.Path) -> tuple[pa.Table, TextFormat, str]:
     return table, text, layout
 
 
-def _whole_lines(path: pathlib.Path) -> bytes:
+def _whole_lines(path: SourcePath) -> bytes:
     """The beginning of a text file, up to the end of a line."""
     try:
-        with pa.input_stream(os.fspath(path), compression="detect") as stream:
+        with open_text(path) as stream:
             content = stream.read(_SAMPLE_BYTES)
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{path}: cannot be read ({one_line(error)}); is it truncated?") from None
@@ -164,7 +169,7 @@ def _whole_lines(path: pathlib.Path) -> bytes:
     return content
 
 
-def _sniff(path: pathlib.Path, lines: Sequence[str]) -> tuple[TextFormat, int]:
+def _sniff(path: SourcePath, lines: Sequence[str]) -> tuple[TextFormat, int]:
     """The delimiter that splits the first lines into most cells, equally many, and how many."""
     best, width = TextFormat(), 1
     for delimiter in _DELIMITERS:
@@ -205,7 +210,7 @@ def _is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     return again <= len(first) // 2
 
 
-def _read(path: pathlib.Path, content: bytes, names: list[str], text: TextFormat) -> pa.Table:
+def _read(path: SourcePath, content: bytes, names: list[str], text: TextFormat) -> pa.Table:
     """The sample's cells as text; rows that do not split are left for ``prepare`` to name."""
     try:
         return pa_csv.read_csv(

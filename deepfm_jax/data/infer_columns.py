@@ -4,7 +4,6 @@
 # pyright: reportAttributeAccessIssue=false
 
 import math
-import pathlib
 import re
 
 import numpy as np
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 
 from deepfm_jax.data.cells import as_text, is_text
 from deepfm_jax.data.list_cells import is_list
+from deepfm_jax.data.paths import SourcePath
 from deepfm_jax.data.times import seconds_of_text
 from deepfm_jax.errors import UserError
 from deepfm_jax.schema import Categorical, Column, Ignored, Label, MultiValued, Numeric, Timestamp
@@ -35,7 +35,7 @@ _YEARS = (-2_208_988_800, 4_102_444_800)  # 1900 to 2099
 _UNIX = {"unix": (946_684_800, 4_102_444_800), "unix_ms": (946_684_800_000, 4_102_444_800_000)}
 
 
-def infer_label(path: pathlib.Path, table: pa.Table, name: str | None) -> tuple[Label, str]:
+def infer_label(path: SourcePath, table: pa.Table, name: str | None) -> tuple[Label, str]:
     """The label of a table, and why.
 
     Args:

@@ -20,6 +20,7 @@ from deepfm_jax.data.builders.click_log import (
     SplitSummary,
 )
 from deepfm_jax.data.encoder import Encoder
+from deepfm_jax.data.paths import absolute, is_url, source_path
 from deepfm_jax.data.rejects import REJECTS_FILE
 from deepfm_jax.errors import UserError, one_line
 from deepfm_jax.fields import total_rows
@@ -31,8 +32,10 @@ def dataset_folder(name: str, out: str | os.PathLike[str]) -> pathlib.Path:
     """Where ``prepare`` puts the data set ``name`` under ``out``.
 
     Raises:
-      UserError: a name that is not in ``BUILDERS``.
+      UserError: a name that is not in ``BUILDERS``, or a URL.
     """
+    if is_url(out):
+        raise UserError(f"{out}: prepared data sets lie on a disk; give the path of a folder")
     if name not in BUILDERS:
         raise UserError(f"data set {name!r} is unknown; use one of {sorted(BUILDERS)}")
     return pathlib.Path(out) / name / str(BUILDERS[name].VERSION)
@@ -51,8 +54,8 @@ def prepare(
     Args:
       name: Data set, one of ``BUILDERS``.
       out: Folder of prepared data sets (TFDS ``data_dir``).
-      source: Folder of raw files; not needed by ``synthetic``. For ``tabular`` also a file or a
-        pattern of files.
+      source: Folder of raw files; not needed by ``synthetic``. For ``tabular`` and ``libsvm`` also
+        a file or a pattern of files. Any of them may be behind a URL.
       options: Changes to the builder's encoding.
       overwrite: Replace a data set that is there.
 
@@ -70,8 +73,9 @@ def prepare(
     if builder_class.NEEDS_SOURCE:
         if source is None:
             raise UserError(f"data set {name!r} is made from raw files; say where with --source")
-        if not builder_class.SOURCE_MAY_BE_FILES and not pathlib.Path(source).is_dir():
+        if not builder_class.SOURCE_MAY_BE_FILES and not source_path(source).is_dir():
             raise UserError(f"--source={source}: no such folder")
+    options = builder_class.complete(options, source)
     # Before the options are compared: the message of a difference would hide a misspelt column.
     builder_class.encoded_schema(options)
     if folder.is_dir() and not overwrite:
@@ -100,7 +104,7 @@ def _check_same(folder: pathlib.Path, options: BuildOptions, source) -> None:
     old, new = dataclasses.asdict(there), dataclasses.asdict(options)
     if (folder / SOURCE_FILE).is_file():
         old |= json.loads((folder / SOURCE_FILE).read_text())
-        new["source"] = os.path.abspath(source)
+        new["source"] = absolute(source)
     for key, value in new.items():
         if key in old and old[key] != value:
             told = f"{key}={old[key]}, not {key}={value}" if key != "schema" else "another schema"

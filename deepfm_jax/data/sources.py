@@ -1,8 +1,6 @@
 """Raw files to clean, typed tables, a chunk at a time, so that memory does not grow with rows."""
 
-import glob
 import os
-import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,7 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 
 from deepfm_jax.data.cells import is_text
+from deepfm_jax.data.libsvm_files import FEATURE_EXTENSIONS, feature_extension, read_features
 from deepfm_jax.data.list_cells import is_list
+from deepfm_jax.data.paths import SourcePath, find_files, open_random
 from deepfm_jax.data.row_checker import GoodRows, RowChecker, RowReport
 from deepfm_jax.data.text_files import (
     EXTENSIONS,
@@ -37,25 +37,6 @@ __all__ = [
 ]
 
 
-def find_files(path: str | os.PathLike[str]) -> list[pathlib.Path]:
-    """The files that a path or a pattern (``train-*.csv.gz``) names, sorted by name.
-
-    Raises:
-      UserError: there is none.
-    """
-    if os.path.lexists(path):
-        files = [pathlib.Path(path)]
-    else:
-        files = sorted(map(pathlib.Path, glob.glob(os.fspath(path), recursive=True)))
-        files = [file for file in files if file.is_file()]
-    if not files:
-        matches = glob.has_magic(os.fspath(path))
-        raise UserError(f"{path}: no file matches" if matches else f"{path}: no such file")
-    if files[0].is_dir():
-        raise UserError(f"{path}: a folder, not a file")
-    return files
-
-
 def read_tables(
     path: str | os.PathLike[str],
     schema: Schema,
@@ -68,11 +49,13 @@ def read_tables(
     """The rows of files as typed tables (see ``RowChecker.good_rows``), in file order.
 
     Text files (``.tsv``, ``.csv``, ``.txt``, ``.data``, plain, ``.gz`` or ``.zst``) are read in the
-    layout of ``schema.text``; ``.parquet`` by column names. An empty cell is a missing value. In
-    messages a line is a record: a quoted cell may hold line breaks.
+    layout of ``schema.text``; ``.parquet`` by column names; ``.libsvm``, ``.libfm``, ``.svm``,
+    ``.libffm`` and ``.ffm`` as ``libsvm_files.read_features`` says. An empty cell is a missing
+    value. In messages a line is a record: a quoted cell may hold line breaks.
 
     Args:
-      path: A file, or a pattern of several (see ``find_files``), which are one source then.
+      path: A file, or a pattern of several (see ``paths.find_files``), which are one source then;
+        on a disk or behind a URL.
       schema: What its columns mean.
       max_bad_rows: Bad rows to leave out and count before giving up.
       labelled: Whether the label must be there; None takes it where it is.
@@ -147,10 +130,10 @@ def _read(
 ) -> Iterator[GoodRows]:
     files = find_files(path)
     for file in files:
-        if file.suffix != ".parquet" and text_extension(file) is None:
+        if not (file.suffix == ".parquet" or text_extension(file) or feature_extension(file)):
             raise UserError(
-                f"{file}: unknown kind of file; use one of {', '.join(EXTENSIONS)} "
-                "(plain, .gz or .zst) or .parquet"
+                f"{file}: unknown kind of file; use one of "
+                f"{', '.join((*EXTENSIONS, *FEATURE_EXTENSIONS))} (plain, .gz or .zst) or .parquet"
             )
     if len(files) > 1:
         _check_alike(files, schema, labelled, every)
@@ -167,6 +150,8 @@ def _read_file(path, schema, labelled, checker, block_bytes, every) -> Iterator[
     try:
         if path.suffix == ".parquet":
             tables = _read_parquet(path, schema, labelled, checker, every)
+        elif feature_extension(path):
+            tables = read_features(path, schema, checker, block_bytes, every)
         else:
             tables = read_text(path, schema, labelled, checker, block_bytes, every)
         for rows in tables:
@@ -180,7 +165,7 @@ def _read_file(path, schema, labelled, checker, block_bytes, every) -> Iterator[
         ) from None
 
 
-def _check_alike(files: Sequence[pathlib.Path], schema: Schema, labelled, every: bool) -> None:
+def _check_alike(files: Sequence[SourcePath], schema: Schema, labelled, every: bool) -> None:
     """Whether the columns that are read are of one kind in all files.
 
     The values of a category are compared as text, and so 5 in a column of integers and 5 in one of
@@ -203,11 +188,13 @@ def _check_alike(files: Sequence[pathlib.Path], schema: Schema, labelled, every:
                 )
 
 
-def _column_kinds(path: pathlib.Path, schema: Schema, labelled: bool | None) -> dict[str, str]:
+def _column_kinds(path: SourcePath, schema: Schema, labelled: bool | None) -> dict[str, str]:
+    if feature_extension(path):
+        return {column.name: "of features" for column in schema.columns}
     if path.suffix != ".parquet":
         return dict.fromkeys(text_columns(path, schema, labelled), "text")
     try:
-        with pa_parquet.ParquetFile(path) as file:
+        with open_random(path) as stream, pa_parquet.ParquetFile(stream) as file:
             return {field.name: _kind(field.type) for field in file.schema_arrow}
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path}: cannot be read ({one_line(error)}); is it truncated?") from None
@@ -226,7 +213,7 @@ def _kind(kind: pa.DataType) -> str:
 
 
 def _read_parquet(path, schema, labelled, checker, every) -> Iterator[GoodRows]:
-    with pa_parquet.ParquetFile(path) as file:
+    with open_random(path) as stream, pa_parquet.ParquetFile(stream) as file:
         names = file.schema_arrow.names
         check_names(os.fspath(path), names, schema, labelled)
         declared = {c.name for c in schema.columns if not isinstance(c, Ignored)}

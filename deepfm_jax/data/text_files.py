@@ -4,7 +4,6 @@ import contextlib
 import csv
 import io
 import os
-import pathlib
 import sys
 from collections.abc import Callable, Iterator
 
@@ -13,24 +12,23 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from deepfm_jax.data.cells import rows_with
+from deepfm_jax.data.paths import SourcePath, extension, open_text
 from deepfm_jax.data.row_checker import Fault, GoodRows, MalformedRow, RowChecker
 from deepfm_jax.errors import UserError, one_line
 from deepfm_jax.schema import Ignored, Schema, TextFormat
 
 EXTENSIONS = (".tsv", ".csv", ".txt", ".data", ".test", ".dat")
-_COMPRESSIONS = (".gz", ".zst")
 _FIRST_LINE_BYTES = 1 << 20
 _SHOWN_CHARACTERS = 60
 
 
 def text_extension(path: str | os.PathLike[str]) -> str | None:
     """``.tsv``, ``.csv``, ... of a text file, compressed or not; None of any other."""
-    name = pathlib.Path(path)
-    suffix = pathlib.Path(name.stem).suffix if name.suffix in _COMPRESSIONS else name.suffix
+    suffix = extension(path)
     return suffix if suffix in EXTENSIONS else None
 
 
-def text_columns(path: pathlib.Path, schema: Schema, labelled: bool | None) -> list[str]:
+def text_columns(path: SourcePath, schema: Schema, labelled: bool | None) -> list[str]:
     """The names of a text file's columns, in file order.
 
     Raises:
@@ -67,14 +65,14 @@ def check_names(where: str, names: list[str], schema: Schema, labelled: bool | N
         raise UserError(f"{where}: column {missing[0]!r} is missing; found {', '.join(names)}")
 
 
-def first_line(path: pathlib.Path) -> str:
+def first_line(path: SourcePath) -> str:
     """The first line of a text file, without its end.
 
     Raises:
       UserError: the file is empty, cannot be read or is not text.
     """
     try:
-        with pa.input_stream(os.fspath(path), compression="detect") as stream:
+        with open_text(path) as stream:
             head = stream.read(_FIRST_LINE_BYTES)
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{path}: cannot be read ({one_line(error)}); is it truncated?") from None
@@ -102,7 +100,7 @@ def split_line(line: str, text: TextFormat) -> list[str]:
 
 
 def read_text(
-    path: pathlib.Path,
+    path: SourcePath,
     schema: Schema,
     labelled: bool | None,
     checker: RowChecker,
@@ -205,7 +203,8 @@ def _decoding_untold() -> Iterator[None]:
 def _open_csv(path, schema, names, include, lines, block_bytes):
     text = schema.text
     return pa_csv.open_csv(
-        path,
+        # Not closed here: the reader reads ahead in a thread, and drops it with itself.
+        open_text(path),
         read_options=pa_csv.ReadOptions(
             # One thread: only then does the reader know the line of a malformed row.
             use_threads=False,
@@ -249,7 +248,7 @@ def _swallowed_rows(table: pa.Table, text: TextFormat, width: int) -> dict[int, 
     return faults
 
 
-def _cause(path: pathlib.Path, error: pa.ArrowInvalid, text: TextFormat, block_bytes: int) -> str:
+def _cause(path: SourcePath, error: pa.ArrowInvalid, text: TextFormat, block_bytes: int) -> str:
     """What a reader's error means, by line where it can be found, to stand after the path."""
     told = str(error)
     if "Empty CSV file" in told:
@@ -257,7 +256,7 @@ def _cause(path: pathlib.Path, error: pa.ArrowInvalid, text: TextFormat, block_b
     straddling = "straddling" in told
     if straddling or "UTF8" in told or "Expected" in told:
         start, length, quotes = 1, 0, 0
-        with pa.input_stream(os.fspath(path), compression="detect") as stream:
+        with open_text(path) as stream:
             for number, line in enumerate(io.BufferedReader(stream), start=1):
                 try:
                     line.decode()

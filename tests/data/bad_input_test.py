@@ -38,6 +38,7 @@ HEADER = b"click,note,app,user,price\n"
 GOOD = (b"1,x,a,3,2.5", b'0,"y, z","b ""c""",,', b'1,,"two\nlines",-4,-3e2', "0,ä,é,5,0".encode())
 VALID_CSV = HEADER + b"\n".join(GOOD) + b"\n"
 VALID_TSV = b'1\tx\ta\t3\t2.5\n0\ty\tb\t\t\n1\tz\t"q\t-4\t-3e2\n'
+VALID_LIBFM = b"1 5:1 6:1 7:1 9:2.5\n-1 5:1 8:1 7:1 9:-3e2 # more\n+1 0:1 6:1 6:1 9:1\n"
 ALL = 1 << 30  # More bad rows than any of these files has.
 
 
@@ -93,7 +94,9 @@ def check(path, schema, *, block_bytes=1 << 16):
     return tables
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.csv.zst", "a.tsv", "a.parquet"])
+@pytest.mark.parametrize(
+    "name", ["a.csv", "a.csv.gz", "a.csv.zst", "a.tsv", "a.parquet", "a.libfm"]
+)
 @settings(max_examples=60, deadline=None)
 @given(content=st.binary(max_size=300))
 def test_random_bytes(tmp_path_factory, name, content):
@@ -123,7 +126,7 @@ def edited(content, edits):
     return content
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz", "a.parquet"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz", "a.parquet", "a.libfm"])
 @settings(max_examples=150, deadline=None)
 @given(edits=EDITS, block_bytes=st.sampled_from([64, 100, 1 << 16]), inside=st.booleans())
 @example(edits=[(0.0, 0, b"\r")], block_bytes=64, inside=True)
@@ -135,6 +138,8 @@ def test_mutations_of_a_valid_file(tmp_path_factory, name, edits, block_bytes, i
         content = edited(parquet_bytes(), edits)
     elif name == "a.tsv":
         content = edited(VALID_TSV, edits)
+    elif name == "a.libfm":
+        content = edited(VALID_LIBFM, edits)
     elif name == "a.csv":
         content = edited(VALID_CSV, edits)
     elif inside:
@@ -147,6 +152,7 @@ def test_mutations_of_a_valid_file(tmp_path_factory, name, edits, block_bytes, i
 
 @pytest.mark.parametrize(("name", "content", "schema", "rows"), [
     ("a.csv", VALID_CSV, CSV, 4), ("a.tsv", VALID_TSV, TSV, 3), ("a.parquet", None, CSV, 2),
+    ("a.libfm", VALID_LIBFM, CSV, 3),
 ])  # fmt: skip
 def test_the_files_that_are_mutated_are_valid(tmp_path, name, content, schema, rows):
     path = tmp_path / name

@@ -2,6 +2,7 @@
 
 import gzip
 
+import fsspec
 import numpy as np
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
@@ -106,6 +107,29 @@ def test_files_of_a_pattern_are_scored_one_after_the_other(predictor, frappe_fil
     predict_file(predictor, tmp_path / "whole.csv", tmp_path / "one.csv")
     predict_file(predictor, tmp_path / "part-*.csv", tmp_path / "several.csv")
     assert (tmp_path / "one.csv").read_text() == (tmp_path / "several.csv").read_text()
+
+
+def test_rows_behind_a_url_and_in_libfm_form_score_as_those_of_the_file(
+    predictor, frappe_files, tmp_path
+):
+    path = frappe_files / "test.csv"
+    (table,) = read_tables(path, predictor.encoder.schema)
+    cells = [line.split(",") for line in path.read_text().splitlines()[1:]]
+    features = "".join(" ".join([row[0], *(f"{id_}:1" for id_ in row[1:])]) + "\n" for row in cells)
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/served/a.csv", path.read_bytes())
+    memory.pipe("/served/a.libfm.gz", gzip.compress(features.encode()))
+    evaluated = evaluate_file(predictor, path)
+    for name in ("a.csv", "a.libfm.gz"):
+        url, output = f"memory://served/{name}", tmp_path / f"{name}.scored.csv"
+        predict_file(predictor, url, output)
+        scored = pa_csv.read_csv(output).to_pydict()
+        np.testing.assert_allclose(
+            scored["probability"], predictor.probabilities(table), rtol=1e-12
+        )
+        assert scored["item"] == [int(row[2]) for row in cells]
+        assert evaluate_file(predictor, url) == evaluated
+    memory.rm("/served", recursive=True)
 
 
 def test_a_compressed_output_is_whole(predictor, frappe_files, tmp_path):

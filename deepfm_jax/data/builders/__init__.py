@@ -5,6 +5,7 @@ from deepfm_jax.data.builders.census_income import CensusIncome
 from deepfm_jax.data.builders.click_log import ClickLogBuilder
 from deepfm_jax.data.builders.criteo import Criteo
 from deepfm_jax.data.builders.frappe import Frappe
+from deepfm_jax.data.builders.libsvm import Libsvm
 from deepfm_jax.data.builders.movielens import MovieLens
 from deepfm_jax.data.builders.synthetic import Synthetic
 from deepfm_jax.data.builders.tabular import Tabular
@@ -14,6 +15,7 @@ BUILDERS: dict[str, type[ClickLogBuilder]] = {
     "census_income": CensusIncome,
     "criteo": Criteo,
     "frappe": Frappe,
+    "libsvm": Libsvm,
     "movielens": MovieLens,
     "synthetic": Synthetic,
     "tabular": Tabular,
@@ -26,6 +28,7 @@ __all__ = [
     "ClickLogBuilder",
     "Criteo",
     "Frappe",
+    "Libsvm",
     "MovieLens",
     "Synthetic",
     "Tabular",

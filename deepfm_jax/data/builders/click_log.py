@@ -19,6 +19,7 @@ from tqdm import tqdm
 from deepfm_jax.data.builders.files import find_split, has_split
 from deepfm_jax.data.builders.splitting import SHARES, ReadSplit, split_by_draw, split_by_time
 from deepfm_jax.data.encoder import Encoded, Encoder, fit
+from deepfm_jax.data.paths import absolute, source_path
 from deepfm_jax.data.rejects import rejects_file
 from deepfm_jax.data.row_checker import RowReport
 from deepfm_jax.data.sources import read_tables
@@ -63,7 +64,8 @@ class BuildOptions:
       cross_buckets: Buckets of each of them.
       time_column: Split the rows of one file by the times of this column (see ``splitting``), and
         not by a draw.
-      schema: Data of a ``Schema``, as its ``to_dict`` gives; the ``tabular`` data set only.
+      schema: Data of a ``Schema``, as its ``to_dict`` gives; the ``tabular`` and ``libsvm`` data
+        sets only.
 
     Raises:
       UserError: ``crosses`` is not a list of lists of column names, or ``schema`` no schema.
@@ -184,10 +186,20 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         Raises:
           UserError: see ``encoded_schema``, and ``_schema_of_source`` of the data set.
         """
-        self.options = options or BuildOptions()
-        self.source = pathlib.Path(source) if source is not None else None
+        self.options = self.complete(options or BuildOptions(), source)
+        self.source = source_path(source) if source is not None else None
         self.schema = self._schema_of_source()
         super().__init__(**kwargs)
+
+    @classmethod
+    def complete(cls, options: BuildOptions, source: str | os.PathLike[str] | None) -> BuildOptions:
+        """The options with what only the raw files can tell; by default as they are.
+
+        Raises:
+          UserError: the files cannot be read.
+        """
+        del source
+        return options
 
     @classmethod
     def encoded_schema(cls, options: BuildOptions) -> Schema:
@@ -273,7 +285,7 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         # Written with the blocks, so that the folder is complete or absent.
         (folder / OPTIONS_FILE).write_text(json.dumps(dataclasses.asdict(self.options)))
         if self.source is not None:
-            (folder / SOURCE_FILE).write_text(json.dumps({"source": os.path.abspath(self.source)}))
+            (folder / SOURCE_FILE).write_text(json.dumps({"source": absolute(self.source)}))
         encoder.save(folder)
         for name, content in self._extra_files().items():
             (folder / f"{name}.json").write_text(json.dumps(content, indent=2))

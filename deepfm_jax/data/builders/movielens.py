@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,6 +19,7 @@ from deepfm_jax.data.builders.movielens_files import (
 )
 from deepfm_jax.data.builders.splitting import ReadSplit, split_by_time
 from deepfm_jax.data.histories import Histories, past_items
+from deepfm_jax.data.paths import SourcePath
 from deepfm_jax.data.row_checker import RejectedRow, RowReport
 from deepfm_jax.data.sources import typed_table
 from deepfm_jax.errors import UserError
@@ -94,7 +94,7 @@ class MovieLens(ClickLogBuilder, skip_registration=True):
         return self.options.apply(schema)
 
     @property
-    def _folder(self) -> pathlib.Path:
+    def _folder(self) -> SourcePath:
         assert self.source is not None  # ``prepare`` sees to it.
         return self.source
 

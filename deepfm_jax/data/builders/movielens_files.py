@@ -3,8 +3,6 @@
 import csv
 import dataclasses
 import io
-import os
-import pathlib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Literal, TypeAlias
@@ -14,6 +12,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Int64
 
 from deepfm_jax.data.builders.files import find_file
+from deepfm_jax.data.paths import SourcePath, open_text
 from deepfm_jax.data.row_checker import RowReport
 from deepfm_jax.data.sources import read_tables
 from deepfm_jax.errors import UserError, one_line
@@ -53,7 +52,7 @@ class Ratings:
     times: Int64[np.ndarray, "ratings"]
 
 
-def find_release(source: pathlib.Path) -> Release:
+def find_release(source: SourcePath) -> Release:
     """The release whose ratings a folder holds.
 
     Raises:
@@ -69,14 +68,14 @@ def find_release(source: pathlib.Path) -> Release:
     return found[0]
 
 
-def has_users(source: pathlib.Path, release: Release) -> bool:
+def has_users(source: SourcePath, release: Release) -> bool:
     """Whether what is known of the users is there: not so in 10M, 20M and later."""
     name = FILES[release][2]
     return name is not None and find_file(source, name) is not None
 
 
 def read_ratings(
-    source: pathlib.Path, release: Release, max_bad_rows: int, report: RowReport
+    source: SourcePath, release: Release, max_bad_rows: int, report: RowReport
 ) -> Ratings:
     """All ratings of a release.
 
@@ -116,7 +115,7 @@ def _rating_schema(release: Release) -> Schema:
     return Schema((*columns, Label("label")), text)  # No file has the label.
 
 
-def read_users(source: pathlib.Path, release: Release) -> pa.Table:
+def read_users(source: SourcePath, release: Release) -> pa.Table:
     """``id``, ``age``, ``gender``, ``occupation`` and ``zip_area`` of each user, by id.
 
     The area is the first three characters of the zip code.
@@ -137,7 +136,7 @@ def read_users(source: pathlib.Path, release: Release) -> pa.Table:
     return pa.Table.from_pylist(rows).sort_by("id")
 
 
-def read_movies(source: pathlib.Path, release: Release) -> pa.Table:
+def read_movies(source: SourcePath, release: Release) -> pa.Table:
     """``id``, ``year`` (of release; null where it is unknown) and ``genres`` of each movie, by id.
 
     Raises:
@@ -165,7 +164,7 @@ def read_movies(source: pathlib.Path, release: Release) -> pa.Table:
     return pa.table(columns).sort_by("id")
 
 
-def _needed(source: pathlib.Path, name: str) -> pathlib.Path:
+def _needed(source: SourcePath, name: str) -> SourcePath:
     path = find_file(source, name)
     if path is None:
         raise UserError(f"{source}: {name} is missing (plain, .gz or .zst)")
@@ -177,21 +176,21 @@ def _year(pattern: re.Pattern[str], text: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _whole(path: pathlib.Path, line: int, cell: str) -> int:
+def _whole(path: SourcePath, line: int, cell: str) -> int:
     try:
         return int(cell)
     except ValueError:
         raise UserError(f"{path}, line {line}: {cell!r} is not a whole number") from None
 
 
-def _content(path: pathlib.Path) -> str:
+def _content(path: SourcePath) -> str:
     """The text of a small file. What is read of it beyond ASCII is of no account, so Latin-1 does.
 
     Raises:
       UserError: the file cannot be read, or is empty.
     """
     try:
-        with pa.input_stream(os.fspath(path), compression="detect") as stream:
+        with open_text(path) as stream:
             content = stream.read().decode("latin-1")
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{path}: cannot be read ({one_line(error)}); is it truncated?") from None
@@ -200,14 +199,14 @@ def _content(path: pathlib.Path) -> str:
     return content
 
 
-def _lines(path: pathlib.Path, separator: str, width: int) -> Iterator[tuple[int, list[str]]]:
+def _lines(path: SourcePath, separator: str, width: int) -> Iterator[tuple[int, list[str]]]:
     for number, line in enumerate(_content(path).split("\n"), start=1):
         line = line.rstrip("\r")
         if line:
             yield number, _of_width(path, number, line.split(separator), width)
 
 
-def _csv_lines(path: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
+def _csv_lines(path: SourcePath) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(io.StringIO(_content(path)))
     header = next(reader)
     if header != ["movieId", "title", "genres"]:
@@ -217,7 +216,7 @@ def _csv_lines(path: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
             yield reader.line_num, _of_width(path, reader.line_num, cells, 3)
 
 
-def _of_width(path: pathlib.Path, line: int, cells: list[str], width: int) -> list[str]:
+def _of_width(path: SourcePath, line: int, cells: list[str], width: int) -> list[str]:
     if len(cells) != width:
         shown = "|".join(cells)[:_SHOWN_CHARACTERS]
         raise UserError(f"{path}, line {line}: {len(cells)} cells instead of {width} in {shown!r}")

@@ -1,29 +1,32 @@
 """Any table, by a schema that the user gives."""
 
 import os
-import pathlib
+from collections.abc import Sequence
+from typing import ClassVar
 
 from deepfm_jax.data.builders.click_log import BuildOptions, ClickLogBuilder
 from deepfm_jax.data.builders.files import find_split, has_split
 from deepfm_jax.data.builders.splitting import ReadSplit
+from deepfm_jax.data.libsvm_files import FEATURE_EXTENSIONS
+from deepfm_jax.data.paths import source_path
 from deepfm_jax.errors import UserError
 from deepfm_jax.schema import Schema
 
-_EXTENSIONS = (".csv", ".tsv", ".txt", ".data", ".parquet")
+_EXTENSIONS = (".csv", ".tsv", ".txt", ".data", ".parquet", *FEATURE_EXTENSIONS)
 
 
-def train_files(source: str | os.PathLike[str]) -> str:
+def train_files(source: str | os.PathLike[str], extensions: Sequence[str] = _EXTENSIONS) -> str:
     """The training files of a source of a table: those of a folder, or the source itself.
 
     Raises:
       UserError: a folder without any.
     """
-    folder = pathlib.Path(source)
-    return find_split(folder, "train", _EXTENSIONS) if folder.is_dir() else os.fspath(source)
+    folder = source_path(source)
+    return find_split(folder, "train", extensions) if folder.is_dir() else os.fspath(source)
 
 
 class Tabular(ClickLogBuilder, skip_registration=True):
-    """A table of one's own: text or Parquet, read by ``options.schema``.
+    """A table of one's own: text, Parquet or libsvm, read by ``options.schema``.
 
     The source is a folder of ``train``, ``valid`` and ``test`` files, one or several of each
     (``train-*.parquet``); or a folder of ``train`` alone, a file, or a pattern of files, whose rows
@@ -32,6 +35,7 @@ class Tabular(ClickLogBuilder, skip_registration=True):
 
     name = "tabular"
     SOURCE_MAY_BE_FILES = True
+    EXTENSIONS: ClassVar[Sequence[str]] = _EXTENSIONS
 
     @classmethod
     def encoded_schema(cls, options: BuildOptions) -> Schema:
@@ -46,11 +50,11 @@ class Tabular(ClickLogBuilder, skip_registration=True):
         assert self.source is not None
         if not self.source.is_dir():
             return self._drawn(self.source)
-        has = {split: has_split(self.source, split, _EXTENSIONS) for split in ("valid", "test")}
+        has = {split: has_split(self.source, split, self.EXTENSIONS) for split in ("valid", "test")}
         if has["test"] and not has["valid"]:
             raise UserError(
                 f"{self.source}: has files for 'train' and 'test' and none for 'valid', by which a "
                 "run is stopped; add them, or have all three drawn from one: "
-                f"--source={train_files(self.source)}"
+                f"--source={train_files(self.source, self.EXTENSIONS)}"
             )
-        return self._given_or_drawn(_EXTENSIONS)
+        return self._given_or_drawn(self.EXTENSIONS)
