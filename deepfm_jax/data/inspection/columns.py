@@ -164,7 +164,7 @@ def _times(counted: ValueCounts, values: pa.Table, total: int) -> dict[str, Any]
     }
 
 
-def _time(seconds: float) -> datetime.datetime:
+def _time(seconds: int | float) -> datetime.datetime:
     return _EPOCH + datetime.timedelta(seconds=seconds)
 
 

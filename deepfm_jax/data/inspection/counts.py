@@ -41,6 +41,8 @@ class ValueCounts:
         """Counts rows: typed cells, and int64 labels of 0 and 1."""
         if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
             values, labels = _elements(values, labels)
+        if pa.types.is_floating(values.type):
+            values = pc.add(values, 0.0)  # -0 and 0 would be two values.
         if not pa.types.is_string(values.type):
             self._widen(values)
         if isinstance(self._column, Timestamp):

@@ -62,7 +62,7 @@ def describe_numbers(counts: pa.Table) -> Numbers:
     )
 
 
-def number_text(number: float) -> str:
+def number_text(number: int | float) -> str:
     """Whole numbers in full up to 15 digits, others to six."""
     whole = float(number).is_integer() and abs(number) < 1e15
     return str(int(number)) if whole else f"{number:.6g}"

@@ -21,18 +21,19 @@ _STYLE = """
   --page: #ffffff; --stripe: #f5f7f9; --mark: #2f6db5; --base: #b4561a; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e3e6ea; --faint: #9aa4af; --line: #3a4149;
   --page: #15181c; --stripe: #1d2126; --mark: #6ea8e8; --base: #e59358; } }
-body { background: var(--page); color: var(--ink); margin: 0 auto; max-width: 72rem;
+body { background: var(--page); color: var(--ink); margin: 0 auto; max-width: 78rem;
   padding: 1.5rem; font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.2rem; margin: 2.5rem 0 0.25rem; }
 h2 code { font-size: inherit; } h3 { font-size: 0.95rem; margin: 1.25rem 0 0.25rem; }
 p { margin: 0.35rem 0; } .faint, figcaption { color: var(--faint); } a { color: var(--mark); }
-code { font: 0.93em ui-monospace, monospace; overflow-wrap: anywhere; }
+code { font: 0.93em ui-monospace, monospace; } h2 code { overflow-wrap: anywhere; }
 section { border-top: 1px solid var(--line); margin-top: 2rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th { color: var(--faint); font-weight: 600; white-space: nowrap; }
-th, td { padding: 0.15rem 0.7rem; text-align: right; border-bottom: 1px solid var(--line); }
+th { color: var(--faint); font-weight: 600; }
+th, td { padding: 0.15rem 0.6rem; white-space: nowrap; text-align: right;
+  border-bottom: 1px solid var(--line); }
 th.left, td.left { text-align: left; } tbody tr:nth-child(even) { background: var(--stripe); }
-td.rate { padding: 0 0.7rem; } td.rate svg { display: block; }
+td.rate { padding: 0 0.6rem; } td.rate svg { display: block; }
 .bar { stroke: var(--mark); stroke-width: 2; } .dot { fill: var(--mark); }
 .base { stroke: var(--base); stroke-width: 1; stroke-dasharray: 3 2; }
 .plots { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0.75rem 0 0; }
@@ -118,7 +119,7 @@ def _splits(inspection: Inspection) -> Element:
 def _overview(columns: Sequence[ColumnReport]) -> Element:
     others = list(columns[0].drift) if columns else []
     heading = ["column", "kind", "values", "missing", "with id", "coverage"]
-    heading += [f"unseen in {split}" for split in others] + [f"PSI {split}" for split in others]
+    heading += [f"unseen {split}" for split in others] + [f"PSI {split}" for split in others]
     rows = []
     for place, column in enumerate(columns, start=1):
         link = _tag("a", _tag("code", printable(column.name)), href=f"#column-{place}")

@@ -12,12 +12,16 @@ def printable(value: str, longest: int = _LONGEST) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share as a percentage, with more digits where it is near 0 or 1; a dash for None."""
+    """A share as a percentage, 0% and 100% for none and all alone; a dash for None."""
     if share is None:
         return "-"
-    near = min(share, 1 - share)
-    digits = 2 if 0 < near < 0.001 else 1
-    return f"{share:.{digits}%}"
+    if share in (0, 1):
+        return f"{share:.0%}"
+    if share < 0.0001:
+        return "<0.01%"
+    if share > 0.9999:
+        return ">99.99%"
+    return f"{share:.{2 if share < 0.001 or share > 0.999 else 1}%}"
 
 
 def rate(share: float | None) -> str:
