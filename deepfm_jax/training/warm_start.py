@@ -49,8 +49,8 @@ def earlier_model(
         there, here = getattr(earlier, field.name, None), getattr(model, field.name, None)
         if field.name not in _MAY_DIFFER and there != here:
             raise UserError(
-                f"{told}: has model.{field.name}={_plain(there)}, and this run has "
-                f"model.{field.name}={_plain(here)}; weights can be taken over between equal ones "
+                f"{told}: has model.{field.name}={_plain(there)!r}, and this run has "
+                f"model.{field.name}={_plain(here)!r}; weights can be taken over between equal ones "
                 "alone"
             )
     try:
