@@ -50,8 +50,8 @@ def earlier_model(
         if field.name not in _MAY_DIFFER and there != here:
             raise UserError(
                 f"{told}: has model.{field.name}={_plain(there)!r}, and this run has "
-                f"model.{field.name}={_plain(here)!r}; weights can be taken over between equal ones "
-                "alone"
+                f"model.{field.name}={_plain(here)!r}; weights are taken over between equal "
+                "ones alone"
             )
     try:
         check_grown(before, encoder)
