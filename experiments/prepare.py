@@ -7,6 +7,13 @@ feature of two columns or more; give it once for each.
 A table of your own is ``--dataset=tabular --schema=FILE``, and ``--source`` may be a file or a
 pattern of files. ``--infer_schema --source=FILE --schema=FILE`` writes a schema to begin with, says
 why each column is what it is, and does nothing else.
+
+``--inspect`` encodes nothing: it reports on every column of the raw rows, on the terminal and as
+``inspection.html``, ``.txt`` and ``.json`` in ``--out``. Without ``--schema``, tabular is inspected
+under the schema that ``--infer_schema`` would write.
+
+``--extend_from=FOLDER`` starts from the encoder of a prepared data set or a workdir: its ids stay,
+and values that are new in these training rows get ids after them.
 """
 
 import dataclasses
@@ -73,6 +80,12 @@ _CROSS = flags.DEFINE_multi_string(
 _CROSS_BUCKETS = flags.DEFINE_integer(
     "cross_buckets", 100_000, "Hash buckets of each cross.", lower_bound=1
 )
+_INSPECT = flags.DEFINE_bool(
+    "inspect", False, "Report on every column of --source in --out, and encode nothing."
+)
+_EXTEND_FROM = flags.DEFINE_string(
+    "extend_from", None, "Folder of an encoder whose ids stay; new values get ids after them."
+)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a prepared data set.")
 
 
@@ -83,13 +96,16 @@ def main() -> None:
         return
     if _DATASET.value is None:
         raise UserError("which data set? give --dataset=NAME, tabular for a table of your own")
-    if _LABEL.value is not None:
+    inferred = _INSPECT.value and _DATASET.value == "tabular" and _SCHEMA.value is None
+    if _LABEL.value is not None and not inferred:
         raise UserError("--label goes with --infer_schema; in a schema the label is a column")
+    if _INSPECT.value:
+        inspect(inferred)
+        return
     # After the flags: importing TensorFlow takes seconds, and a typo should not cost them.
-    from deepfm_jax.data.builders.click_log import BuildOptions
     from deepfm_jax.data.encoder import Encoder, field_dims_as_data
+    from deepfm_jax.data.extension import describe_growth
     from deepfm_jax.data.prepare import dataset_folder, describe, prepare
-    from deepfm_jax.data.schema_files import read_schema
     from deepfm_jax.files import write_json
 
     launcher.clean_up_on_signals()
@@ -97,21 +113,7 @@ def main() -> None:
         _DATASET.value,
         _OUT.value,
         source=_SOURCE.value,
-        options=BuildOptions(
-            min_count=_MIN_COUNT.value,
-            max_size=_MAX_SIZE.value,
-            hash_buckets=_HASH_BUCKETS.value,
-            numeric=_NUMERIC.value,  # pyright: ignore[reportArgumentType]
-            buckets=_BUCKETS.value,
-            history_length=_HISTORY_LENGTH.value,
-            separate_missing=_SEPARATE_MISSING.value,
-            max_bad_rows=_MAX_BAD_ROWS.value,
-            rows=_ROWS.value,
-            crosses=tuple(tuple(columns.split(",")) for columns in _CROSS.value),
-            cross_buckets=_CROSS_BUCKETS.value,
-            time_column=_TIME_COLUMN.value,
-            schema=read_schema(_SCHEMA.value).to_dict() if _SCHEMA.value else None,
-        ),
+        options=build_options(),
         overwrite=_OVERWRITE.value,
     )
     folder = dataset_folder(_DATASET.value, _OUT.value)
@@ -125,7 +127,58 @@ def main() -> None:
             "field_dims": field_dims_as_data(encoder),
         },
     )
+    if _EXTEND_FROM.value is not None:
+        print(describe_growth(Encoder.load(_EXTEND_FROM.value), encoder))
     print(f"prepared in {folder}")
+
+
+def build_options(schema=None):
+    """The options that the flags give, with a schema in place of ``--schema``."""
+    from deepfm_jax.data.builders.click_log import BuildOptions
+    from deepfm_jax.data.schema_files import read_schema
+
+    if schema is None and _SCHEMA.value:
+        schema = read_schema(_SCHEMA.value)
+    return BuildOptions(
+        min_count=_MIN_COUNT.value,
+        max_size=_MAX_SIZE.value,
+        hash_buckets=_HASH_BUCKETS.value,
+        numeric=_NUMERIC.value,  # pyright: ignore[reportArgumentType]
+        buckets=_BUCKETS.value,
+        history_length=_HISTORY_LENGTH.value,
+        separate_missing=_SEPARATE_MISSING.value,
+        max_bad_rows=_MAX_BAD_ROWS.value,
+        rows=_ROWS.value,
+        crosses=tuple(tuple(columns.split(",")) for columns in _CROSS.value),
+        cross_buckets=_CROSS_BUCKETS.value,
+        time_column=_TIME_COLUMN.value,
+        schema=None if schema is None else schema.to_dict(),
+        extend_from=_EXTEND_FROM.value,
+    )
+
+
+def inspect(inferred: bool) -> None:
+    """Reports on the columns of the raw rows, under an inferred schema where there is none."""
+    from deepfm_jax.data.builders.tabular import train_files
+    from deepfm_jax.data.infer import infer_schema
+    from deepfm_jax.data.inspection import describe, inspect_source, write_inspection
+    from deepfm_jax.data.inspection.output import check_absent
+
+    if not _OVERWRITE.value:
+        check_absent(_OUT.value)
+    launcher.clean_up_on_signals()
+    schema = None
+    if inferred:
+        if _SOURCE.value is None:
+            raise UserError("--inspect reads --source=FILE; give it")
+        inference = infer_schema(train_files(_SOURCE.value), _LABEL.value)
+        schema = inference.schema
+        print(inference.describe(), end="\n\n")
+    assert _DATASET.value is not None
+    found = inspect_source(_DATASET.value, source=_SOURCE.value, options=build_options(schema))
+    write_inspection(found, _OUT.value)
+    print(describe(found))
+    print(f"inspection.html, inspection.txt and inspection.json are in {_OUT.value}")
 
 
 def infer() -> None:

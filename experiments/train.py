@@ -2,9 +2,12 @@
 
 With no flags it runs the embedded demo: simulates a click log, trains DeepFM on it and says how
 close to the best possible model it came. Started again on the same workdir, it goes on from the
-last checkpoint.
+last checkpoint. ``--warm_start=WORKDIR`` starts from the weights of an earlier run, whose encoder
+``prepare --extend_from`` has extended.
 """
 
+import dataclasses
+import os
 import pathlib
 
 from absl import flags
@@ -18,6 +21,9 @@ flags.declare_key_flag("config")
 flags.adopt_module_key_flags(multihost)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; runs/CONFIG-MODEL when left out."
+)
+_WARM_START = flags.DEFINE_string(
+    "warm_start", None, "Workdir of an earlier run whose weights this one starts from."
 )
 
 
@@ -34,6 +40,9 @@ def _train() -> None:
     from deepfm_jax.training.settings import Experiment
 
     experiment = Experiment.from_mapping(launcher.to_mapping(_CONFIG.value))
+    if _WARM_START.value is not None:
+        earlier = os.path.abspath(_WARM_START.value)
+        experiment = dataclasses.replace(experiment, warm_start=earlier)
     name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     workdir = pathlib.Path(_WORKDIR.value or f"runs/{name}-{experiment.model['name']}")
     if not BUILDERS[experiment.data.name].NEEDS_SOURCE:

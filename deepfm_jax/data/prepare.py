@@ -12,15 +12,18 @@ from collections.abc import Iterator, Mapping
 import tensorflow_datasets as tfds
 
 from deepfm_jax.data.builders import BUILDERS
+from deepfm_jax.data.builders.choice import find_builder
 from deepfm_jax.data.builders.click_log import (
     OPTIONS_FILE,
     SOURCE_FILE,
     BuildOptions,
     ClickLogBuilder,
     SplitSummary,
+    origin,
 )
 from deepfm_jax.data.encoder import Encoder
-from deepfm_jax.data.paths import absolute, is_url, source_path
+from deepfm_jax.data.extension import check_same_schema
+from deepfm_jax.data.paths import is_url
 from deepfm_jax.data.rejects import REJECTS_FILE
 from deepfm_jax.errors import UserError, one_line
 from deepfm_jax.fields import total_rows
@@ -69,15 +72,18 @@ def prepare(
     """
     options = options or BuildOptions()
     folder = dataset_folder(name, out)
-    builder_class = BUILDERS[name]
-    if builder_class.NEEDS_SOURCE:
-        if source is None:
-            raise UserError(f"data set {name!r} is made from raw files; say where with --source")
-        if not builder_class.SOURCE_MAY_BE_FILES and not source_path(source).is_dir():
-            raise UserError(f"--source={source}: no such folder")
+    builder_class = find_builder(name, source)
     options = builder_class.complete(options, source)
     # Before the options are compared: the message of a difference would hide a misspelt column.
-    builder_class.encoded_schema(options)
+    schema = builder_class.encoded_schema(options)
+    if options.extend_from is not None:
+        old = Encoder.load(options.extend_from)
+        if folder.is_dir() and os.path.samefile(folder, options.extend_from):
+            raise UserError(
+                f"{folder} is the data set that would be replaced; extend the encoder of a workdir "
+                "that was trained on it, or choose another --out"
+            )
+        check_same_schema(old, schema)
     if folder.is_dir() and not overwrite:
         if not (folder / OPTIONS_FILE).is_file():
             raise UserError(
@@ -104,7 +110,7 @@ def _check_same(folder: pathlib.Path, options: BuildOptions, source) -> None:
     old, new = dataclasses.asdict(there), dataclasses.asdict(options)
     if (folder / SOURCE_FILE).is_file():
         old |= json.loads((folder / SOURCE_FILE).read_text())
-        new["source"] = absolute(source)
+        new |= origin(options, source)
     for key, value in new.items():
         if key in old and old[key] != value:
             told = f"{key}={old[key]}, not {key}={value}" if key != "schema" else "another schema"

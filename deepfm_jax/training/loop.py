@@ -1,10 +1,12 @@
 """The training loop: epochs of steps, evaluations, checkpoints, and an end."""
 
+import functools
 import json
 import math
 import os
 import pathlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -33,6 +35,10 @@ from deepfm_jax.training.state import (
     weights_shapes,
 )
 from deepfm_jax.training.step import cut_learning_rate, make_score_step, make_train_step
+from deepfm_jax.training.warm_start import earlier_model, with_warm_start
+
+# Gives a fresh state the weights of another run.
+_TakeOver: TypeAlias = Callable[[TrainState], TrainState]
 
 
 def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, Any]:
@@ -52,16 +58,20 @@ def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, 
     # Everything that a user can have got wrong fails here, before the workdir is touched.
     hosts.check_same("configuration", _without_folder(experiment))
     data, trainer, first = hosts.together(lambda: _opened(experiment))
+    earlier = hosts.together(lambda: trainer.earlier_model(workdir))
     hosts.check_same("prepared data set", data.fingerprint)
     hosts.on_first(lambda: workdirs.claim(workdir, experiment, data.encoder))
     with Checkpoints(workdir) as checkpoints:
-        pretrained, shared = None, set()
+        take_over = None
         if first is not None and checkpoints.last_step is None:
             folder = pathlib.Path(workdir) / "pretraining"
             train(first.experiment, folder)
-            pretrained = restore_best(folder, trainer.weights_layout(first.model))
-            shared = trainer.shared_with(first.model)
-        state, progress = trainer.start(checkpoints, pretrained, shared)
+            take_over = functools.partial(
+                trainer.with_stage_before, folder=folder, model=first.model
+            )
+        elif earlier is not None and checkpoints.last_step is None:
+            take_over = functools.partial(trainer.with_earlier, model=earlier)
+        state, progress = trainer.start(checkpoints, take_over)
         if not progress.finished:
             writer = _writer(pathlib.Path(workdir) / "tensorboard")
             state, progress = trainer.run(state, progress, checkpoints, writer)
@@ -128,16 +138,16 @@ class _Trainer:
         }
 
     def start(
-        self, checkpoints: Checkpoints, pretrained: Weights | None, shared: set[tuple]
+        self, checkpoints: Checkpoints, take_over: _TakeOver | None
     ) -> tuple[TrainState, Progress]:
-        """A fresh state, with what a stage before gives it, or that of the last checkpoint."""
+        """A fresh state, with the weights that it takes over, or that of the last checkpoint."""
         state = create_state(
             self.model, self._optimizer, self._seed, self._mesh, self._partitioning
         )
         last = checkpoints.last_step
         if last is None:
-            if pretrained is not None:
-                state = with_pretrained(state, self._optimizer, pretrained, shared)
+            if take_over is not None:
+                state = take_over(state)
             streams = self._loop.streams or jax.process_count()
             return state, Progress(fingerprint=self._data.fingerprint, streams=streams)
         progress = checkpoints.progress(last)
@@ -151,6 +161,30 @@ class _Trainer:
         if hosts.is_first():
             print(f"resuming at step {last} (epoch {progress.epoch + 1}, batch {progress.batch})")
         return checkpoints.restore(last, like=state), progress
+
+    def with_stage_before(
+        self, state: TrainState, folder: str | os.PathLike[str], model: nn.Module
+    ) -> TrainState:
+        """A fresh state with the parameters that it shares with the stage run in ``folder``."""
+        weights = restore_best(folder, self.weights_layout(model))
+        return with_pretrained(state, self._optimizer, weights, self.shared_with(model))
+
+    def earlier_model(self, workdir: str | os.PathLike[str]) -> nn.Module | None:
+        """The model that this run starts from; None for none, or where ``workdir`` has begun.
+
+        Raises:
+          UserError: see ``warm_start.earlier_model``.
+        """
+        folder = self.experiment.warm_start
+        if folder is None or workdirs.has_checkpoints(workdir):
+            return None
+        return earlier_model(folder, self.experiment.model["name"], self.model, self._data.encoder)
+
+    def with_earlier(self, state: TrainState, model: nn.Module) -> TrainState:
+        """A fresh state with the best weights of the earlier run."""
+        assert self.experiment.warm_start is not None
+        weights = restore_best(self.experiment.warm_start, self.weights_layout(model))
+        return with_warm_start(state, self._optimizer, self.model, model, weights, self._mesh)
 
     def weights_layout(self, model: nn.Module | None = None) -> Weights:
         """Shapes, dtypes and shardings of the weights, without arrays.

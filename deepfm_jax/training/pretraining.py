@@ -58,9 +58,16 @@ def with_pretrained(
     names = sorted(jax.tree_util.keystr(path, simple=True, separator=".") for path in shared)
     if hosts.is_first():
         print(f"from pretraining: {', '.join(names)}")
-    # Made anew, for FTRL's slots hold the weights themselves: old ones would undo the exchange.
+    return started_from(state, optimizer, Weights(params, weights.batch_stats))
+
+
+def started_from(state: TrainState, optimizer: Optimizer, weights: Weights) -> TrainState:
+    """A state before its first step with other weights, which lie as its own do.
+
+    What row optimizers keep is made anew, for FTRL's slots hold the weights themselves: old ones
+    would undo the exchange.
+    """
     shardings = jax.tree.map(lambda slot: slot.sharding, state.slots)
     fresh = jax.jit(functools.partial(row_slots, optimizer), out_shardings=shardings)
-    slots = fresh(params["table"])
-    state = state.with_weights(Weights(params, weights.batch_stats))
-    return state.replace(slots=slots)  # pyright: ignore[reportAttributeAccessIssue]
+    slots = fresh(weights.params["table"])
+    return state.with_weights(weights).replace(slots=slots)  # pyright: ignore[reportAttributeAccessIssue]

@@ -141,6 +141,8 @@ class Experiment:
       loop: How long.
       seed: Of initialisation, shuffle and dropout.
       pretraining: A stage before, on the same rows and seed; None for none.
+      warm_start: Workdir of an earlier run whose weights it starts from; None for none. Every id of
+        that run's encoder must mean the same in this data set's (``prepare``'s ``extend_from``).
       partitioning: How it lies on the devices. It decides nothing of the result but the rounding.
     """
 
@@ -150,6 +152,7 @@ class Experiment:
     loop: LoopSettings = LoopSettings()
     seed: int = 2021
     pretraining: Pretraining | None = None
+    warm_start: str | None = None
     partitioning: Partitioning = DEFAULT_PARTITIONING
 
     def __post_init__(self):
@@ -175,6 +178,8 @@ class Experiment:
             )
         if "name" not in self.model:
             raise UserError("model.name is missing; name one of deepfm_jax.MODELS")
+        if self.warm_start is not None and self.pretraining is not None:
+            raise UserError("pretraining and warm_start both give the first weights; take one")
 
     @property
     def first_stage(self) -> "Experiment | None":

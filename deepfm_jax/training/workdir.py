@@ -14,7 +14,7 @@ from deepfm_jax.training.settings import Experiment
 _CONFIG = "config.json"
 # pathlib leaves one slash of gs://; a letter before the colon is a drive.
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/")
-_SECTIONS = ("data", "model", "optimizer", "seed", "pretraining")
+_SECTIONS = ("data", "model", "optimizer", "seed", "pretraining", "warm_start")
 
 
 def claim(workdir: str | os.PathLike[str], experiment: Experiment, encoder: Encoder) -> None:
@@ -53,6 +53,11 @@ def claim(workdir: str | os.PathLike[str], experiment: Experiment, encoder: Enco
         encoder.save(folder)
     # Last, so that a folder with a configuration has its encoder too.
     write_json(folder / _CONFIG, config)
+
+
+def has_checkpoints(workdir: str | os.PathLike[str]) -> bool:
+    """Whether a run has written a checkpoint; one that is being written has a longer name."""
+    return any(path.name.isdigit() for path in pathlib.Path(workdir).glob("checkpoints/*"))
 
 
 def read(workdir: str | os.PathLike[str]) -> tuple[Experiment, Encoder]:

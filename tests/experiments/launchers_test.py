@@ -109,6 +109,62 @@ def test_an_unknown_table_is_trained_on_by_three_commands(frappe_files, tmp_path
     assert scored.read_text().startswith(f"at,{header},probability")
 
 
+def test_raw_rows_are_inspected(frappe_files, tmp_path):
+    out = tmp_path / "report"
+    flags = ("--inspect", "--dataset=frappe", f"--source={frappe_files}", f"--out={out}")
+    done = run("prepare", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "user: categorical (dtype=integer)" in done.stdout
+    names = ["inspection.html", "inspection.json", "inspection.txt"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    assert (out / "inspection.txt").read_text() in done.stdout
+    assert "inspection.txt is there already" in mistake("prepare", *flags)
+
+    source = tmp_path / "clicks.csv"
+    lines = (frappe_files / "train.csv").read_text().splitlines()[:300]
+    source.write_text("\n".join([*lines, "1,2"]) + "\n")
+    other = tmp_path / "other"
+    table = ("--inspect", "--dataset=tabular", f"--source={source}", f"--out={other}")
+    assert "line 301, 2 columns instead of 11" in mistake("prepare", *table)
+    assert not other.exists()
+    done = run("prepare", *table, "--max_bad_rows=1", "--label=label")
+    assert done.returncode == 0, done.stderr
+    assert "from 299 rows: " in done.stdout  # how the schema was inferred
+    assert (other / "inspection.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_new_values_are_trained_on_from_the_weights_of_before(frappe_files, tmp_path):
+    later = tmp_path / "later"
+    later.mkdir()
+    for split in ("train", "valid", "test"):
+        header, *lines = (frappe_files / f"{split}.csv").read_text().splitlines()[:2001]
+        if split == "train":
+            lines[:40] = [
+                f"{i % 2},77,{line.split(',', 2)[2]}" for i, line in enumerate(lines[:40])
+            ]
+        (later / f"{split}.csv").write_text("\n".join([header, *lines]) + "\n")
+    data, grown, workdir = tmp_path / "data", tmp_path / "grown", tmp_path / "run"
+    done = run("prepare", "--dataset=frappe", f"--source={frappe_files}", f"--out={data}")
+    assert done.returncode == 0, done.stderr
+    config = (FRAPPE, *SMALL, "--config.loop.epochs=1")
+    done = run("train", *config, f"--config.data.folder={data}", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+
+    flags = ("--dataset=frappe", f"--source={later}", f"--out={grown}")
+    extend = f"--extend_from={workdir}"
+    assert "has min_count=1 there, and min_count=2 here" in mistake(
+        "prepare", *flags, extend, "--min_count=2"
+    )
+    done = run("prepare", *flags, extend)
+    assert done.returncode == 0, done.stderr
+    assert "1 new values: user 1" in done.stdout
+    warm = (*config, f"--config.data.folder={grown}", f"--workdir={tmp_path / 'warm'}")
+    done = run("train", *warm, f"--warm_start={workdir}")
+    assert done.returncode == 0, done.stderr
+    assert "from warm start: 210 of 211 table rows and all other weights" in done.stdout
+    assert "holds no run" in mistake("train", *warm[:-1], f"--warm_start={tmp_path}")
+
+
 def test_mistakes_about_schemas_are_one_line(frappe_files, tmp_path):
     assert "which data set? give --dataset=NAME" in mistake("prepare")
     train = f"--source={frappe_files}/train.csv"

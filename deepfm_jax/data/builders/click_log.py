@@ -19,6 +19,7 @@ from tqdm import tqdm
 from deepfm_jax.data.builders.files import find_split, has_split
 from deepfm_jax.data.builders.splitting import SHARES, ReadSplit, split_by_draw, split_by_time
 from deepfm_jax.data.encoder import Encoded, Encoder, fit
+from deepfm_jax.data.extension import extend
 from deepfm_jax.data.paths import absolute, source_path
 from deepfm_jax.data.rejects import rejects_file
 from deepfm_jax.data.row_checker import RowReport
@@ -66,6 +67,7 @@ class BuildOptions:
         not by a draw.
       schema: Data of a ``Schema``, as its ``to_dict`` gives; the ``tabular`` and ``libsvm`` data
         sets only.
+      extend_from: Folder of an encoder whose ids stay (see ``extension.extend``).
 
     Raises:
       UserError: ``crosses`` is not a list of lists of column names, or ``schema`` no schema.
@@ -84,8 +86,11 @@ class BuildOptions:
     cross_buckets: int = 100_000
     time_column: str | None = None
     schema: Mapping[str, Any] | None = None
+    extend_from: str | None = None
 
     def __post_init__(self):
+        if self.extend_from is not None:
+            object.__setattr__(self, "extend_from", os.path.abspath(self.extend_from))
         if self.schema is not None:
             # Equal schemas must be equal whatever they leave out.
             object.__setattr__(self, "schema", Schema.from_dict(self.schema).to_dict())
@@ -224,6 +229,14 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
           UserError: files that the data set needs are missing.
         """
 
+    def read_splits(self) -> dict[str, ReadSplit]:
+        """How to read each split, for those who only look at its rows.
+
+        Raises:
+          UserError: files that the data set needs are missing.
+        """
+        return self._read_splits()
+
     def _read(self, path: str | os.PathLike[str], report: RowReport | None) -> Iterator[pa.Table]:
         """The rows of files; see ``sources.read_tables``."""
         limit = self.options.max_bad_rows
@@ -280,18 +293,24 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         del dl_manager  # Nothing is downloaded.
         splits = self._read_splits()
-        encoder = fit(_counted(splits["train"](None), "vocabularies"), self.schema)
+        encoder = self._fit(_counted(splits["train"](None), "vocabularies"))
         folder = pathlib.Path(self.data_dir)
         # Written with the blocks, so that the folder is complete or absent.
         (folder / OPTIONS_FILE).write_text(json.dumps(dataclasses.asdict(self.options)))
-        if self.source is not None:
-            (folder / SOURCE_FILE).write_text(json.dumps({"source": absolute(self.source)}))
+        made_of = origin(self.options, self.source)
+        if made_of:
+            (folder / SOURCE_FILE).write_text(json.dumps(made_of))
         encoder.save(folder)
         for name, content in self._extra_files().items():
             (folder / f"{name}.json").write_text(json.dumps(content, indent=2))
         return {
             split: self._generate_examples(split, read, encoder) for split, read in splits.items()
         }
+
+    def _fit(self, tables: Iterable[pa.Table]) -> Encoder:
+        if self.options.extend_from is None:
+            return fit(tables, self.schema)
+        return extend(Encoder.load(self.options.extend_from), tables, self.schema)
 
     def _generate_examples(self, split: str, read: ReadSplit, encoder: Encoder):
         folder = pathlib.Path(self.data_dir)
@@ -328,6 +347,15 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
         path = pathlib.Path(self.data_dir) / f"rows_{split}.json"
         path.write_text(json.dumps(dataclasses.asdict(summary), indent=2))
+
+
+def origin(options: BuildOptions, source: str | os.PathLike[str] | None) -> dict[str, str]:
+    """What a data set is made of beside its options, as ``SOURCE_FILE`` keeps it."""
+    made_of = {} if source is None else {"source": absolute(source)}
+    if options.extend_from is not None:
+        # The folder may come to hold another encoder.
+        made_of["extended_encoder"] = Encoder.load(options.extend_from).fingerprint()
+    return made_of
 
 
 def _counted(tables: Iterable[pa.Table], title: str) -> Iterator[pa.Table]:

@@ -1,0 +1,80 @@
+"""Rows that have something in common, and how sure their positive rate is."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+# The normal's 97.5% quantile, for intervals of 95%.
+_Z = 1.959963984540054
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Rows of one value, bucket, hour or split.
+
+    Attributes:
+      name: What they have in common.
+      rows: How many there are.
+      positives: Those of label 1.
+      share: Of the rows that the groups are made of.
+      rate: ``positives / rows``; None without rows.
+      low: Lower end of its 95% interval (see ``wilson_interval``); None without rows.
+      high: Upper end.
+    """
+
+    name: str
+    rows: int
+    positives: int
+    share: float
+    rate: float | None
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, name: str, rows: int, positives: int, total: int) -> "Group":
+        """A group of ``rows`` among ``total`` rows."""
+        share = rows / total if total else 0.0
+        if not rows:
+            return cls(name, 0, 0, share, None, None, None)
+        low, high = wilson_interval(positives, rows)
+        return cls(name, int(rows), int(positives), share, positives / rows, low, high)
+
+
+def wilson_interval(positives: int, rows: int) -> tuple[float, float]:
+    """The 95% interval of a rate of ``positives`` in ``rows`` > 0 rows.
+
+    With p = positives / n and z = 1.96: (p + z^2/2n +- z sqrt(p (1 - p) / n + z^2/4n^2)) /
+    (1 + z^2/n). Unlike p +- z sqrt(p (1 - p) / n) it stays in [0, 1] and is wide for few rows, also
+    where p is 0 or 1, so that rare values are not over-read.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    rate, square = positives / rows, _Z * _Z
+    centre = rate + square / (2 * rows)
+    half = _Z * math.sqrt(rate * (1 - rate) / rows + square / (4 * rows * rows))
+    scale = 1 + square / rows
+    # At the ends of [0, 1] rounding may step over them.
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def groups_by(
+    keys: np.ndarray, counts: pa.Table, names: Sequence[str], total: int
+) -> tuple[Group, ...]:
+    """The rows of a table of counts, added up by a key.
+
+    Args:
+      keys: Of each row of ``counts``, from 0 to ``len(names) - 1``.
+      counts: Columns ``rows`` and ``positives``.
+      names: Of each key.
+      total: Rows of which the groups' shares are.
+    """
+    rows, positives = (
+        np.bincount(keys, weights=counts[column].to_numpy(), minlength=len(names))
+        for column in ("rows", "positives")
+    )
+    return tuple(
+        Group.of(name, int(rows[key]), int(positives[key]), total) for key, name in enumerate(names)
+    )

@@ -1,0 +1,144 @@
+"""Rows of a table put into a larger one, whose fields have more rows after those they had."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Shaped
+
+from deepfm_jax.errors import UserError
+from deepfm_jax.fields import FieldDims, FieldSpec, field_specs
+from deepfm_jax.partitioning import SHARD_AXIS, TABLE_SPEC
+
+
+class Run(NamedTuple):
+    """Consecutive rows that move together.
+
+    Attributes:
+      old: First of them in the smaller table.
+      new: Where it stands in the larger one.
+      rows: How many they are.
+    """
+
+    old: int
+    new: int
+    rows: int
+
+
+def kept_runs(old_dims: FieldDims, new_dims: FieldDims) -> tuple[Run, ...]:
+    """Where the rows of each field go; neighbours that move by one distance are one run.
+
+    Raises:
+      UserError: another number of fields, a field that has become smaller, or one that reads the
+        rows of another field in one of the two alone.
+    """
+    old, new = field_specs(old_dims), field_specs(new_dims)
+    if len(old) != len(new):
+        raise UserError(f"the older table has {len(old)} fields, and this one {len(new)}")
+    runs: list[Run] = []
+    start, new_start = 0, 0
+    for index, (before, after) in enumerate(zip(old, new, strict=True)):
+        _check_field(index, before, after)
+        if before.shared_with is not None:
+            continue
+        last = runs[-1] if runs else None
+        if last is not None and (start, new_start) == (last.old + last.rows, last.new + last.rows):
+            runs[-1] = last._replace(rows=last.rows + before.rows)
+        else:
+            runs.append(Run(start, new_start, before.rows))
+        start, new_start = start + before.rows, new_start + after.rows
+    return tuple(runs)
+
+
+def _check_field(index: int, before: FieldSpec, after: FieldSpec) -> None:
+    if before.shared_with != after.shared_with:
+        raise UserError(f"field {index} shares its rows with another in one of the tables alone")
+    if before.rows > after.rows:
+        raise UserError(
+            f"field {index} has {before.rows} rows in the older table and {after.rows} in this one"
+        )
+
+
+def copy_rows(
+    old: Mapping[str, jax.Array],
+    new: Mapping[str, jax.Array],
+    rows: Mapping[str, int],
+    runs: Sequence[Run],
+    mesh: Mesh,
+    *,
+    striped: bool,
+) -> dict[str, jax.Array]:
+    """The arrays of ``new``, which are donated, with the rows of ``old`` in their places.
+
+    Striped rows go from shard to shard, a run at a time: the rows of a run on one shard all go to
+    one other, so that a device holds its parts of both tables and of a run, and never the table.
+
+    Args:
+      old: Arrays of the smaller table by name, laid out on ``mesh``.
+      new: Arrays of the larger one, likewise, of the same names and dtypes.
+      rows: Of each array of ``old``, without those that fill up stripes: arrays may end early.
+      runs: See ``kept_runs``.
+      mesh: Devices.
+      striped: Whether rows are striped over the mesh's shards (see ``embedding.stripes``).
+    """
+    return {
+        name: _copied(old[name], array, runs=_up_to(runs, rows[name]), mesh=mesh, striped=striped)
+        for name, array in new.items()
+    }
+
+
+def _up_to(runs: Sequence[Run], rows: int) -> tuple[Run, ...]:
+    return tuple(run._replace(rows=min(run.rows, rows - run.old)) for run in runs if run.old < rows)
+
+
+@functools.partial(jax.jit, static_argnames=("runs", "mesh", "striped"), donate_argnames=("new",))
+def _copied(
+    old: Shaped[Array, "old_rows *dim"],
+    new: Shaped[Array, "rows *dim"],
+    *,
+    runs: tuple[Run, ...],
+    mesh: Mesh,
+    striped: bool,
+) -> Shaped[Array, "rows *dim"]:
+    if not striped:
+        for run in runs:
+            new = new.at[run.new : run.new + run.rows].set(old[run.old : run.old + run.rows])
+        return jax.lax.with_sharding_constraint(new, NamedSharding(mesh, PartitionSpec()))
+    body = functools.partial(_between_shards, runs=runs, shards=mesh.shape[SHARD_AXIS])
+    specs = (TABLE_SPEC, TABLE_SPEC)
+    return jax.shard_map(body, mesh=mesh, in_specs=specs, out_specs=TABLE_SPEC, check_vma=False)(
+        old, new
+    )
+
+
+def _between_shards(
+    old: Shaped[Array, "old_rows *dim"],
+    new: Shaped[Array, "rows *dim"],
+    *,
+    runs: tuple[Run, ...],
+    shards: int,
+) -> Shaped[Array, "rows *dim"]:
+    """One shard's rows of ``new``; row r of n shards is number floor(r / n) of shard r mod n."""
+    shard = jax.lax.axis_index(SHARD_AXIS)
+    for run in runs:
+        distance = run.new - run.old
+
+        def number(row: int, shard=shard):
+            """The number of the shard's first row that is ``row`` or later."""
+            return (row - shard + shards - 1) // shards
+
+        width = jnp.arange(-(-run.rows // shards))
+        sent = jnp.take(old, number(run.old) + width, axis=0, mode="clip")
+        sent = jax.lax.ppermute(
+            sent, SHARD_AXIS, [(s, (s + distance) % shards) for s in range(shards)]
+        )
+        sender = (shard - distance) % shards
+        first = number(run.old, sender)
+        # Some shards have a row less of the run than others.
+        inside = width < number(run.old + run.rows, sender) - first
+        places = first + width + (sender + distance) // shards
+        new = new.at[jnp.where(inside, places, len(new))].set(sent, mode="drop")
+    return new

@@ -1,0 +1,103 @@
+"""Weights of an earlier run, put into a model of the same kind whose vocabularies have grown."""
+
+import dataclasses
+import os
+from typing import Any
+
+import flax.linen as nn
+from jax.sharding import Mesh
+
+from deepfm_jax import hosts
+from deepfm_jax.data.encoder import Encoder
+from deepfm_jax.data.extension import check_grown
+from deepfm_jax.embedding.growth import copy_rows, kept_runs
+from deepfm_jax.errors import UserError
+from deepfm_jax.training import workdir as workdirs
+from deepfm_jax.training.optimizer import Optimizer
+from deepfm_jax.training.pretraining import started_from
+from deepfm_jax.training.state import TrainState, Weights, weights_shapes
+
+# What decides of a model's training and rounding, and not of what its weights mean.
+_MAY_DIFFER = ("field_dims", "dropout", "init_std", "compute_dtype", "parent", "name")
+
+
+def earlier_model(
+    workdir: str | os.PathLike[str], name: str, model: nn.Module, encoder: Encoder
+) -> nn.Module:
+    """The model of an earlier run, whose weights a model may start from.
+
+    Args:
+      workdir: Of the earlier run.
+      name: Of the model that starts, as in ``MODELS``.
+      model: The one that starts.
+      encoder: Of its data.
+
+    Raises:
+      UserError: no run there, or one without a checkpoint, of another model or other
+        hyperparameters, or of an encoder whose ids mean something else in ``encoder``.
+    """
+    experiment, before = workdirs.read(workdir)
+    told = f"warm_start={os.fspath(workdir)}"
+    if not workdirs.has_checkpoints(workdir):
+        raise UserError(f"{told}: the run has no checkpoint yet; train it first")
+    if experiment.model["name"] != name:
+        raise UserError(
+            f"{told}: is a run of model {experiment.model['name']!r}, and this one is of {name!r}"
+        )
+    earlier = experiment.build_model(before)
+    for field in dataclasses.fields(model):  # pyright: ignore[reportArgumentType]
+        there, here = getattr(earlier, field.name, None), getattr(model, field.name, None)
+        if field.name not in _MAY_DIFFER and there != here:
+            raise UserError(
+                f"{told}: has model.{field.name}={_plain(there)!r}, and this run has "
+                f"model.{field.name}={_plain(here)!r}; weights are taken over between equal "
+                "ones alone"
+            )
+    try:
+        check_grown(before, encoder)
+    except UserError as error:
+        raise UserError(f"{told}: {error}") from None
+    return earlier
+
+
+def with_warm_start(
+    state: TrainState,
+    optimizer: Optimizer,
+    model: nn.Module,
+    earlier: nn.Module,
+    weights: Weights,
+    mesh: Mesh,
+) -> TrainState:
+    """A state before its first step, with the weights of an earlier model.
+
+    Rows of the table that the earlier model had are copied to where their fields begin now; those
+    of new values keep what the initialiser gave them. All other parameters and batch norm's
+    statistics are copied. What optimizers keep starts anew: a new run has its own schedule, and
+    Adam's moments of old rows beside none of new ones would move the two at different rates.
+
+    Args:
+      state: A fresh one.
+      optimizer: What moves it.
+      model: Its model.
+      earlier: See ``earlier_model``.
+      weights: Of ``earlier``, laid out as the state's weights are.
+      mesh: Devices of both.
+    """
+    there, here = (weights_shapes(each).params["table"] for each in (earlier, model))
+    table = copy_rows(
+        weights.params["table"],
+        state.weights.params["table"],
+        {name: array.shape[0] for name, array in there.items()},
+        kept_runs(earlier.field_dims, model.field_dims),  # pyright: ignore[reportAttributeAccessIssue]
+        mesh,
+        striped=optimizer.rows is not None,
+    )
+    if hosts.is_first():
+        counts = [max(array.shape[0] for array in arrays.values()) for arrays in (there, here)]
+        print(f"from warm start: {counts[0]:,} of {counts[1]:,} table rows and all other weights")
+    params = {**weights.params, "table": table}
+    return started_from(state, optimizer, Weights(params, weights.batch_stats))
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

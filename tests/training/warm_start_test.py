@@ -1,0 +1,278 @@
+"""A run that starts from the weights of another, on rows with values that the other never saw."""
+
+import dataclasses
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from deepfm_jax import UserError
+from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.encoder import Encoder
+from deepfm_jax.data.pipeline import PreparedData
+from deepfm_jax.data.prepare import dataset_folder, prepare
+from deepfm_jax.data.sources import read_tables
+from deepfm_jax.embedding import restripe, stripes_of
+from deepfm_jax.partitioning import create_mesh
+from deepfm_jax.training import workdir as workdirs
+from deepfm_jax.training.checkpoint import restore_best
+from deepfm_jax.training.loop import train
+from deepfm_jax.training.optimizer import create_for
+from deepfm_jax.training.state import create_state, weights_layout, weights_shapes
+from deepfm_jax.training.step import make_score_step
+from deepfm_jax.training.warm_start import earlier_model, with_warm_start
+from tests import click_logs, experiment_settings
+
+ROWS = {"train": 1200, "valid": 200, "test": 200}
+MODELS = {
+    "deepfm": {"name": "deepfm", "embed_dim": 4, "mlp_dims": [8], "batch_norm": True},
+    "bfloat16": {"name": "deepfm", "embed_dim": 4, "mlp_dims": [8], "table_dtype": "bfloat16"},
+    # Crosses come last, and have no vectors.
+    "wide_deep": {"name": "wide_deep", "embed_dim": 4, "mlp_dims": [8]},
+}
+
+
+@pytest.fixture(scope="module")
+def days(tmp_path_factory):
+    """Two prepared days, the second by the ids of the first, and the raw rows of both."""
+    sources, outs = [], []
+    for day in range(2):
+        source = tmp_path_factory.mktemp(f"source{day}")
+        click_logs.write_frappe(source, ROWS, seed=day)
+        path = source / "train.csv"
+        header, *lines = path.read_text().splitlines()
+        if day:  # New values of the fields at both ends and in the middle.
+            for row in range(0, 300, 3):
+                cells = lines[row].split(",")
+                for field in (1, 5, 10):
+                    cells[field] = str(100 + row % 7)
+                lines[row] = ",".join(cells)
+        path.write_text("\n".join([header, *lines]) + "\n")
+        crosses = {"crosses": [["user", "item"]], "cross_buckets": 50}
+        if day:
+            crosses["extend_from"] = str(dataset_folder("frappe", outs[0]))
+        outs.append(tmp_path_factory.mktemp(f"out{day}"))
+        prepare("frappe", outs[day], source=source, options=BuildOptions(**crosses))
+        sources.append(source)
+    return sources, outs
+
+
+def settings(folder, model="deepfm", **changes):
+    return experiment_settings.small(
+        folder,
+        **{
+            "model": MODELS[model] if isinstance(model, str) else model,
+            "optimizer": {"learning_rate": 0.02, "table": "sparse"},
+            "loop": {"batch_size": 240, "epochs": 1, "eval_batch_size": 240},
+            **changes,
+        },
+    )
+
+
+@pytest.fixture(scope="module", params=[*MODELS])
+def earlier(request, days, tmp_path_factory):
+    """The name of a model and the workdir of its run on the first day."""
+    workdir = tmp_path_factory.mktemp("earlier") / "run"
+    train(settings(days[1][0], request.param), workdir)
+    return request.param, workdir
+
+
+def begun(experiment, devices, workdir):
+    """A warm-started state on so many devices, a fresh one, and what scores."""
+    data = PreparedData("frappe", experiment.data.folder)
+    model = experiment.build_model(data.encoder)
+    optimizer = create_for(experiment.optimizer, 1, model, experiment.loop.batch_size)
+    mesh = create_mesh(jax.devices()[:devices])
+    before = earlier_model(workdir, experiment.model["name"], model, data.encoder)
+    weights = restore_best(workdir, weights_layout(before, optimizer, mesh))
+    fresh = jax.tree.map(np.asarray, create_state(model, optimizer, 1, mesh))
+    state = create_state(model, optimizer, 1, mesh)
+    state = with_warm_start(state, optimizer, model, before, weights, mesh)
+    return state, fresh, make_score_step(model, optimizer, mesh), data.encoder
+
+
+def scores_before(workdir, path, devices):
+    """Logits of the earlier model itself."""
+    experiment, encoder = workdirs.read(workdir)
+    model = experiment.build_model(encoder)
+    optimizer = create_for(experiment.optimizer, 1, model, experiment.loop.batch_size)
+    mesh = create_mesh(jax.devices()[:devices])
+    weights = restore_best(workdir, weights_layout(model, optimizer, mesh))
+    ids = encoder.encode(next(read_tables(path, encoder.schema))).ids[:160]
+    return np.asarray(make_score_step(model, optimizer, mesh)(weights, ids, None))
+
+
+def check_scores(days, model, workdir, devices, table):
+    """Whether rows of the first day have the logits that the earlier model gives them."""
+    sources, outs = days
+    experiment = settings(outs[1], model, optimizer={"learning_rate": 0.02, "table": table})
+    state, _, score, encoder = begun(experiment, devices, workdir)
+    path = sources[0] / "valid.csv"
+    ids = encoder.encode(next(read_tables(path, encoder.schema))).ids[:160]
+    found = np.asarray(score(state.weights, ids, None))
+    assert found.std() > 0.05
+    np.testing.assert_allclose(found, scores_before(workdir, path, devices), rtol=1e-5, atol=1e-6)
+    assert int(state.step) == 0
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_rows_of_old_values_are_scored_as_before(days, earlier, devices):
+    model, workdir = earlier
+    check_scores(days, model, workdir, devices, "sparse")
+
+
+def test_a_table_that_moves_densely_starts_warm_too(days, run):
+    check_scores(days, "deepfm", run, 8, "dense")
+
+
+@pytest.mark.parametrize(("devices", "rows"), [(1, "adam"), (3, "adam"), (8, "ftrl")])
+def test_each_row_is_the_earlier_one_or_the_initialisers(days, earlier, devices, rows):
+    model, workdir = earlier
+    optimizer = {"learning_rate": 0.02, "table": "sparse", "row_optimizer": rows}
+    experiment = settings(days[1][1], model, optimizer=optimizer)
+    state, fresh, _, encoder = begun(experiment, devices, workdir)
+    run, before = workdirs.read(workdir)
+    smaller, larger = run.build_model(before), experiment.build_model(encoder)
+    alone = create_mesh(jax.devices()[:1])
+    how = create_for(run.optimizer, 1, smaller, 240)
+    old = restore_best(workdir, weights_layout(smaller, how, alone))
+
+    def in_order(table, like):
+        return {
+            name: np.asarray(
+                restripe(array, stripes_of(state.params["table"][name]), 1, len(like[name]))
+            )
+            for name, array in table.items()
+        }
+
+    shapes = weights_shapes(larger).params["table"]
+    found = in_order(state.weights.params["table"], shapes)
+    first = in_order(fresh.weights.params["table"], shapes)
+    new_ids = 0
+    for name, array in found.items():
+        start = new_start = 0
+        for dim, grown in zip(before.field_dims, encoder.field_dims, strict=True):
+            if new_start >= len(array):
+                break
+            end = new_start + dim
+            there = np.asarray(old.params["table"][name])[start : start + dim]
+            np.testing.assert_array_equal(array[new_start:end], there)
+            added = slice(end, new_start + grown)
+            np.testing.assert_array_equal(array[added], first[name][added])
+            new_ids += grown - dim
+            start, new_start = start + dim, new_start + grown
+    # In three fields, of first-order weights and of vectors.
+    assert new_ids == 2 * 3 * 7
+    assert np.abs(found["embedding"].astype(np.float32)).max() > 0
+    for name in set(old.params) - {"table"}:
+        chex.assert_trees_all_equal(
+            jax.tree.map(np.asarray, state.params[name]),
+            jax.tree.map(np.asarray, old.params[name]),
+        )
+    chex.assert_trees_all_equal(
+        jax.tree.map(np.asarray, state.batch_stats), jax.tree.map(np.asarray, old.batch_stats)
+    )
+    if rows == "adam":  # The optimizers start anew.
+        chex.assert_trees_all_equal(jax.tree.map(np.asarray, state.slots), fresh.slots)
+    chex.assert_trees_all_equal(jax.tree.map(np.asarray, state.opt_state), fresh.opt_state)
+
+
+@pytest.fixture(scope="module")
+def run(days, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("one") / "run"
+    train(settings(days[1][0]), workdir)
+    return workdir
+
+
+def weights_of(workdir):
+    """The best weights of a run, on one device."""
+    experiment, encoder = workdirs.read(workdir)
+    model = experiment.build_model(encoder)
+    optimizer = create_for(experiment.optimizer, 1, model, experiment.loop.batch_size)
+    alone = create_mesh(jax.devices()[:1])
+    return restore_best(workdir, weights_layout(model, optimizer, alone))
+
+
+def test_a_run_goes_on_from_another(days, run, tmp_path, capsys):
+    still = settings(
+        days[1][1],
+        # Too slow to move anything, so that what it started from can be seen.
+        optimizer={"learning_rate": 1e-12, "table": "sparse"},
+        warm_start=str(run),
+    )
+    capsys.readouterr()
+    results = train(still, tmp_path / "run")
+    assert "from warm start: 261 of 282 table rows and all other" in capsys.readouterr().out
+    found, before = weights_of(tmp_path / "run").params, weights_of(run).params
+    for name in set(before) - {"table"}:
+        chex.assert_trees_all_close(found[name], before[name], atol=1e-6)
+    np.testing.assert_allclose(
+        found["table"]["embedding"][:21], before["table"]["embedding"][:21], atol=1e-6
+    )
+    # Started again, it needs the other run no longer, and does not start from it again.
+    run.rename(run.with_name("gone"))
+    try:
+        again = train(still, tmp_path / "run")
+    finally:
+        run.with_name("gone").rename(run)
+    assert again["metrics"] == results["metrics"]
+    with pytest.raises(UserError, match="holds a run with warm_start="):
+        train(dataclasses.replace(still, warm_start=None), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"name": "fm", "embed_dim": 4}, "is a run of model 'deepfm', and this one is of 'fm'"),
+        (
+            {**MODELS["deepfm"], "embed_dim": 8},
+            r"has model.embed_dim=4, and this run has model.embed_dim=8",
+        ),
+        (
+            {**MODELS["deepfm"], "mlp_dims": [8, 8]},
+            r"has model.mlp_dims=\[8\], and this run has model.mlp_dims=\[8, 8\]",
+        ),
+        ({**MODELS["deepfm"], "batch_norm": False}, "model.batch_norm=True"),
+        ({**MODELS["deepfm"], "table_dtype": "bfloat16"}, "model.table_dtype='float32'"),
+    ],
+)
+def test_another_model_is_refused(days, run, tmp_path, model, message):
+    with pytest.raises(UserError, match=message):
+        train(settings(days[1][1], model=model, warm_start=str(run)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_that_do_not_change_the_meaning_of_weights_may_differ(days, run, tmp_path):
+    model = {**MODELS["deepfm"], "dropout": 0.4, "init_std": 0.3}
+    results = train(settings(days[1][1], model=model, warm_start=str(run)), tmp_path / "run")
+    assert results["config"]["warm_start"] == str(run)
+
+
+def test_an_encoder_that_was_not_extended_is_refused(days, run, tmp_path):
+    sources, outs = days
+    crosses = {"crosses": [["user", "item"]], "cross_buckets": 50}
+    for name, options in (("anew", crosses), ("otherwise", {**crosses, "min_count": 40})):
+        prepare("frappe", tmp_path / name, source=sources[1], options=BuildOptions(**options))
+    with pytest.raises(UserError, match=r"warm_start=.*: column '\w+': id \d+ is of .*extend_from"):
+        train(settings(tmp_path / "anew", warm_start=str(run)), tmp_path / "run")
+    with pytest.raises(
+        UserError, match=r"warm_start=.*another schema: column 'user' has min_count"
+    ):
+        train(settings(tmp_path / "otherwise", warm_start=str(run)), tmp_path / "run")
+    for folder, message in (
+        (tmp_path / "none", "holds no run"),
+        (tmp_path / "bare", "has no checkpoint yet; train it first"),
+    ):
+        if folder.name == "bare":
+            encoder = Encoder.load(dataset_folder("frappe", outs[0]))
+            workdirs.claim(folder, settings(outs[0]), encoder)
+        with pytest.raises(UserError, match=message):
+            train(settings(outs[1], warm_start=str(folder)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_sources_of_first_weights_are_one_too_many(days):
+    stage = {"model": {"name": "fm", "embed_dim": 4}}
+    with pytest.raises(UserError, match="pretraining and warm_start both give the first weights"):
+        settings(days[1][1], warm_start="runs/a", pretraining=stage)
