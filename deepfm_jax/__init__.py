@@ -23,12 +23,14 @@ from deepfm_jax.models import (
 from deepfm_jax.schema import (
     Categorical,
     Cross,
+    Group,
     Ignored,
     Label,
     Numeric,
     Schema,
     TextFormat,
     Timestamp,
+    Weight,
 )
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "DCNv2",
     "DeepFM",
     "FinalMLP",
+    "Group",
     "Ignored",
     "Label",
     "Numeric",
@@ -51,6 +54,7 @@ __all__ = [
     "TextFormat",
     "Timestamp",
     "UserError",
+    "Weight",
     "WideDeep",
     "XDeepFM",
     "build_model",

@@ -36,7 +36,7 @@ from deepfm_jax.schema import (
 BLOCK_ROWS = 4096
 OPTIONS_FILE, SOURCE_FILE = "options.json", "source.json"
 
-# Arrays of one length: ids, labels and, where the schema has value fields, values.
+# Arrays of one length: ids, labels and, where the schema has them, values, weights and groups.
 Block: TypeAlias = dict[str, np.ndarray]
 
 
@@ -135,7 +135,17 @@ def _is_list_of_names(value: Any) -> bool:
 
 @dataclasses.dataclass
 class SplitSummary:
-    """Counts of one encoded split, and a hash of its content."""
+    """Counts of one encoded split, and a hash of its content.
+
+    Attributes:
+      read: Rows met.
+      rows: Rows kept.
+      rejected: Bad rows.
+      positives: Rows whose (first) label is 1.
+      fingerprint: Changes with any encoded row.
+      first_errors: Messages about the first bad rows.
+      positives_of: The positives of each label, by its name.
+    """
 
     read: int
     rows: int
@@ -143,6 +153,12 @@ class SplitSummary:
     positives: int
     fingerprint: str
     first_errors: list[str] = dataclasses.field(default_factory=list)
+    positives_of: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+def positives_file(split: str) -> str:
+    """The name of the file with the positive rows of each block and label, [blocks, tasks]."""
+    return f"positives_{split}.npy"
 
 
 class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -235,9 +251,16 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 shape=(None, width), dtype=dtype, encoding=tfds.features.Encoding.BYTES
             )
 
-        features = {"ids": block(slots, np.int32), "labels": block(1, np.float32)}
+        tasks = len(self.schema.labels)
+        features = {"ids": block(slots, np.int32), "labels": block(tasks, np.float32)}
         if self.schema.has_values:
             features["values"] = block(slots, np.float32)
+        if self.schema.weight is not None:
+            features["weights"] = tfds.features.Tensor(
+                shape=(None,), dtype=np.float32, encoding=tfds.features.Encoding.BYTES
+            )
+        if self.schema.group is not None:
+            features["groups"] = block(2, np.int32)
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.__doc__,
@@ -269,24 +292,31 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _encoded_blocks(self, split: str, tables: Iterable[pa.Table], encoder, report: RowReport):
         digest = hashlib.sha256(encoder.fingerprint().encode())
-        rows, positives = 0, 0
+        rows = 0
+        positives: list[np.ndarray] = []
         counted = _counted(tables, f"encode {split}")
         for index, block in enumerate(_blocks(_columns(encoder.encode(t)) for t in counted)):
             for array in block.values():
                 digest.update(np.ascontiguousarray(array).tobytes())
             rows += len(block["ids"])
-            positives += int(block["labels"].sum())
+            positives.append(block["labels"].sum(axis=0, dtype=np.int64))
             yield index, block
-        _check_classes(split, rows, positives)
+        folder = pathlib.Path(self.data_dir)
+        names = [label.name for label in self.schema.labels]
+        counts = np.sum(positives, axis=0, dtype=np.int64) if rows else np.zeros(len(names), int)
+        positives_of = dict(zip(names, counts.tolist(), strict=True))
+        _check_classes(split, rows, positives_of)
+        np.save(folder / positives_file(split), np.stack(positives))
         summary = SplitSummary(
             read=report.read or rows,
             rows=rows,
             rejected=report.rejected,
-            positives=positives,
+            positives=positives_of[self.schema.label.name],
             fingerprint=digest.hexdigest()[:16],
             first_errors=report.first_errors,
+            positives_of=positives_of,
         )
-        path = pathlib.Path(self.data_dir) / f"rows_{split}.json"
+        path = folder / f"rows_{split}.json"
         path.write_text(json.dumps(dataclasses.asdict(summary), indent=2))
 
 
@@ -298,20 +328,27 @@ def _counted(tables: Iterable[pa.Table], title: str) -> Iterator[pa.Table]:
             bar.update(table.num_rows)
 
 
-def _check_classes(split: str, rows: int, positives: int) -> None:
+def _check_classes(split: str, rows: int, positives_of: Mapping[str, int]) -> None:
     if rows == 0:
         raise UserError(f"split {split!r} has no rows; check the files of --source")
-    if positives in (0, rows):
-        raise UserError(
-            f"split {split!r}: all {rows} labels are {int(positives > 0)}; a model can neither "
-            "learn from nor be measured on one class, so check the label column"
-        )
+    for label, positives in positives_of.items():
+        if positives in (0, rows):
+            raise UserError(
+                f"split {split!r}: all {rows} labels are {int(positives > 0)}; a model can neither "
+                f"learn from nor be measured on one class, so check the label column {label!r}"
+            )
 
 
 def _columns(encoded: Encoded) -> Block:
     assert encoded.labels is not None  # The sources of a builder read labelled rows alone.
-    block = {"ids": encoded.ids, "labels": encoded.labels}
-    return block if encoded.values is None else {**block, "values": encoded.values}
+    block = {
+        "ids": encoded.ids,
+        "labels": encoded.labels,
+        "values": encoded.values,
+        "weights": encoded.weights,
+        "groups": encoded.groups,
+    }
+    return {name: array for name, array in block.items() if array is not None}
 
 
 def _blocks(chunks: Iterable[Block]) -> Iterator[Block]:
