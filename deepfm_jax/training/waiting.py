@@ -2,11 +2,18 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
-
-import jax
+from typing import Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
+
+
+@runtime_checkable
+class Output(Protocol):
+    """What a step puts out: a ``jax.Array``."""
+
+    def is_ready(self) -> bool:
+        """Whether the devices have computed it."""
+        ...
 
 
 class TimedBatches:
@@ -22,7 +29,7 @@ class TimedBatches:
 
     def __init__(self, batches: Iterable[T]):
         self._batches = iter(batches)
-        self._last: jax.Array | None = None
+        self._last: Output | None = None
         self.waited = 0.0
 
     def __iter__(self) -> Iterator[T]:
@@ -36,6 +43,6 @@ class TimedBatches:
             self.waited = time.perf_counter() - started if idle else 0.0
             yield batch
 
-    def started(self, output: jax.Array) -> None:
+    def started(self, output: Output) -> None:
         """Tells of a step that the devices have been given, by one of its outputs."""
         self._last = output
