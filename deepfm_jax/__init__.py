@@ -24,6 +24,7 @@ from deepfm_jax.models import (
 from deepfm_jax.schema import (
     Categorical,
     Cross,
+    Group,
     History,
     Ignored,
     Label,
@@ -33,6 +34,7 @@ from deepfm_jax.schema import (
     TextFormat,
     Timestamp,
     Vector,
+    Weight,
 )
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "DeepFM",
     "FieldSpec",
     "FinalMLP",
+    "Group",
     "History",
     "Ignored",
     "Label",
@@ -59,6 +62,7 @@ __all__ = [
     "Timestamp",
     "UserError",
     "Vector",
+    "Weight",
     "WideDeep",
     "XDeepFM",
     "build_model",

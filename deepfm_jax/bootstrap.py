@@ -17,7 +17,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-from jaxtyping import Float, Float64, Int, Shaped
+from jaxtyping import Float, Float64, Shaped
 from tqdm import tqdm
 
 from deepfm_jax.errors import UserError
@@ -57,11 +57,12 @@ class Ranking:
         steps = np.flatnonzero(np.diff(logits[self._order])) + 1
         self._edges = np.concatenate([[0], steps, [logits.size]])
 
-    def auc(self, counts: Int[np.ndarray, "rows"]) -> float:
+    def auc(self, counts: Shaped[np.ndarray, "rows"]) -> float:
         """P(positive scores above negative) where row i is there ``counts[i]`` times.
 
         The area under positives against negatives, both counted from the lowest logit up, by
-        trapezoids between groups of equal logits. Exact: every sum is of integers and halves.
+        trapezoids between groups of equal logits. Exact: every sum is of integers and halves, but
+        where rows have weights, which multiply the counts.
         """
         drawn = counts[self._order]
         positives = self._up_to_edges(drawn * self._labels)
@@ -78,6 +79,7 @@ def bootstrap(
     logits: Mapping[str, Float[np.ndarray, "_ rows"]],
     labels: Shaped[np.ndarray, "rows"],
     *,
+    weights: Float[np.ndarray, "rows"] | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, dict[str, Resampled]]:
@@ -90,6 +92,7 @@ def bootstrap(
     Args:
       logits: By model, a row of the array for each of its seeds.
       labels: 0 or 1.
+      weights: Above 0; None where all rows count alike.
       resamples: Number of draws.
       seed: Of the draws.
 
@@ -110,8 +113,9 @@ def bootstrap(
             losses = _losses(scores.astype(np.float64), labels)
 
             def metrics(counts, rankings=rankings, losses=losses) -> np.ndarray:
+                counts = counts if weights is None else counts * weights
                 aucs = [ranking.auc(counts) for ranking in rankings]
-                return np.stack([aucs, losses @ counts / counts.size])
+                return np.stack([aucs, losses @ counts / counts.sum()])
 
             # Stream 0 draws rows, and each model has a stream for its seeds.
             rng = np.random.default_rng((seed, 1 + index))

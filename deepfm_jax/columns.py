@@ -43,6 +43,7 @@ class Categorical:
         its *owner*, is fitted on the values of all columns that share it, and they read the same
         rows of the embedding table. The owner's options say how: ``min_count``, ``max_size``,
         ``hash_buckets``, ``separate_missing``. Both must have one ``dtype`` (and ``size``).
+      group: Whether the column is the group of GAUC as well (see ``Group``).
 
     Raises:
       UserError: an option that does not exist, is out of range, or does not go with another.
@@ -56,6 +57,7 @@ class Categorical:
     hash_buckets: int | None = None
     size: int | None = None
     shares_with: str | None = None
+    group: bool = False
 
     def __post_init__(self):
         check_coding(self)
@@ -171,23 +173,59 @@ class Vector:
 
 @dataclasses.dataclass(frozen=True)
 class Label:
-    """The column to predict, 0 or 1 in every row.
+    """A column to predict, 0 or 1 in every row.
 
     Attributes:
       name: Column name.
       values: The two texts that stand for 0 and for 1, where the column does not say 0 and 1:
         ``("no", "yes")``.
+      positive: The one text that stands for 1, where every other stands for 0.
+      rank: Place among several labels: the one of least rank comes first, and of equal ones the
+        one that stands first in the file.
 
     Raises:
-      UserError: not two different texts.
+      UserError: ``values`` is not two different texts, or there are ``values`` and ``positive``.
     """
 
     name: str
     values: tuple[str, str] | None = None
+    positive: str | None = None
+    rank: int = 0
 
     def __post_init__(self):
         if self.values is not None and self.values[0] == self.values[1]:
             raise UserError(f"column {self.name!r}: values={self.values} must be two texts")
+        if self.positive is not None and (self.values is not None or not self.positive.strip()):
+            raise UserError(
+                f"column {self.name!r}: positive={self.positive!r} must be a text, and without "
+                "values beside it"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Weight:
+    """A column of weights: how much each row counts, in the training loss and in all metrics.
+
+    Weights are finite and 0 or more; a row without one is a bad row.
+    """
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """A column that says which rows belong together, as a user's: for GAUC, and no feature.
+
+    Where the groups are a feature as well, they are a ``Categorical`` with ``group``. Rows without
+    a value are in no group.
+
+    Attributes:
+      name: Column name.
+      dtype: As in ``Categorical``.
+    """
+
+    name: str
+    dtype: Literal["string", "integer"] = "string"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,7 +236,16 @@ class Ignored:
 
 
 Column: TypeAlias = (
-    Categorical | MultiValued | History | Numeric | Timestamp | Vector | Label | Ignored
+    Categorical
+    | MultiValued
+    | History
+    | Numeric
+    | Timestamp
+    | Vector
+    | Label
+    | Weight
+    | Group
+    | Ignored
 )
 Field: TypeAlias = Categorical | MultiValued | Numeric
 # What has ids of values, one or several in a row.

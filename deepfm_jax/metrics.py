@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float64, Int64, Shaped
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from deepfm_jax.errors import UserError
+from deepfm_jax.group_auc import group_auc
 
 Rows = Float64[np.ndarray, "rows"]
 Bins = Float64[np.ndarray, "bins"]
@@ -60,11 +61,13 @@ class BinaryMetrics:
       logits: log(p / (1 - p)) of each row.
       labels: 0 or 1.
       weights: Positive; 1 for a plain row.
+      groups: The group of each row, negative for none; None where rows have no groups.
     """
 
     logits: Rows
     labels: Rows
     weights: Rows
+    groups: Int64[np.ndarray, "rows"] | None = None
 
     @classmethod
     def empty(cls) -> "BinaryMetrics":
@@ -77,6 +80,7 @@ class BinaryMetrics:
         logits: Shaped[Any, "batch"],
         labels: Shaped[Any, "batch"],
         mask: Shaped[Any, "batch"] | None = None,
+        groups: Int64[np.ndarray, "batch"] | None = None,
     ) -> "BinaryMetrics":
         """The state of one batch; copies device arrays to the host.
 
@@ -85,6 +89,7 @@ class BinaryMetrics:
           labels: 0 or 1; those of padding may be anything.
           mask: Weights >= 0, or booleans; rows of weight 0 are padding and are dropped.
             None for rows that all count once.
+          groups: The group of each row, negative for none.
 
         Raises:
           UserError: shapes that differ or are not [B], a negative or non-finite weight, or a label
@@ -105,7 +110,7 @@ class BinaryMetrics:
         odd = y[(y != 0) & (y != 1)]
         if odd.size:
             raise UserError(f"label {odd[0]:g} is neither 0 nor 1 ({odd.size} of {y.size} labels)")
-        return cls(z, y, w)
+        return cls(z, y, w, None if groups is None else groups[kept])
 
     def merge(self, other: "BinaryMetrics") -> "BinaryMetrics":
         """The state of the rows of both. To merge many, ``concatenate`` copies each row once."""
@@ -113,13 +118,22 @@ class BinaryMetrics:
 
     @classmethod
     def concatenate(cls, states: Sequence["BinaryMetrics"]) -> "BinaryMetrics":
-        """The state of the rows of all ``states``, in linear time; of none, the empty state."""
+        """The state of the rows of all ``states``, in linear time; of none, the empty state.
+
+        Raises:
+          UserError: some have groups and others have none.
+        """
+        states = [state for state in states if state.logits.size]
         if not states:
             return cls.empty()
+        groups = [state.groups for state in states if state.groups is not None]
+        if groups and len(groups) < len(states):
+            raise UserError("some of the rows to merge have groups, and others have none")
         return cls(
             np.concatenate([state.logits for state in states]),
             np.concatenate([state.labels for state in states]),
             np.concatenate([state.weights for state in states]),
+            np.concatenate(groups) if groups else None,
         )
 
     def probabilities(self) -> Rows:
@@ -140,6 +154,8 @@ class BinaryMetrics:
         ``expected_calibration_error``          over 20 bins of equal mass, see ``Reliability``
         ``positive_rate``                       base rate
         ``rows``                                number of rows, padding excluded, unweighted
+        ``gauc``, ``gauc_coverage``             see ``group_auc``; where rows have groups, and one
+                                                at least has both classes
         ======================================  =================================================
 
         Args:
@@ -172,7 +188,14 @@ class BinaryMetrics:
             "expected_calibration_error": self.reliability(split=split).expected_calibration_error,
             "positive_rate": positive_rate,
             "rows": float(y.size),
+            **self._of_groups(),
         }
+
+    def _of_groups(self) -> dict[str, float]:
+        if self.groups is None:
+            return {}
+        auc, coverage = group_auc(self.logits, self.labels, self.weights, self.groups)
+        return {} if auc is None else {"gauc": auc, "gauc_coverage": coverage}
 
     def reliability(self, bins: int = _CALIBRATION_BINS, *, split: str = "") -> Reliability:
         """Predicted against observed rates in at most ``bins`` bins of equal mass.

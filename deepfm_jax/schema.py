@@ -11,6 +11,7 @@ from deepfm_jax.columns import (
     Category,
     Column,
     Field,
+    Group,
     History,
     Ignored,
     Label,
@@ -19,6 +20,7 @@ from deepfm_jax.columns import (
     NumericTransform,
     Timestamp,
     Vector,
+    Weight,
 )
 from deepfm_jax.errors import UserError
 
@@ -28,6 +30,7 @@ __all__ = [
     "Column",
     "Cross",
     "Field",
+    "Group",
     "History",
     "Ignored",
     "Label",
@@ -38,12 +41,16 @@ __all__ = [
     "TextFormat",
     "Timestamp",
     "Vector",
+    "Weight",
 ]
 
 _KINDS = {kind.__name__.lower(): kind for kind in get_args(Column)}
 # Options that came later: they are written where they are set, so that an older schema keeps its
 # text, and its encoder the fingerprint.
-_LATER = ("max_size", "hash_buckets", "size", "values", "trim", "missing", "shares_with")
+_LATER = (
+    *("max_size", "hash_buckets", "size", "shares_with", "group", "values", "positive", "rank"),
+    *("trim", "missing"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,9 +124,9 @@ class Schema:
     """The columns of a data set in file order, the layout of its text files, and its crosses.
 
     Raises:
-      UserError: a name declared twice, or no field, or not exactly one label, or a cross that is
-        there twice or of a column that is no category, or a vocabulary shared with a column that
-        has none to share.
+      UserError: a name declared twice, or no field, or no label, or two weights or groups, or a
+        cross that is there twice or of a column that is no category, or a vocabulary shared with a
+        column that has none to share.
     """
 
     columns: tuple[Column, ...]
@@ -138,11 +145,13 @@ class Schema:
             raise UserError(
                 "schema declares no categorical, numeric or time column; a model needs one"
             )
-        labels = [column.name for column in self.columns if isinstance(column, Label)]
-        if len(labels) != 1:
-            raise UserError(f"schema declares {len(labels)} labels {labels}; declare exactly one")
         for field in self.fields:
             self._check_owner(field)
+        if not self.labels:
+            raise UserError("schema declares no label; declare one column or more as labels")
+        for kind, columns in (("weight", self._weights), ("group", self._groups)):
+            if len(columns) > 1:
+                raise UserError(f"schema declares {columns[0]!r} and {columns[1]!r} as {kind}s")
         for cross in self.crosses:
             self._check_columns(cross)
         parts = [frozenset(cross.columns) for cross in self.crosses]
@@ -270,9 +279,55 @@ class Schema:
         return sum(vector.size for vector in self.vectors)
 
     @property
+    def labels(self) -> tuple[Label, ...]:
+        """The columns to predict, in the order of the tasks."""
+        labels = [column for column in self.columns if isinstance(column, Label)]
+        return tuple(sorted(labels, key=lambda label: label.rank))
+
+    @property
     def label(self) -> Label:
-        """The column to predict."""
-        return next(column for column in self.columns if isinstance(column, Label))
+        """The column to predict; of several the first."""
+        return self.labels[0]
+
+    def label_named(self, name: str) -> Label:
+        """The label of that name; the first where it is empty.
+
+        Raises:
+          UserError: there is none.
+        """
+        for label in self.labels:
+            if name in ("", label.name):
+                return label
+        names = ", ".join(label.name for label in self.labels)
+        raise UserError(f"data.label={name!r} is no label of the data set; it has {names}")
+
+    @property
+    def weight(self) -> str | None:
+        """Name of the column of weights; None where all rows count alike."""
+        return next(iter(self._weights), None)
+
+    @property
+    def group(self) -> str | None:
+        """Name of the column of groups; None without any."""
+        return next(iter(self._groups), None)
+
+    @property
+    def _weights(self) -> list[str]:
+        return [column.name for column in self.columns if isinstance(column, Weight)]
+
+    @property
+    def _groups(self) -> list[str]:
+        return [
+            column.name
+            for column in self.columns
+            if isinstance(column, Group) or (isinstance(column, Categorical) and column.group)
+        ]
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns that training needs beside the inputs: labels, weight and group."""
+        labels = [label.name for label in self.labels]
+        return tuple(dict.fromkeys([*labels, *self._weights, *self._groups]))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; ``from_dict`` reads it back."""

@@ -2,8 +2,9 @@
 
 ``python -m experiments.compare --config=FILE --models=lr,fm,deepfm --baseline=deepfm``. The config
 is read once for each model, as ``FILE:MODEL``, and ``--config.KEY=VALUE`` changes it for all of
-them. Each run lies in ``WORKDIR/MODEL/SEED`` and is trained once: started again, also with more
-models or seeds, the comparison goes on from what is there.
+them; ``--config.loop.epochs`` is also the most that a stage before may have. Each run lies in
+``WORKDIR/MODEL/SEED`` and is trained once: started again, also with more models or seeds, the
+comparison goes on from what is there.
 """
 
 import importlib.util
@@ -84,13 +85,7 @@ def _experiments(path: pathlib.Path):
             config = module.get_config(model).lock()
         except ValueError as error:
             raise UserError(f"{path}: {error}") from None
-        for key, value in changes.items():
-            try:
-                config.update_from_flattened_dict({key: value})
-            except KeyError:
-                raise UserError(f"--config.{key}: {model} has no such setting") from None
-            except (TypeError, ValueError) as error:
-                raise UserError(f"--config.{key}={value!r} of {model}: {error}") from None
+        launcher.change(config, changes, model)
         experiments[model] = Experiment.from_mapping(config.to_dict())
     return experiments
 

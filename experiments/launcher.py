@@ -5,7 +5,8 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -111,6 +112,32 @@ def to_mapping(config: ConfigDict) -> dict:
         return config.to_dict()
     except OSError as error:  # The file could not be loaded, which is told only now.
         raise UserError(_one_line(error)) from None
+
+
+def change(config: ConfigDict, changes: Mapping[str, Any], model: str) -> None:
+    """Makes the changes of the command line to one of several models' configs.
+
+    ``loop.epochs`` shortens a stage before as well: it is the budget of the whole comparison.
+
+    Args:
+      config: Changed in place.
+      changes: Values by key, as ``"loop.epochs"``.
+      model: Whose config it is.
+
+    Raises:
+      UserError: a key that the config does not have, or a value of another type.
+    """
+    for key, value in changes.items():
+        try:
+            config.update_from_flattened_dict({key: value})
+        except KeyError:
+            raise UserError(f"--config.{key}: {model} has no such setting") from None
+        except (TypeError, ValueError) as error:
+            raise UserError(f"--config.{key}={value!r} of {model}: {error}") from None
+    stage, own = "pretraining", "pretraining.loop.epochs"
+    if "loop.epochs" in changes and own not in changes and config.get(stage) is not None:
+        loop = config[stage].loop
+        loop.epochs = min(loop.epochs, config.loop.epochs)
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -5,7 +5,7 @@ import gzip
 
 import numpy as np
 
-from deepfm_jax import Categorical
+from deepfm_jax import Categorical, Label, Schema, Weight
 from deepfm_jax.data.builders import Avazu, CensusIncome, Criteo, Frappe
 
 ROWS = {"train": 10_000, "valid": 1500, "test": 1500}
@@ -74,13 +74,16 @@ def write_avazu(path, rows, seed=0):
 
 
 def write_census(path, rows, seed=0):
-    """Made-up rows in Census-Income's layout; who earns more is older."""
+    """Made-up rows in Census-Income's layout; who earns more is older, who is single younger."""
     rng = np.random.default_rng(seed)
     lines = []
     for _ in range(rows):
         cells = []
         for column in CensusIncome.SCHEMA.columns[:-1]:
-            if isinstance(column, Categorical):
+            if isinstance(column, Label):
+                single = int(cells[0]) + rng.normal(0, 20) < 40
+                cells.append("Never married" if single else "Divorced")
+            elif isinstance(column, Categorical):
                 cells.append(str(rng.choice(["Private", "Not in universe", "?", "7"])))
             else:
                 cells.append(str(rng.integers(0, 90)))
@@ -151,3 +154,38 @@ def write_movielens(folder, release="100K", ratings=600, packed="", seed=0):
     head = [("userId", "movieId", "rating", "timestamp")] if release == "20M" else []
     write(kinds[0], zip(users, items, told, times, strict=True), head)
     return list(zip(users.tolist(), items.tolist(), values.tolist(), times.tolist(), strict=True))
+
+
+# Two labels, a weight, and a group that is a feature as well.
+SHOP = Schema(
+    (
+        Categorical("user", group=True),
+        Categorical("item", dtype="integer"),
+        Weight("shown"),
+        Label("click"),
+        Label("ordered", positive="yes"),
+    )
+)
+
+
+def write_shop(folder, rows=None, schema=SHOP):
+    """train.csv, valid.csv and test.csv of SHOP: some users are unknown, some rows weigh 0."""
+    truth = np.random.default_rng(7).normal(0, 1, (2, 30))
+    for seed, (split, count) in enumerate((rows or ROWS).items()):
+        rng = np.random.default_rng(seed)
+        users, items = rng.integers(0, 30, (2, count))
+        logits = truth[0, users] + truth[1, items] - 1
+        clicks = rng.random(count) < 1 / (1 + np.exp(-logits))
+        orders = rng.random(count) < 1 / (1 + np.exp(logits + 1))
+        cells = {
+            "user": [f"u{user}" if rng.random() < 0.9 else "" for user in users],
+            "item": items.tolist(),
+            "shown": rng.choice([0, 0.5, 1, 4], count).tolist(),
+            "click": clicks.astype(int).tolist(),
+            "ordered": np.where(orders, "yes", "no").tolist(),
+        }
+        with (folder / f"{split}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            names = [column.name for column in schema.columns]
+            writer.writerow(names)
+            writer.writerows(zip(*(cells[name] for name in names), strict=True))

@@ -5,6 +5,7 @@ import pytest
 
 from deepfm_jax import (
     Categorical,
+    Group,
     History,
     Ignored,
     Label,
@@ -15,6 +16,7 @@ from deepfm_jax import (
     Timestamp,
     UserError,
     Vector,
+    Weight,
 )
 from deepfm_jax.schema import Cross
 
@@ -42,6 +44,9 @@ LATER = Schema(
         Categorical("i", dtype="id", size=5),
         Timestamp("t", "%y%m%d%H", parts=("hour", "weekend"), separate_missing=True),
         Timestamp("u", parts=()),
+        Label("w", positive="never", rank=-1),
+        Weight("n"),
+        Categorical("g", group=True),
     ),
     TextFormat(trim=True, missing=("?", "NA")),
 )
@@ -82,9 +87,9 @@ def test_a_schema_without_later_options_is_written_as_before_there_were_any():
 
 
 def test_times_are_fields_of_their_parts():
-    assert LATER.slot_names == ("c", "h", "i", "t_hour", "t_weekend")
-    assert all(field.separate_missing for field in LATER.fields[-2:])
-    assert [column.name for column in LATER.inputs] == ["c", "h", "i", "t"]
+    assert LATER.slot_names == ("c", "h", "i", "t_hour", "t_weekend", "g")
+    assert all(field.separate_missing for field in LATER.fields[-3:-1])
+    assert [column.name for column in LATER.inputs] == ["c", "h", "i", "t", "g"]
     with pytest.raises(UserError, match="declares column 't_hour' twice"):
         Schema((*LATER.columns, Ignored("t_hour")))
 
@@ -161,6 +166,8 @@ def test_a_vocabulary_that_cannot_be_shared_is_refused(column, message):
         (Timestamp, {"format": "hourly"}, "format='hourly' is unknown; use 'iso'"),
         (Timestamp, {"parts": ("hour", "hour")}, "has one of them twice"),
         (Label, {"values": ("yes", "yes")}, "must be two texts"),
+        (Label, {"values": ("no", "yes"), "positive": "yes"}, "without values beside it"),
+        (Label, {"positive": " "}, "positive=' ' must be a text"),
     ],
 )
 def test_an_impossible_column_is_refused(kind, options, message):
@@ -215,6 +222,25 @@ def test_fields_and_label():
     assert SCHEMA.label.name == "y"
 
 
+def test_labels_are_in_the_order_of_their_ranks_and_then_of_the_file():
+    schema = Schema((Label("b", rank=1), Label("y"), Label("a", rank=1), Categorical("c")))
+    assert [label.name for label in schema.labels] == ["y", "b", "a"]
+    assert schema.label.name == schema.label_named("").name == "y"
+    assert schema.label_named("a") == Label("a", rank=1)
+    with pytest.raises(UserError, match=r"data\.label='c' is no label .* it has y, b, a"):
+        schema.label_named("c")
+
+
+def test_weight_and_group_are_no_fields():
+    assert (LATER.weight, LATER.group) == ("n", "g")
+    assert LATER.targets == ("w", "y", "n", "g")
+    assert (SCHEMA.weight, SCHEMA.group, SCHEMA.targets) == (None, None, ("y",))
+    schema = Schema((Label("y"), Group("u", dtype="integer"), Categorical("c")))
+    assert schema.slot_names == ("c",)
+    assert schema.group == "u"
+    assert Schema.from_dict(json.loads(json.dumps(schema.to_dict()))) == schema
+
+
 def test_slots_are_the_fields_and_then_the_crosses():
     assert SCHEMA.slot_names == ("c", "x")
     assert CROSSED.slot_names == ("c", "x", "d", "v", "s", "d x c", "x x c x d")
@@ -225,8 +251,9 @@ def test_slots_are_the_fields_and_then_the_crosses():
     [
         ((Label("y"), Categorical("a"), Numeric("a")), "declares column 'a' twice"),
         ((Label("y"), Ignored("a")), "no categorical, numeric or time column"),
-        ((Categorical("a"),), "declares 0 labels"),
-        ((Label("y"), Label("z"), Categorical("a")), "declares 2 labels"),
+        ((Categorical("a"),), "declares no label"),
+        ((Label("y"), Weight("v"), Categorical("a"), Weight("w")), "'v' and 'w' as weights"),
+        ((Label("y"), Group("g"), Categorical("a", group=True)), "'g' and 'a' as groups"),
     ],
 )
 def test_an_impossible_schema_is_refused(columns, message):

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepfm_jax.columns import Categorical, Category, Label, Numeric, Timestamp
+from deepfm_jax.columns import Categorical, Category, Group, Label, Numeric, Timestamp, Weight
 from deepfm_jax.data.times import seconds_of_numbers, seconds_of_text, seconds_of_times
 from deepfm_jax.schema import TextFormat
 
@@ -16,7 +16,9 @@ _INTEGER = r"^[+-]?\d{1,18}$"
 
 
 def typed_column(
-    raw: pa.Array, column: Categorical | Numeric | Timestamp | Label, text: TextFormat
+    raw: pa.Array,
+    column: Categorical | Numeric | Timestamp | Label | Weight | Group,
+    text: TextFormat,
 ) -> tuple[pa.Array, np.ndarray, str]:
     """Typed values, which rows are bad, and what is wrong with those.
 
@@ -24,6 +26,8 @@ def typed_column(
     """
     if is_text(raw.type):
         raw = cleaned(raw, text)
+    if isinstance(column, Group):
+        column = Categorical(column.name, column.dtype)
     if isinstance(column, Categorical):
         return typed_categories(raw, column)
     if isinstance(column, Timestamp):
@@ -31,10 +35,16 @@ def typed_column(
         return seconds, bad, f"is not a time ({column.format})"
     if isinstance(column, Label) and column.values is not None:
         return _named_labels(raw, column.values)
+    if isinstance(column, Label) and column.positive is not None:
+        return _one_against_all(raw, column.positive)
     values, bad = typed_numbers(raw)
     if isinstance(column, Numeric):
         return values, bad, "is not a finite number"
     numbers = values.to_numpy(zero_copy_only=False)
+    if isinstance(column, Weight):
+        # Beyond the largest float32 there is no such weight either.
+        bad = bad | ~((numbers >= 0) & (numbers <= np.finfo(np.float32).max))
+        return values, bad, "is not a weight, a finite number from 0 on"
     bad = ~((numbers == 0) | (numbers == 1))
     return values.cast(pa.float32()), bad, "is not a label, 0 or 1"
 
@@ -81,6 +91,12 @@ def _named_labels(raw: pa.Array, values: tuple[str, str]) -> tuple[pa.Array, np.
     found = pc.index_in(pc.utf8_trim_whitespace(as_text(raw)), value_set=pa.array(values))
     bad = pc.is_null(found).to_numpy(zero_copy_only=False)
     return found.cast(pa.float32()), bad, f"is not a label, {values[0]!r} or {values[1]!r}"
+
+
+def _one_against_all(raw: pa.Array, positive: str) -> tuple[pa.Array, np.ndarray, str]:
+    cells = _empty_to_null(pc.utf8_trim_whitespace(as_text(raw)))
+    bad = pc.is_null(cells).to_numpy(zero_copy_only=False)
+    return pc.equal(cells, positive).cast(pa.float32()), bad, "cannot be a label"
 
 
 def rows_with(text: pa.Array, character: str) -> np.ndarray:

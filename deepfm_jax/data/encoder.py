@@ -20,6 +20,7 @@ import pyarrow.parquet as pa_parquet
 from jaxtyping import Float32, Int32
 
 from deepfm_jax.data.crosses import cross_ids
+from deepfm_jax.data.groups import encode_groups
 from deepfm_jax.data.list_coding import fill_slots, kept_elements
 from deepfm_jax.data.vocabulary import FieldCoder, fit_field, merge_counts
 from deepfm_jax.errors import UserError
@@ -42,9 +43,12 @@ class Encoded:
       values: 1 for categories, the transformed number for value fields, the combined weight for
         fields of several values and 0 for their padding, [rows, slots]; None where the schema has
         neither of the two, and so every value is 1.
-      labels: [rows, tasks], None for rows without labels.
+      labels: [rows, tasks], None for rows that have not all labels.
       vectors: Of each row the vectors of all columns of them, one after the other, [rows, numbers];
         None where the schema has none.
+      weights: [rows], None where the schema has no weight, or the rows have none.
+      groups: [rows, 2], see ``data.groups``; None where the schema has no group, or the rows have
+        none.
       longer: For each field of several values, the rows with more of them than it has slots.
     """
 
@@ -52,6 +56,8 @@ class Encoded:
     values: Float32[np.ndarray, "rows slots"] | None
     labels: Float32[np.ndarray, "rows tasks"] | None
     vectors: Float32[np.ndarray, "rows numbers"] | None = None
+    weights: Float32[np.ndarray, "rows"] | None = None
+    groups: Int32[np.ndarray, "rows 2"] | None = None
     longer: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
@@ -120,9 +126,10 @@ class Encoder:
             parts = sorted(slot_of[name] for name in cross.columns)
             ids[:, slot] = cross_ids(ids[:, parts], cross.buckets)
         labels = None
-        name = self.schema.label.name
-        if name in table.column_names:
-            labels = table[name].to_numpy().astype(np.float32).reshape(rows, 1)
+        names = [label.name for label in self.schema.labels]
+        if set(names) <= set(table.column_names):
+            columns = [table[name].to_numpy() for name in names]
+            labels = np.stack(columns, axis=1).astype(np.float32)
         vectors = None
         if self.schema.vectors:
             columns = (table[vector.name].combine_chunks() for vector in self.schema.vectors)
@@ -132,7 +139,29 @@ class Encoder:
                 for column, size in zip(columns, sizes, strict=True)
             ]
             vectors = np.concatenate(parts, axis=1)
-        return Encoded(ids=ids, values=values, labels=labels, vectors=vectors, longer=longer)
+        return Encoded(
+            ids=ids,
+            values=values,
+            labels=labels,
+            vectors=vectors,
+            weights=self.weights(table),
+            groups=self.groups(table),
+            longer=longer,
+        )
+
+    def weights(self, table: pa.Table) -> Float32[np.ndarray, "rows"] | None:
+        """How much each typed row counts; None where the schema or the table has no weights."""
+        name = self.schema.weight
+        if name is None or name not in table.column_names:
+            return None
+        return table[name].to_numpy().astype(np.float32)
+
+    def groups(self, table: pa.Table) -> Int32[np.ndarray, "rows 2"] | None:
+        """The group of each typed row; None where the schema or the table has none."""
+        name = self.schema.group
+        if name is None or name not in table.column_names:
+            return None
+        return encode_groups(table[name])
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes ``encoder.parquet``, then ``encoder.json``, each whole or not at all."""

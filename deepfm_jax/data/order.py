@@ -10,6 +10,7 @@ are shuffled completely.
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Int64
 
 # A quarter of a million rows, with the blocks that prepare writes.
 WINDOW_BLOCKS = 64
@@ -37,8 +38,7 @@ class Stream:
     def __init__(
         self,
         source: Any,
-        block_rows: int,
-        rows: int,
+        sizes: Int64[np.ndarray, "blocks"],
         *,
         seed: int | None = None,
         epoch: int = 0,
@@ -46,12 +46,11 @@ class Stream:
         streams: int = 1,
         skip_rows: int = 0,
     ):
-        """Of the blocks of ``source``, all but the last with ``block_rows`` rows.
+        """Of the blocks of ``source``.
 
         Args:
           source: Sequence of blocks, with ``__getitems__``.
-          block_rows: Rows of a block.
-          rows: Rows of all blocks.
+          sizes: Rows of each block.
           seed: Of the shuffle; None keeps the order of the blocks and of their rows.
           epoch: Each has a permutation of its own.
           index: Which stream.
@@ -63,9 +62,8 @@ class Stream:
         blocks = np.arange(len(source))
         if self._key is not None:
             blocks = np.random.default_rng(self._key).permutation(blocks)
-        sizes = np.full(len(source), block_rows)
-        sizes[-1] = rows - block_rows * (len(source) - 1)
         ends = np.cumsum(sizes[blocks])
+        rows = int(ends[-1])
         start, stop = rows * index // streams, rows * (index + 1) // streams
 
         def pieces(start: int, stop: int) -> list[_Piece]:
@@ -75,7 +73,8 @@ class Stream:
                 if begin >= stop:
                     break
                 low, high = max(start - begin, 0), min(stop, int(ends[place])) - begin
-                found.append(_Piece(int(blocks[place]), low, high))
+                if low < high:
+                    found.append(_Piece(int(blocks[place]), low, high))
             return found
 
         own = pieces(start, stop)

@@ -105,8 +105,16 @@ def prepare(
 
 def _check_same(folder: pathlib.Path, options: BuildOptions, source) -> None:
     """Whether the data set there is the one that these options and this source would give."""
+    written = json.loads((folder / OPTIONS_FILE).read_text())
+    known = {field.name for field in dataclasses.fields(BuildOptions)}
+    unknown = sorted(set(written) - known)
+    if unknown:
+        raise UserError(
+            f"{folder / OPTIONS_FILE} has option {unknown[0]!r}, which this version does not know: "
+            "the data set is of a newer one; update, choose another --out, or pass --overwrite"
+        )
     # An option that is younger than the data set had its default.
-    there = BuildOptions(**json.loads((folder / OPTIONS_FILE).read_text()))
+    there = BuildOptions(**written)
     old, new = dataclasses.asdict(there), dataclasses.asdict(options)
     if (folder / SOURCE_FILE).is_file():
         old |= json.loads((folder / SOURCE_FILE).read_text())
@@ -168,6 +176,9 @@ def describe(
         lines.append(
             f"{split:8}{summary.read:12,}{summary.rows:12,}{summary.rejected:10,}{rate:15.4f}"
         )
+        if len(summary.positives_of) > 1:
+            rates = (f"{k} {v / summary.rows:.4f}" for k, v in summary.positives_of.items())
+            lines.append(f"  positive rates: {', '.join(rates)}")
         lines.extend(f"  rejected: {message}" for message in summary.first_errors)
         lines.extend(_longer(summary, encoder))
     if folder is not None and (folder / REJECTS_FILE).is_file():

@@ -40,7 +40,8 @@ def text_columns(path: SourcePath, schema: Schema, labelled: bool | None) -> lis
     if schema.text.header:
         check_names(f"{path}, line 1", cells, schema, labelled)
         return cells
-    unlabelled = [name for name in names if name != schema.label.name]
+    labels = [label.name for label in schema.labels]
+    unlabelled = [name for name in names if name not in labels]
     # The first row decides, and later rows must agree with it; when it fits neither layout, it
     # is one of the bad rows.
     if labelled is not True and len(cells) == len(unlabelled):
@@ -59,7 +60,7 @@ def check_names(where: str, names: list[str], schema: Schema, labelled: bool | N
         raise UserError(f"{where}: column {twice[0]!r} stands twice in the header")
     needed = [column.name for column in schema.inputs]
     if labelled:
-        needed.append(schema.label.name)
+        needed += schema.targets
     missing = [name for name in needed if name not in names]
     if missing:
         raise UserError(f"{where}: column {missing[0]!r} is missing; found {', '.join(names)}")

@@ -21,7 +21,7 @@ class OneTask:
     def loss(
         self, logits: Logits, labels: Float[Array, "batch 1"], mask: Float[Array, "batch"]
     ) -> Float[Array, ""]:
-        """Mean logloss of the rows with mask 1; labels [B, 1] in {0, 1}."""
+        """Mean logloss of the rows, weighted by the mask; labels [B, 1] in {0, 1}."""
         return masked_mean(binary_cross_entropy(logits, labels[:, 0]), mask)
 
     def probabilities(self, logits: Shaped[Any, "batch"]) -> Float64[np.ndarray, "batch"]:

@@ -102,10 +102,10 @@ def _check_data_and_workdirs(
     planned: Mapping[tuple[str, int], Experiment], folder: pathlib.Path
 ) -> None:
     """Raises here, before hours of training, what the last run would else raise at its start."""
-    opened: dict[tuple[str, str], tuple[PreparedData, np.ndarray]] = {}
+    opened: dict[tuple[str, str, str], tuple[PreparedData, np.ndarray]] = {}
     first_label = next(label for label, _ in planned)
     for (label, seed), experiment in planned.items():
-        place = (experiment.data.name, experiment.data.folder)
+        place = (experiment.data.name, experiment.data.folder, experiment.data.label)
         if place not in opened:
             data = PreparedData(*place)
             opened[place] = data, _labels(data)
@@ -113,7 +113,8 @@ def _check_data_and_workdirs(
         # Not by fingerprint: the same rows may be encoded with crosses for one, without for others.
         if not np.array_equal(labels, next(iter(opened.values()))[1]):
             raise UserError(
-                f"{label} reads other rows ({place[0]!r} in {place[1]}) than {first_label}; "
+                f"{label} reads other rows or labels ({place[0]!r} in {place[1]}) than "
+                f"{first_label}; "
                 "models are compared on the same rows only"
             )
         experiment.build_model(data.encoder)
@@ -147,6 +148,7 @@ def _results(
     resampled = bootstrap(
         {label: np.stack([run.test.logits for run in runs[label]]) for label in runs},
         first.test.labels,
+        weights=None if (first.test.weights == 1).all() else first.test.weights,
         resamples=resamples,
         seed=_BOOTSTRAP_SEED,
     )

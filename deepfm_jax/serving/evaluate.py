@@ -2,6 +2,7 @@
 
 import os
 
+from deepfm_jax.data.groups import decode_groups
 from deepfm_jax.data.pipeline import PreparedData
 from deepfm_jax.data.sources import read_tables
 from deepfm_jax.errors import UserError
@@ -25,16 +26,19 @@ def score_split(predictor: Predictor, split: str) -> BinaryMetrics:
       UserError: the prepared data set is gone, or has been prepared anew with another encoding.
     """
     settings = predictor.experiment.data
-    data = PreparedData(settings.name, settings.folder)
+    data = PreparedData(settings.name, settings.folder, settings.label)
     if data.encoder.fingerprint() != predictor.encoder.fingerprint():
         raise UserError(
             f"data set {settings.name!r} in {settings.folder} has been prepared with another "
             "encoding since the model was trained; prepare it as before, or use --input"
         )
-    batches = data.batches(split, predictor.experiment.loop.eval_batch_size)
+    batches = data.batches(split, predictor.experiment.loop.eval_batch_size, groups=True)
     states = [
         BinaryMetrics.from_batch(
-            predictor.score(batch["ids"], batch.get("values")), batch["labels"][:, 0], batch["mask"]
+            predictor.score(batch["ids"], batch.get("values")),
+            batch["labels"][:, 0],
+            batch["mask"],
+            decode_groups(batch["groups"]) if "groups" in batch else None,
         )
         for batch in batches
     ]
@@ -44,14 +48,28 @@ def score_split(predictor: Predictor, split: str) -> BinaryMetrics:
 def evaluate_file(
     predictor: Predictor, path: str | os.PathLike[str], *, max_bad_rows: int = 0
 ) -> dict[str, float]:
-    """Metrics on raw labelled rows.
+    """Metrics on raw rows with the label that the model predicts; they need no other one.
+
+    They need the column of weights, where the data set has one, and where they have its column of
+    groups, the metrics have GAUC.
 
     Raises:
       UserError: see ``sources.read_tables``; or rows of one class only.
     """
-    schema = predictor.encoder.schema
-    states = [
-        BinaryMetrics.from_batch(predictor.logits(table), table[schema.label.name].to_numpy())
-        for table in read_tables(path, schema, max_bad_rows=max_bad_rows)
-    ]
+    encoder, schema = predictor.encoder, predictor.encoder.schema
+    label = schema.label_named(predictor.experiment.data.label).name
+    states = []
+    for table in read_tables(path, schema, max_bad_rows=max_bad_rows, labelled=None):
+        for name, role in ((label, "label"), (schema.weight, "weight")):
+            if name is not None and name not in table.column_names:
+                raise UserError(f"{path}: column {name!r}, the {role}, is missing")
+        groups = encoder.groups(table)
+        states.append(
+            BinaryMetrics.from_batch(
+                predictor.logits(table),
+                table[label].to_numpy(),
+                encoder.weights(table),
+                None if groups is None else decode_groups(groups),
+            )
+        )
     return BinaryMetrics.concatenate(states).compute(split=os.fspath(path))

@@ -39,10 +39,14 @@ class Predictor:
         loop = self.experiment.loop
         optimizer = create_for(self.experiment.optimizer, 1, model, loop.batch_size)
         self._weights = restore_best(workdir, weights_layout(model, optimizer, mesh))
-        self._score = make_score_step(model, optimizer, mesh)
+        rate = self.experiment.data.negative_rate
+        self._score = make_score_step(model, optimizer, mesh, negative_rate=rate)
 
     def logits(self, table: pa.Table) -> Float32[np.ndarray, "rows"]:
-        """Logits of typed rows (see ``data.sources``), in their order."""
+        """Logits of typed rows (see ``data.sources``), in their order.
+
+        Where the run was trained on a share of the negative rows, they are corrected for it.
+        """
         encoded = self.encoder.encode(table)
         rows = len(encoded.ids)
         logits = []

@@ -28,6 +28,8 @@ class Progress:
       finished: Whether the run came to its end.
       seconds: Time spent in training steps, over all starts.
       examples: Rows trained on in that time.
+      waited: Seconds of these in which the devices had nothing to do for want of a batch.
+      start_waited: Seconds before the first batch of each pass over the rows; not in ``seconds``.
       fingerprint: Of the data set.
       streams: Parts in which each pass over the training rows is read.
       train_losses: (step, loss) points.
@@ -42,10 +44,18 @@ class Progress:
     finished: bool = False
     seconds: float = 0.0
     examples: int = 0
+    waited: float = 0.0
+    start_waited: float = 0.0
     fingerprint: str = ""
     streams: int = 1
     train_losses: list[list[int | float]] = dataclasses.field(default_factory=list)
     evaluations: list[dict[str, int | float]] = dataclasses.field(default_factory=list)
+
+    @property
+    def wait_share(self) -> float | None:
+        """Share of the time of training in which the devices waited for a batch; None at first."""
+        seconds = self.seconds + self.start_waited
+        return (self.waited + self.start_waited) / seconds if self.seconds else None
 
 
 class Checkpoints:

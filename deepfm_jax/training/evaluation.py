@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from deepfm_jax import hosts
+from deepfm_jax.data.groups import decode_groups
 from deepfm_jax.data.pipeline import Batch, prefetch_to_device
 from deepfm_jax.metrics import BinaryMetrics
 from deepfm_jax.training.state import Weights
@@ -17,7 +18,7 @@ def evaluate(
     batches: Iterable[Batch],
     sharding: jax.sharding.Sharding,
 ) -> BinaryMetrics:
-    """Logits and labels of all rows with mask 1, of all processes in each.
+    """Logits and labels of all rows, with their weights and groups, of all processes in each.
 
     Args:
       score: What ``make_score_step`` returned.
@@ -29,10 +30,14 @@ def evaluate(
     parts = []
     for batch in prefetch_to_device(batches, sharding):
         logits = score(weights, batch["ids"], batch.get("values"))
-        parts.append((logits, batch["labels"], batch["mask"]))
+        parts.append((logits, batch["labels"], batch["mask"], *_groups(batch)))
     own = [
         np.concatenate([hosts.own_rows(array) for array in arrays])
         for arrays in zip(*parts, strict=True)
     ]
-    logits, labels, mask = hosts.gather_rows(own)
-    return BinaryMetrics.from_batch(logits, labels[:, 0], mask)
+    logits, labels, mask, *groups = hosts.gather_rows(own)
+    return BinaryMetrics.from_batch(logits, labels[:, 0], mask, *map(decode_groups, groups))
+
+
+def _groups(batch) -> list[jax.Array]:
+    return [batch["groups"]] if "groups" in batch else []

@@ -35,6 +35,7 @@ from deepfm_jax.training.state import (
     weights_shapes,
 )
 from deepfm_jax.training.step import cut_learning_rate, make_score_step, make_train_step
+from deepfm_jax.training.waiting import TimedBatches
 from deepfm_jax.training.warm_start import earlier_model, with_warm_start
 
 # Gives a fresh state the weights of another run.
@@ -88,7 +89,8 @@ def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, 
 
 def _opened(experiment: Experiment) -> "tuple[PreparedData, _Trainer, _Trainer | None]":
     """The data, what trains on them, and what trains the stage before."""
-    data = PreparedData(experiment.data.name, experiment.data.folder)
+    settings = experiment.data
+    data = PreparedData(settings.name, settings.folder, settings.label)
     trainer = _Trainer(experiment, data)
     first_stage = experiment.first_stage
     first = None if first_stage is None else _Trainer(first_stage, data)
@@ -123,7 +125,9 @@ class _Trainer:
         self._mesh = create_mesh(replicas=self._partitioning.replicas)
         self._batch_sharding = batch_sharding(self._mesh, self._loop.batch_size)
         self._eval_sharding = batch_sharding(self._mesh, self._loop.eval_batch_size)
-        self._steps_per_epoch = data.steps_per_epoch("train", self._loop.batch_size)
+        self._negative_rate = experiment.data.negative_rate
+        self._rows_per_epoch = data.rows("train", self._negative_rate)
+        self._steps_per_epoch = -(-self._rows_per_epoch // self._loop.batch_size)
         self.model = experiment.build_model(data.encoder)
         total_steps = self._loop.epochs * self._steps_per_epoch
         self._optimizer = create_for(
@@ -131,7 +135,7 @@ class _Trainer:
         )
         where = (self._mesh, self._partitioning)
         self._step = make_train_step(self.model, self._optimizer, OneTask(), *where)
-        self._score = make_score_step(self.model, self._optimizer, *where)
+        self._score = make_score_step(self.model, self._optimizer, *where, self._negative_rate)
         count = min(self._loop.evaluations_per_epoch, self._steps_per_epoch)
         self._evaluation_batches = {
             math.ceil(self._steps_per_epoch * (i + 1) / count) for i in range(count)
@@ -211,6 +215,7 @@ class _Trainer:
             size,
             streams=jax.process_count(),
             part=process_rows(self._eval_sharding, size),
+            groups=True,
         )
         return evaluate(self._score, weights, batches, self._eval_sharding)
 
@@ -231,28 +236,30 @@ class _Trainer:
             start_batch=progress.batch,
             streams=progress.streams,
             part=process_rows(self._batch_sharding, self._loop.batch_size),
+            negative_rate=self._negative_rate,
         )
         log = LossLog(self._loop.log_steps, progress, writer)
-        rows_left = self._data.rows("train") - progress.batch * self._loop.batch_size
+        rows_left = self._rows_per_epoch - progress.batch * self._loop.batch_size
         with tqdm(
             desc=f"epoch {progress.epoch + 1}/{self._loop.epochs}",
-            total=self._data.rows("train"),
+            total=self._rows_per_epoch,
             initial=progress.batch * self._loop.batch_size,
             unit=" rows",
             unit_scale=True,
             mininterval=0.5,
             disable=not hosts.is_first(),
         ) as bar:
-            for step, batch in enumerate(
-                prefetch_to_device(batches, self._batch_sharding), start=int(state.step) + 1
-            ):
+            timed = TimedBatches(prefetch_to_device(batches, self._batch_sharding))
+            for step, batch in enumerate(timed, start=int(state.step) + 1):
                 state, metrics = self._step(state, batch)
+                timed.started(metrics["loss"])
                 rows = min(self._loop.batch_size, rows_left)
                 rows_left -= rows
                 progress.batch += 1
-                log.add(step, metrics["loss"], rows)
+                log.add(step, metrics["loss"], rows, timed.waited)
                 bar.update(rows)
-                bar.set_postfix(loss=f"{log.latest:.4f}", refresh=False)
+                waited = progress.wait_share or 0.0
+                bar.set_postfix(loss=f"{log.latest:.4f}", wait=f"{waited:.0%}", refresh=False)
                 stop = hosts.is_asked_to_stop(step)
                 if progress.batch in self._evaluation_batches:
                     log.flush(step)

@@ -13,8 +13,8 @@ from deepfm_jax.training.checkpoint import Progress
 class LossLog:
     """Holds losses on the device and fetches them every few steps, so that steps overlap.
 
-    It adds points, time and rows to a run's ``Progress``. The time of the first step is left out:
-    it compiles, and says nothing about the rate.
+    It adds points, time, waits and rows to a run's ``Progress``. The time of the first step is left
+    out: it compiles, and says nothing about the rate.
     """
 
     def __init__(self, every: int, progress: Progress, writer):
@@ -23,16 +23,26 @@ class LossLog:
         self._writer = writer
         self._losses: list[jax.Array] = []
         self._rows = 0
+        self._waited = 0.0
         self._started: float | None = None
         self.latest = math.nan
 
-    def add(self, step: int, loss: jax.Array, rows: int) -> None:
-        """Takes the loss of ``step``, a scalar still being computed."""
+    def add(self, step: int, loss: jax.Array, rows: int, waited: float = 0.0) -> None:
+        """Takes the loss of ``step``, a scalar still being computed.
+
+        Args:
+          step: Number of the step.
+          loss: Its loss.
+          rows: Rows of its batch.
+          waited: Seconds that the devices waited for it.
+        """
         self._losses.append(loss)
         if self._started is None:
+            self._progress.start_waited += waited
             self.flush(step)
             return
         self._rows += rows
+        self._waited += waited
         if len(self._losses) >= self._every:
             self.flush(step)
 
@@ -50,11 +60,15 @@ class LossLog:
                     "optimizer.learning_rate or set optimizer.clip_norm"
                 )
             self._progress.train_losses.append([step, self.latest])
-            self._writer.write_scalars(step, {"train/loss": self.latest})
+            scalars = {"train/loss": self.latest}
             if self._started is not None:
-                self._progress.seconds += time.perf_counter() - self._started
+                seconds = time.perf_counter() - self._started
+                self._progress.seconds += seconds
+                self._progress.waited += self._waited
                 self._progress.examples += self._rows
-        self._losses, self._rows = [], 0
+                scalars["train/wait_share"] = self._waited / seconds
+            self._writer.write_scalars(step, scalars)
+        self._losses, self._rows, self._waited = [], 0, 0.0
         self._started = time.perf_counter()
 
     def restart_clock(self) -> None:

@@ -39,12 +39,15 @@ def write_report(
             "name": experiment.data.name,
             "rows": {split: data.rows(split) for split in data.summaries},
             "fingerprint": data.fingerprint,
+            "label": data.label,
+            "negative_rate": experiment.data.negative_rate,
         },
         "metrics": metrics,
         "throughput": {
             "train_examples_per_second": (
                 progress.examples / progress.seconds if progress.seconds else None
-            )
+            ),
+            "wait_share": progress.wait_share,
         },
         "parameters": parameter_count(params),
         "best_step": progress.best_step,
@@ -92,8 +95,12 @@ def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
         ("calibration", "calibration"),
         ("expected_calibration_error", "ECE"),
     )
+    if any("gauc" in values for values in metrics.values()):
+        names = (*names, ("gauc", "GAUC"))
     lines = ["split   " + "".join(f"{title:>15}" for _, title in names) + f"{'rows':>12}"]
     for split, values in metrics.items():
-        cells = "".join(f"{values[key]:15.5f}" for key, _ in names)
+        cells = "".join(
+            f"{values[key]:15.5f}" if key in values else f"{'-':>15}" for key, _ in names
+        )
         lines.append(f"{split:8}{cells}{int(values['rows']):12,}")
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import flax.linen as nn
 
+from deepfm_jax.calibration import check_negative_rate
 from deepfm_jax.data.encoder import Encoder
 from deepfm_jax.embedding import ROW_OPTIMIZERS
 from deepfm_jax.errors import UserError
@@ -25,11 +26,17 @@ class DataSettings:
       name: Data set, as in ``data.builders.BUILDERS``.
       folder: Folder of prepared data sets, ``prepare``'s ``--out``.
       options: ``BuildOptions`` for a data set that is prepared on the way (``synthetic``).
+      label: Of several labels the one to predict; empty for the first.
+      negative_rate: Share w of the training rows with label 0 that each epoch trains on, others in
+        each (see ``data.sampling``). Scores are corrected for it wherever the model is measured or
+        used (see ``calibration``); the training loss is that of the sample.
     """
 
     name: str
     folder: str = "data"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    label: str = ""
+    negative_rate: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +164,7 @@ class Experiment:
 
     def __post_init__(self):
         _ = self.first_stage  # Its settings are checked as well.
+        check_negative_rate(self.data.negative_rate)
         _choose("optimizer.name", self.optimizer.name, ("adam", "adagrad", "sgd"))
         _check_table_path(self.optimizer)
         _choose(

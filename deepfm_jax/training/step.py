@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding
 
+from deepfm_jax.calibration import correct_logits
 from deepfm_jax.embedding import LocalTable, Rows, RowUpdate, ShardedTable, create_table, table_rows
 from deepfm_jax.fields import FieldDims, total_rows
 from deepfm_jax.heads import OneTask
@@ -153,6 +154,7 @@ def make_score_step(
     optimizer: Optimizer | None = None,
     mesh: Mesh | None = None,
     partitioning: Partitioning = DEFAULT_PARTITIONING,
+    negative_rate: float = 1.0,
 ) -> Callable[[Weights, Any, Any], Logits]:
     """``score(weights, ids, values) -> logits [B]``, jitted.
 
@@ -162,9 +164,14 @@ def make_score_step(
       mesh: Devices, over which the logits are split as the batch is. Without them each device has
         all of the table.
       partitioning: Of the run.
+      negative_rate: Of the run: the share of the negative rows that it was trained on, for which
+        the logits are corrected.
     """
 
     def score(weights, ids, values):
+        return correct_logits(plain_logits(weights, ids, values), negative_rate)
+
+    def plain_logits(weights, ids, values):
         if optimizer is None or optimizer.rows is None or mesh is None or mesh.size == 1:
             variables = {"params": weights.params, "batch_stats": weights.batch_stats}
             return model.apply(variables, ids, values)

@@ -30,7 +30,8 @@ def claim(workdir: str | os.PathLike[str], experiment: Experiment, encoder: Enco
         raise UserError(f"workdir {folder} is a URL; give a folder, of a mounted bucket perhaps")
     config = experiment.to_dict()
     if (folder / _CONFIG).is_file():
-        there = _read_config(folder)
+        # Settings that are younger than the run had their defaults.
+        there = Experiment.from_mapping(_read_config(folder)).to_dict()
         difference = _first_difference(_fixed(there), _fixed(config))
         if difference:
             key, old, new = difference

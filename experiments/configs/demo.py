@@ -18,6 +18,7 @@ Source of the models: Guo et al. 2017, DeepFM (arXiv 1703.04247); Rendle 2010, F
 from ml_collections import ConfigDict
 
 from experiments.configs.every_setting import (
+    data_settings,
     loop_settings,
     optimizer_settings,
     partitioning_settings,
@@ -39,7 +40,7 @@ def get_config(model: str = "deepfm") -> ConfigDict:
         raise ValueError(f"model {model!r} has no settings here; use one of {sorted(MODELS)}")
     config = ConfigDict()
     config.seed = 2021
-    config.data = dict(name="synthetic", folder="data", options=dict(rows=1_000_000))
+    config.data = data_settings("synthetic", options=dict(rows=1_000_000))
     config.model = dict(name=model, **MODELS[model]["model"])
     shared = dict(
         table="dense",

@@ -9,6 +9,12 @@ from typing import Any
 from ml_collections import config_dict
 
 
+def data_settings(name: str, **changes: Any) -> dict[str, Any]:
+    """See ``deepfm_jax.training.settings.DataSettings``."""
+    defaults = dict(name=name, folder="data", options=dict(), label="", negative_rate=1.0)
+    return {**defaults, **changes}
+
+
 def optimizer_settings(**changes: Any) -> dict[str, Any]:
     """See ``deepfm_jax.training.settings.OptimizerSettings``."""
     defaults = dict(

@@ -11,6 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments.configs.every_setting import (
+    data_settings,
     loop_settings,
     optimizer_settings,
     partitioning_settings,
@@ -44,7 +45,7 @@ def plateau_config(
         raise ValueError(f"model {model!r} has no settings here; use one of {sorted(models)}")
     config = ConfigDict()
     config.seed = 2021
-    config.data = dict(name=data, folder="data", options=dict())
+    config.data = data_settings(data)
     config.partitioning = partitioning_settings()
     config.update(_stage(models, model, embed_dim, batch_size, epochs))
     if model == "fnn":

@@ -34,9 +34,9 @@ def source(tmp_path):
     return folder
 
 
-def rows_of(name, out, split):
+def rows_of(name, out, split, label=""):
     """The encoded rows of a split, in the order of the file."""
-    data = PreparedData(name, out)
+    data = PreparedData(name, out, label)
     (batch,) = data.batches(split, data.rows(split))
     return batch
 
@@ -71,6 +71,10 @@ def test_the_real_samples_are_read_whole(data_folder, out, name, rows, rate):
     else:
         assert found == rows
     assert round(rate_of_train if name == "frappe" else rate_of_all, 3) == rate
+    if name == "census_income":
+        summaries = PreparedData(name, out).summaries.values()
+        single = sum(summary.positives_of["marital_status"] for summary in summaries)
+        assert round(single / rows, 3) == 0.432
 
 
 def test_avazu_of_one_file_has_hours_and_weekdays(source, out):
@@ -140,8 +144,11 @@ def test_census_income_of_both_files(source, out):
     (table,) = read_tables(source / "census-income.data", data.encoder.schema)
     assert table["class_of_worker"].null_count > 0
     assert "Private" in table["class_of_worker"].to_pylist()
-    batch = rows_of("census_income", out, "train")
-    np.testing.assert_array_equal(batch["labels"][:, 0], table["income"].to_numpy())
+    for label in ("income", "marital_status"):
+        batch = rows_of("census_income", out, "train", label)
+        np.testing.assert_array_equal(batch["labels"][:, 0], table[label].to_numpy())
+    first = rows_of("census_income", out, "train")
+    np.testing.assert_array_equal(first["labels"][:, 0], table["income"].to_numpy())
 
 
 def test_census_income_of_one_file_is_split(source, out):

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepfm_jax import Categorical, Label, Numeric, Schema, TextFormat, Timestamp, UserError
+from deepfm_jax import (
+    Categorical,
+    Group,
+    Label,
+    Numeric,
+    Schema,
+    TextFormat,
+    Timestamp,
+    UserError,
+    Weight,
+)
 from deepfm_jax.data.sources import read_tables, typed_table
 
 FOREVER = st.datetimes(datetime.datetime(1, 1, 2), datetime.datetime(9999, 12, 30))
@@ -155,6 +165,36 @@ def test_labels_may_have_names():
             typed_table({"y": [cells[0], bad], "c": ["a", "b"]}, schema)
     schema = Schema((Label("y", values=("false", "true")), Categorical("c")))
     assert typed_table({"y": [True, False], "c": ["a", "b"]}, schema)["y"].to_pylist() == [1, 0]
+
+
+def test_one_text_may_stand_against_all_others():
+    schema = Schema((Label("y", positive="never"), Categorical("c")))
+    cells = [" never", "never ", "Never", "once", "0"]
+    table = typed_table({"y": cells, "c": ["a"] * 5}, schema)
+    assert table["y"].to_pylist() == [1, 1, 0, 0, 0]
+    for bad in ("", "  ", None):
+        with pytest.raises(UserError, match=r"row 2, column y: value .* cannot be a label"):
+            typed_table({"y": ["never", bad], "c": ["a", "b"]}, schema)
+
+
+@pytest.mark.parametrize("cells", [["0", " 2.5", "1e3"], [0, 2.5, 1000]])
+def test_weights_are_finite_and_not_negative(cells):
+    schema = Schema((Label("y"), Weight("w"), Categorical("c")))
+    columns = {"y": [0, 1, 0], "c": ["a", "b", "c"]}
+    assert typed_table({**columns, "w": cells}, schema)["w"].to_pylist() == [0, 2.5, 1000]
+    for bad in (-1, np.nan, 1e39, np.inf):
+        wrong = [*cells[:2], "" if np.isnan(bad) else str(bad)]
+        wrong = wrong if isinstance(cells[0], str) else [0.0, 2.5, bad]
+        with pytest.raises(UserError, match=r"row 3, column w: value .* is not a weight, a"):
+            typed_table({**columns, "w": wrong}, schema)
+
+
+def test_groups_are_read_as_categories_are():
+    schema = Schema((Label("y"), Group("g", dtype="integer"), Categorical("c")))
+    columns = {"y": [0, 1], "c": ["a", "b"]}
+    assert typed_table({**columns, "g": ["7", ""]}, schema)["g"].to_pylist() == [7, None]
+    with pytest.raises(UserError, match="row 1, column g: value 'x' is not an integer"):
+        typed_table({**columns, "g": ["x", "1"]}, schema)
 
 
 MESSY = TextFormat(trim=True, missing=("?", "NA"))

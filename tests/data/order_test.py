@@ -20,6 +20,10 @@ class Blocks:
     def __len__(self):
         return len(self._blocks)
 
+    @property
+    def sizes(self):
+        return np.array([len(block) for block in self._blocks])
+
     def __getitems__(self, indices):
         self.read.extend(indices)
         return [{"ids": self._blocks[index]} for index in indices]
@@ -55,9 +59,8 @@ def test_streams_share_the_rows_of_a_pass_and_are_equally_long(
     with windows_of(window):
         seen, lengths = [], set()
         for index in range(streams):
-            stream = Stream(
-                Blocks(rows, block_rows), block_rows, rows, seed=seed, index=index, streams=streams
-            )
+            blocks = Blocks(rows, block_rows)
+            stream = Stream(blocks, blocks.sizes, seed=seed, index=index, streams=streams)
             ids, mask = rows_of(stream)
             lengths.add(len(ids))
             seen.extend(ids[mask > 0])
@@ -77,8 +80,9 @@ def test_a_stream_goes_on_where_it_was_left(rows, block_rows, window, streams, s
         skip = int(share * (length - 1))
 
         def make(skip_rows):
+            blocks = Blocks(rows, block_rows)
             return Stream(
-                Blocks(rows, block_rows), block_rows, rows,
+                blocks, blocks.sizes,
                 seed=seed, epoch=3, index=streams - 1, streams=streams, skip_rows=skip_rows,
             )  # fmt: skip
 
@@ -91,7 +95,7 @@ def test_a_stream_reads_its_own_blocks_alone():
     read = []
     for index in range(4):
         blocks = Blocks(400, 10)
-        list(rows_of(Stream(blocks, 10, 400, seed=5, index=index, streams=4)))
+        list(rows_of(Stream(blocks, blocks.sizes, seed=5, index=index, streams=4)))
         read.append(set(blocks.read))
         assert len(blocks.read) == 10
     assert set.union(*read) == set(range(40))
@@ -101,8 +105,21 @@ def test_no_two_streams_permute_alike():
     places = []
     for index in range(2):
         blocks = Blocks(1024, 8)
-        (ids, _) = Stream(blocks, 8, 1024, seed=5, index=index, streams=2).load(0, ("ids",))
+        (ids, _) = Stream(blocks, blocks.sizes, seed=5, index=index, streams=2).load(0, ("ids",))
         unshuffled = np.concatenate([np.arange(8 * b, 8 * b + 8) for b in blocks.read])
         places.append(np.argsort(unshuffled)[np.searchsorted(np.sort(unshuffled), ids)])
     assert sorted(places[0]) == sorted(places[1]) == list(range(512))
     assert not np.array_equal(*places)
+
+
+def test_blocks_may_be_of_any_size_and_empty():
+    numbers = np.arange(50)
+    blocks = Blocks(50, 50)
+    blocks._blocks = np.split(numbers, [0, 7, 7, 8, 30, 49, 50])
+    for streams in (1, 3):
+        seen = []
+        for index in range(streams):
+            stream = Stream(blocks, blocks.sizes, seed=4, index=index, streams=streams)
+            ids, mask = rows_of(stream)
+            seen.extend(ids[mask > 0])
+        assert sorted(seen) == list(range(50))

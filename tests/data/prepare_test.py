@@ -346,6 +346,16 @@ def test_an_option_younger_than_the_data_set_had_its_default(source, out):
         prepare("frappe", out, source=source, options=BuildOptions(cross_buckets=9))
 
 
+def test_an_option_of_a_newer_version_is_named(source, out):
+    prepare("frappe", out, source=source)
+    path = dataset_folder("frappe", out) / "options.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"colour": "red"}))
+    with pytest.raises(UserError, match=r"options\.json has option 'colour'.*of a newer one"):
+        prepare("frappe", out, source=source)
+    prepare("frappe", out, source=source, overwrite=True)
+    assert "colour" not in path.read_text()
+
+
 def test_crosses_of_a_config_file_are_lists_of_lists():
     options = from_mapping(BuildOptions, {"crosses": [["C1", "C2"]], "cross_buckets": 9}, "")
     assert options == BuildOptions(crosses=(("C1", "C2"),), cross_buckets=9)

@@ -12,7 +12,7 @@ from deepfm_jax.data.infer import infer_schema
 from deepfm_jax.data.prepare import prepare
 from deepfm_jax.partitioning import Partitioning
 from deepfm_jax.training.loop import train
-from deepfm_jax.training.settings import Experiment, LoopSettings, OptimizerSettings
+from deepfm_jax.training.settings import DataSettings, Experiment, LoopSettings, OptimizerSettings
 from experiments.configs import every_setting
 from tests import click_logs
 
@@ -38,6 +38,7 @@ def test_there_are_configs():
 @pytest.mark.parametrize(
     ("listed", "kind"),
     [
+        (lambda: every_setting.data_settings("demo"), lambda: DataSettings("demo")),
         (every_setting.optimizer_settings, OptimizerSettings),
         (every_setting.loop_settings, LoopSettings),
         (every_setting.partitioning_settings, Partitioning),

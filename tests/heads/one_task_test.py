@@ -15,6 +15,12 @@ def test_loss_is_the_mean_logloss_of_the_rows_under_the_mask():
     assert float(loss) == pytest.approx(references.logloss([0.3, -2.0, 1.5], [1, 0, 0]), rel=1e-6)
 
 
+def test_the_mask_may_weigh_the_rows():
+    loss = OneTask().loss(LOGITS, LABELS, jnp.asarray([2.0, 1.0, 1.0, 0.0]))
+    rows = [references.logloss([z], [y]) for z, y in ((0.3, 1), (-2.0, 0), (1.5, 0))]
+    assert float(loss) == pytest.approx((2 * rows[0] + rows[1] + rows[2]) / 4, rel=1e-6)
+
+
 def test_gradient_is_the_residual_over_the_number_of_rows():
     mask = jnp.asarray([1.0, 0.0, 1.0, 1.0])
     gradient = jax.grad(OneTask().loss)(LOGITS, LABELS, mask)

@@ -175,7 +175,7 @@ def test_models_on_different_rows_are_not_compared(simulated, tmp_path):
     click_logs.write_frappe(source, {"train": 300, "valid": 100, "test": 100})
     prepare("frappe", out, source=source)
     mixed = {"a": experiment_settings.small(out), "b": experiments(simulated)["lr"]}
-    with pytest.raises(UserError, match=r"b reads other rows .* than a"):
+    with pytest.raises(UserError, match=r"b reads other rows or labels .* than a"):
         compare(mixed, SEEDS, tmp_path / "comparison", baseline="a")
     assert not (tmp_path / "comparison").exists()
 

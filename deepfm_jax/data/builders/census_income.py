@@ -25,14 +25,15 @@ _NUMBERS = (
     *("age", "wage_per_hour", "capital_gains", "capital_losses", "dividends"),
     *("persons_worked_for_employer", "weeks_worked"),
 )
-# The weight says how many people a row stands for, and is no feature of any. Who never married is
-# the second task of the multi-task literature, so its column is none of this one's features.
-_NOT_READ = ("instance_weight", "marital_status")
+# How many people a row stands for: no feature of any, and the literature does not weigh by it.
+_WEIGHT = "instance_weight"
 
 
 def _column(name: str) -> Column:
-    if name in _NOT_READ:
+    if name == _WEIGHT:
         return Ignored(name)
+    if name == "marital_status":  # The second task of the multi-task literature.
+        return Label(name, positive="Never married", rank=1)
     if name in _NUMBERS:
         return Numeric(name, transform="quantile")
     return Categorical(name)
@@ -40,6 +41,9 @@ def _column(name: str) -> Column:
 
 class CensusIncome(ClickLogBuilder, skip_registration=True):
     """Census-Income: whether a person earns more than 50,000 dollars a year; 39 fields.
+
+    ``income`` is the first label; the second, ``marital_status``, is whether the person has never
+    been married.
 
     Reads ``census-income.data`` and ``census-income.test``, plain or ``.gz``: 42 columns without a
     header, cells padded with a space, ``?`` for unknown. ``.data`` is train, and the rows of

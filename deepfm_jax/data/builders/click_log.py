@@ -40,7 +40,8 @@ from deepfm_jax.schema import (
 BLOCK_ROWS = 4096
 OPTIONS_FILE, SOURCE_FILE = "options.json", "source.json"
 
-# Arrays of one length: ids, labels and, where the schema has such, values and vectors.
+# Arrays of one length: ids, labels and, where the schema has them, values, vectors, weights and
+# groups.
 Block: TypeAlias = dict[str, np.ndarray]
 
 
@@ -154,7 +155,15 @@ def _is_list_of_names(value: Any) -> bool:
 class SplitSummary:
     """Counts of one encoded split, and a hash of its content.
 
-    ``longer`` has, for each column of several values, the rows that had more than were kept.
+    Attributes:
+      read: Rows met.
+      rows: Rows kept.
+      rejected: Bad rows.
+      positives: Rows whose (first) label is 1.
+      fingerprint: Changes with any encoded row.
+      first_errors: Messages about the first bad rows.
+      positives_of: The positives of each label, by its name.
+      longer: Of each column of several values, the rows that had more than were kept.
     """
 
     read: int
@@ -164,6 +173,12 @@ class SplitSummary:
     fingerprint: str
     first_errors: list[str] = dataclasses.field(default_factory=list)
     longer: dict[str, int] = dataclasses.field(default_factory=dict)
+    positives_of: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+def positives_file(split: str) -> str:
+    """The name of the file with the positive rows of each block and label, [blocks, tasks]."""
+    return f"positives_{split}.npy"
 
 
 class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -278,11 +293,18 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 shape=(None, width), dtype=dtype, encoding=tfds.features.Encoding.BYTES
             )
 
-        features = {"ids": block(slots, np.int32), "labels": block(1, np.float32)}
+        tasks = len(self.schema.labels)
+        features = {"ids": block(slots, np.int32), "labels": block(tasks, np.float32)}
         if self.schema.has_values:
             features["values"] = block(slots, np.float32)
         if self.schema.vectors:
             features["vectors"] = block(self.schema.vector_size, np.float32)
+        if self.schema.weight is not None:
+            features["weights"] = tfds.features.Tensor(
+                shape=(None,), dtype=np.float32, encoding=tfds.features.Encoding.BYTES
+            )
+        if self.schema.group is not None:
+            features["groups"] = block(2, np.int32)
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.__doc__,
@@ -320,7 +342,8 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _encoded_blocks(self, split: str, tables: Iterable[pa.Table], encoder, report: RowReport):
         digest = hashlib.sha256(encoder.fingerprint().encode())
-        rows, positives = 0, 0
+        rows = 0
+        positives: list[np.ndarray] = []
         longer: Counter[str] = Counter()
 
         def encoded() -> Iterator[Block]:
@@ -333,19 +356,25 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             for array in block.values():
                 digest.update(np.ascontiguousarray(array).tobytes())
             rows += len(block["ids"])
-            positives += int(block["labels"].sum())
+            positives.append(block["labels"].sum(axis=0, dtype=np.int64))
             yield index, block
-        _check_classes(split, rows, positives)
+        folder = pathlib.Path(self.data_dir)
+        names = [label.name for label in self.schema.labels]
+        counts = np.sum(positives, axis=0, dtype=np.int64) if rows else np.zeros(len(names), int)
+        positives_of = dict(zip(names, counts.tolist(), strict=True))
+        _check_classes(split, rows, positives_of)
+        np.save(folder / positives_file(split), np.stack(positives))
         summary = SplitSummary(
             read=report.read or rows,
             rows=rows,
             rejected=report.rejected,
-            positives=positives,
+            positives=positives_of[self.schema.label.name],
             fingerprint=digest.hexdigest()[:16],
             first_errors=report.first_errors,
             longer=dict(longer),
+            positives_of=positives_of,
         )
-        path = pathlib.Path(self.data_dir) / f"rows_{split}.json"
+        path = folder / f"rows_{split}.json"
         path.write_text(json.dumps(dataclasses.asdict(summary), indent=2))
 
 
@@ -366,21 +395,28 @@ def _counted(tables: Iterable[pa.Table], title: str) -> Iterator[pa.Table]:
             bar.update(table.num_rows)
 
 
-def _check_classes(split: str, rows: int, positives: int) -> None:
+def _check_classes(split: str, rows: int, positives_of: Mapping[str, int]) -> None:
     if rows == 0:
         raise UserError(f"split {split!r} has no rows; check the files of --source")
-    if positives in (0, rows):
-        raise UserError(
-            f"split {split!r}: all {rows} labels are {int(positives > 0)}; a model can neither "
-            "learn from nor be measured on one class, so check the label column"
-        )
+    for label, positives in positives_of.items():
+        if positives in (0, rows):
+            raise UserError(
+                f"split {split!r}: all {rows} labels are {int(positives > 0)}; a model can neither "
+                f"learn from nor be measured on one class, so check the label column {label!r}"
+            )
 
 
 def _columns(encoded: Encoded) -> Block:
     assert encoded.labels is not None  # The sources of a builder read labelled rows alone.
-    block = {"ids": encoded.ids, "labels": encoded.labels}
-    others = {"values": encoded.values, "vectors": encoded.vectors}
-    return block | {name: array for name, array in others.items() if array is not None}
+    block = {
+        "ids": encoded.ids,
+        "labels": encoded.labels,
+        "values": encoded.values,
+        "vectors": encoded.vectors,
+        "weights": encoded.weights,
+        "groups": encoded.groups,
+    }
+    return {name: array for name, array in block.items() if array is not None}
 
 
 def _blocks(chunks: Iterable[Block]) -> Iterator[Block]:
