@@ -134,10 +134,10 @@ def change(config: ConfigDict, changes: Mapping[str, Any], model: str) -> None:
             raise UserError(f"--config.{key}: {model} has no such setting") from None
         except (TypeError, ValueError) as error:
             raise UserError(f"--config.{key}={value!r} of {model}: {error}") from None
-    stage, own = "pretraining", "pretraining.loop.epochs"
-    if "loop.epochs" in changes and own not in changes and config.get(stage) is not None:
-        loop = config[stage].loop
-        loop.epochs = min(loop.epochs, config.loop.epochs)
+    own = "pretraining.loop.epochs"
+    if "loop.epochs" in changes and own not in changes and config.get("pretraining") is not None:
+        epochs = min(config.pretraining.loop.epochs, config.loop.epochs)
+        config.update_from_flattened_dict({own: epochs})
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -28,12 +28,12 @@ class Progress:
       finished: Whether the run came to its end.
       seconds: Time spent in training steps, over all starts.
       examples: Rows trained on in that time.
-      waited: Seconds of these in which the devices had nothing to do for want of a batch.
-      start_waited: Seconds before the first batch of each pass over the rows; not in ``seconds``.
       fingerprint: Of the data set.
       streams: Parts in which each pass over the training rows is read.
       train_losses: (step, loss) points.
       evaluations: Validation metrics with their ``step``.
+      waited: Of ``seconds`` those in which the devices had nothing to do for want of a batch.
+      start_waited: Seconds before the first batch of each pass over the rows; not in ``seconds``.
     """
 
     epoch: int = 0
@@ -44,12 +44,12 @@ class Progress:
     finished: bool = False
     seconds: float = 0.0
     examples: int = 0
-    waited: float = 0.0
-    start_waited: float = 0.0
     fingerprint: str = ""
     streams: int = 1
     train_losses: list[list[int | float]] = dataclasses.field(default_factory=list)
     evaluations: list[dict[str, int | float]] = dataclasses.field(default_factory=list)
+    waited: float = 0.0
+    start_waited: float = 0.0
 
     @property
     def wait_share(self) -> float | None:

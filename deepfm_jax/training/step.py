@@ -171,7 +171,7 @@ def make_score_step(
     def score(weights, ids, values):
         return correct_logits(plain_logits(weights, ids, values), negative_rate)
 
-    def plain_logits(weights, ids, values):
+    def plain_logits(weights, ids, values) -> Any:
         if optimizer is None or optimizer.rows is None or mesh is None or mesh.size == 1:
             variables = {"params": weights.params, "batch_stats": weights.batch_stats}
             return model.apply(variables, ids, values)

@@ -2,21 +2,12 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
 
-@runtime_checkable
-class Output(Protocol):
-    """What a step puts out: a ``jax.Array``."""
-
-    def is_ready(self) -> bool:
-        """Whether the devices have computed it."""
-        ...
-
-
-class TimedBatches:
+class TimedBatches(Generic[T]):
     """Batches, and for how long the devices stood idle before each.
 
     The host runs ahead of the devices, so time that it spends on a batch is no one's loss while a
@@ -29,7 +20,7 @@ class TimedBatches:
 
     def __init__(self, batches: Iterable[T]):
         self._batches = iter(batches)
-        self._last: Output | None = None
+        self._last: Any = None
         self.waited = 0.0
 
     def __iter__(self) -> Iterator[T]:
@@ -43,6 +34,6 @@ class TimedBatches:
             self.waited = time.perf_counter() - started if idle else 0.0
             yield batch
 
-    def started(self, output: Output) -> None:
-        """Tells of a step that the devices have been given, by one of its outputs."""
+    def started(self, output: Any) -> None:
+        """Tells of a step that the devices have been given, by one of its outputs (an array)."""
         self._last = output

@@ -360,10 +360,10 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             yield index, block
         folder = pathlib.Path(self.data_dir)
         names = [label.name for label in self.schema.labels]
-        counts = np.sum(positives, axis=0, dtype=np.int64) if rows else np.zeros(len(names), int)
-        positives_of = dict(zip(names, counts.tolist(), strict=True))
+        counts = np.array(positives, np.int64).reshape(-1, len(names))
+        positives_of = {name: int(counts[:, task].sum()) for task, name in enumerate(names)}
         _check_classes(split, rows, positives_of)
-        np.save(folder / positives_file(split), np.stack(positives))
+        np.save(folder / positives_file(split), counts)
         summary = SplitSummary(
             read=report.read or rows,
             rows=rows,
