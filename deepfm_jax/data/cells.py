@@ -20,8 +20,10 @@ def typed_column(
 ) -> tuple[pa.Array, np.ndarray, str]:
     """Typed values, which rows are bad, and what is wrong with those.
 
-    A column of times gives seconds since 1970.
+    A column of times gives seconds since 1970. A dictionary-encoded field stays so.
     """
+    if pa.types.is_dictionary(raw.type):
+        return _typed_distinct(raw, column, text)
     if is_text(raw.type):
         raw = _cleaned(raw, text)
     if isinstance(column, Categorical):
@@ -37,6 +39,24 @@ def typed_column(
     numbers = values.to_numpy(zero_copy_only=False)
     bad = ~((numbers == 0) | (numbers == 1))
     return values.cast(pa.float32()), bad, "is not a label, 0 or 1"
+
+
+def _typed_distinct(
+    raw: pa.DictionaryArray, column: Categorical | Numeric | Timestamp | Label, text: TextFormat
+) -> tuple[pa.Array, np.ndarray, str]:
+    """What ``typed_column`` finds, by a look at each distinct cell and not at each row."""
+    # A missing cell is one of them, the last.
+    distinct = pa.concat_arrays([raw.dictionary, pa.nulls(1, raw.dictionary.type)])
+    places = raw.indices.fill_null(len(raw.dictionary))
+    values, bad, reason = typed_column(distinct, column, text)
+    bad = bad[places.to_numpy()]
+    if not isinstance(column, Categorical | Numeric):
+        return values.take(places), bad, reason
+    if values.null_count == 1:
+        indices, values = raw.indices.cast(pa.int32()), values.slice(0, len(raw.dictionary))
+        return pa.DictionaryArray.from_arrays(indices, values), bad, reason
+    # A dictionary holds what is missing as a row without an index.
+    return values.take(places).dictionary_encode(), bad, reason
 
 
 def _cleaned(raw: pa.Array, text: TextFormat) -> pa.Array:
@@ -84,6 +104,9 @@ def _named_labels(raw: pa.Array, values: tuple[str, str]) -> tuple[pa.Array, np.
 
 def rows_with(text: pa.Array, character: str) -> np.ndarray:
     """Which rows hold an ASCII character; where none does, that costs a look at the bytes."""
+    if pa.types.is_dictionary(text.type):
+        found = rows_with(text.dictionary, character)
+        return np.flatnonzero(np.isin(text.indices.fill_null(-1), found)) if len(found) else found
     data = text.buffers()[2]
     if data is None or not (np.frombuffer(data, np.uint8) == ord(character)).any():
         return np.zeros(0, np.int64)

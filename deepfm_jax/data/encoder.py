@@ -69,7 +69,8 @@ class Encoder:
         A cross has id 0 where any of its parts has, and value 1.
         """
         rows, slots = table.num_rows, len(self.schema.slot_names)
-        ids = np.empty((rows, slots), dtype=np.int32)
+        # Column by column in memory while they are written so.
+        ids = np.empty((rows, slots), dtype=np.int32, order="F")
         values = np.ones((rows, slots), dtype=np.float32) if self.schema.has_values else None
         for slot, coder in enumerate(self.coders):
             column = None if values is None else values[:, slot]
@@ -83,7 +84,7 @@ class Encoder:
         name = self.schema.label.name
         if name in table.column_names:
             labels = table[name].to_numpy().astype(np.float32).reshape(rows, 1)
-        return Encoded(ids=ids, values=values, labels=labels)
+        return Encoded(ids=np.ascontiguousarray(ids), values=values, labels=labels)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes ``encoder.parquet``, then ``encoder.json``, each whole or not at all."""
@@ -188,10 +189,19 @@ def count_values(tables: Iterable[pa.Table], names: Sequence[str]) -> dict[str, 
     for table in tables:
         seen = True
         for name in names:
-            found = pc.value_counts(table[name].combine_chunks())
-            counts[name].append(pa.table(found.flatten(), names=["value", "count"]))
+            counts[name].append(_counted(table[name].combine_chunks()))
             if len(counts[name]) >= _MERGE_EVERY:
                 counts[name] = [merge_counts(counts[name])]
     if not seen:
         raise UserError("the training split has no rows to fit an encoder on")
     return {name: merge_counts(parts) for name, parts in counts.items()}
+
+
+def _counted(cells: pa.Array) -> pa.Table:
+    if not pa.types.is_dictionary(cells.type):
+        return pa.table(pc.value_counts(cells).flatten(), names=["value", "count"])
+    # A missing cell is the last of the distinct ones.
+    distinct = pa.concat_arrays([cells.dictionary, pa.nulls(1, cells.dictionary.type)])
+    places = cells.indices.fill_null(len(cells.dictionary))
+    counts = pa.array(np.bincount(places, minlength=len(distinct)))
+    return pa.table({"value": distinct, "count": counts}).filter(pc.greater(counts, 0))
