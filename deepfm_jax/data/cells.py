@@ -47,16 +47,16 @@ def _typed_distinct(
     """What ``typed_column`` finds, by a look at each distinct cell and not at each row."""
     # A missing cell is one of them, the last.
     distinct = pa.concat_arrays([raw.dictionary, pa.nulls(1, raw.dictionary.type)])
-    places = raw.indices.fill_null(len(raw.dictionary))
     values, bad, reason = typed_column(distinct, column, text)
-    bad = bad[places.to_numpy()]
-    if not isinstance(column, Categorical | Numeric):
-        return values.take(places), bad, reason
-    if values.null_count == 1:
+    is_field = isinstance(column, Categorical | Numeric)
+    if is_field and values.null_count == 1 and not bad.any():
         indices, values = raw.indices.cast(pa.int32()), values.slice(0, len(raw.dictionary))
-        return pa.DictionaryArray.from_arrays(indices, values), bad, reason
-    # A dictionary holds what is missing as a row without an index.
-    return values.take(places).dictionary_encode(), bad, reason
+        none_bad = np.zeros(len(raw), dtype=bool)
+        return pa.DictionaryArray.from_arrays(indices, values), none_bad, reason
+    places = raw.indices.fill_null(len(raw.dictionary))
+    values = values.take(places)
+    # A dictionary holds what is missing as a row without an index, and not as one of its values.
+    return values.dictionary_encode() if is_field else values, bad[places.to_numpy()], reason
 
 
 def _cleaned(raw: pa.Array, text: TextFormat) -> pa.Array:

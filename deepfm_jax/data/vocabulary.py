@@ -115,9 +115,9 @@ class FieldCoder:
         values_of = None if values is None else np.ones(len(distinct), values.dtype)
         self.encode(distinct, ids_of, values_of)
         places = cells.indices.fill_null(len(cells.dictionary)).to_numpy()
-        ids[:] = ids_of[places]
+        ids[:] = ids_of.take(places)
         if values is not None and values_of is not None:
-            values[:] = values_of[places]
+            values[:] = values_of.take(places)
 
     def _category_ids(self, cells: pa.Array, field: Categorical) -> np.ndarray:
         if field.has_vocabulary:

@@ -40,7 +40,7 @@ _PREPARE = {
     "pandas_pyarrow": ["pandas_prepare.py", "--engine=pyarrow"],
     "polars": ["polars_prepare.py"],
     "fuxictr": ["fuxictr_prepare.py"],
-    "fuxictr_blocks": ["fuxictr_prepare.py", "--data_block_size=100000"],
+    "fuxictr_blocks": ["fuxictr_prepare.py", "--data_block_size={block_rows}"],
 }
 _PEERS = {
     "pandas": ("pandas", "pandas_pyarrow"),
@@ -125,7 +125,8 @@ def _prepare(files: pathlib.Path) -> dict[tuple[str, int], list[dict[str, Any]]]
         out = files / f"{system}_{rows}"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
-        script, *options = _PREPARE[system]
+        # Several files of each split.
+        script, *options = (part.format(block_rows=rows // 50) for part in _PREPARE[system])
         report = _worker(script, *options, f"--source={source}", f"--out={out}", system=system)
         reports.setdefault((system, rows), []).append(report)
         if not processes.is_ours(system):
