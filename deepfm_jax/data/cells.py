@@ -22,8 +22,10 @@ def typed_column(
 ) -> tuple[pa.Array, np.ndarray, str]:
     """Typed values, which rows are bad, and what is wrong with those.
 
-    A column of times gives seconds since 1970.
+    A column of times gives seconds since 1970. A dictionary-encoded field stays so.
     """
+    if pa.types.is_dictionary(raw.type):
+        return _typed_distinct(raw, column, text)
     if is_text(raw.type):
         raw = cleaned(raw, text)
     if isinstance(column, Group):
@@ -47,6 +49,24 @@ def typed_column(
         return values, bad, "is not a weight, a finite number from 0 on"
     bad = ~((numbers == 0) | (numbers == 1))
     return values.cast(pa.float32()), bad, "is not a label, 0 or 1"
+
+
+def _typed_distinct(
+    raw: pa.DictionaryArray, column, text: TextFormat
+) -> tuple[pa.Array, np.ndarray, str]:
+    """What ``typed_column`` finds, by a look at each distinct cell and not at each row."""
+    # A missing cell is one of them, the last.
+    distinct = pa.concat_arrays([raw.dictionary, pa.nulls(1, raw.dictionary.type)])
+    values, bad, reason = typed_column(distinct, column, text)
+    is_field = isinstance(column, Categorical | Numeric)
+    if is_field and values.null_count == 1 and not bad.any():
+        indices, values = raw.indices.cast(pa.int32()), values.slice(0, len(raw.dictionary))
+        none_bad = np.zeros(len(raw), dtype=bool)
+        return pa.DictionaryArray.from_arrays(indices, values), none_bad, reason
+    places = raw.indices.fill_null(len(raw.dictionary))
+    values = values.take(places)
+    # A dictionary holds what is missing as a row without an index, and not as one of its values.
+    return values.dictionary_encode() if is_field else values, bad[places.to_numpy()], reason
 
 
 def cleaned(raw: pa.Array, text: TextFormat) -> pa.Array:
@@ -101,6 +121,9 @@ def _one_against_all(raw: pa.Array, positive: str) -> tuple[pa.Array, np.ndarray
 
 def rows_with(text: pa.Array, character: str) -> np.ndarray:
     """Which rows hold an ASCII character; where none does, that costs a look at the bytes."""
+    if pa.types.is_dictionary(text.type):
+        found = rows_with(text.dictionary, character)
+        return np.flatnonzero(np.isin(text.indices.fill_null(-1), found)) if len(found) else found
     data = text.buffers()[2]
     if data is None or not (np.frombuffer(data, np.uint8) == ord(character)).any():
         return np.zeros(0, np.int64)

@@ -96,7 +96,8 @@ class Encoder:
         A cross has id 0 where any of its parts has, and value 1.
         """
         rows, slots = table.num_rows, len(self.schema.slot_names)
-        ids = np.empty((rows, slots), dtype=np.int32)
+        # Column by column in memory while they are written so.
+        ids = np.empty((rows, slots), dtype=np.int32, order="F")
         values = np.ones((rows, slots), dtype=np.float32) if self.schema.has_values else None
         longer: dict[str, int] = {}
         field_slots = self.schema.field_slots
@@ -140,7 +141,7 @@ class Encoder:
             ]
             vectors = np.concatenate(parts, axis=1)
         return Encoded(
-            ids=ids,
+            ids=np.ascontiguousarray(ids),
             values=values,
             labels=labels,
             vectors=vectors,
@@ -298,10 +299,19 @@ def count_values(
                 values = kept_elements(table[name], lists[name]).values
             else:
                 values = table[name].combine_chunks()
-            found = pc.value_counts(values)
-            counts[name].append(pa.table(found.flatten(), names=["value", "count"]))
+            counts[name].append(_counted(values))
             if len(counts[name]) >= _MERGE_EVERY:
                 counts[name] = [merge_counts(counts[name])]
     if not seen:
         raise UserError("the training split has no rows to fit an encoder on")
     return {name: merge_counts(parts) for name, parts in counts.items()}
+
+
+def _counted(cells: pa.Array) -> pa.Table:
+    if not pa.types.is_dictionary(cells.type):
+        return pa.table(pc.value_counts(cells).flatten(), names=["value", "count"])
+    # A missing cell is the last of the distinct ones.
+    distinct = pa.concat_arrays([cells.dictionary, pa.nulls(1, cells.dictionary.type)])
+    places = cells.indices.fill_null(len(cells.dictionary))
+    counts = pa.array(np.bincount(places, minlength=len(distinct)))
+    return pa.table({"value": distinct, "count": counts}).filter(pc.greater(counts, 0))

@@ -91,6 +91,9 @@ class FieldCoder:
         Raises:
           UserError: an id that the column cannot have; ``data.sources`` rejects rows with one.
         """
+        if pa.types.is_dictionary(column.type):
+            self._encode_distinct(column.combine_chunks(), ids, values)
+            return
         missing = pc.is_null(column).to_numpy()
         if not isinstance(self.field, Numeric):
             ids[:] = self.category_ids(column.combine_chunks())
@@ -106,6 +109,20 @@ class FieldCoder:
                 buckets = log2_floor(np.where(missing, 0.0, numbers))
                 ids[:] = self._lookup(pa.array(buckets))
         ids[missing] = self.missing_id
+
+    def _encode_distinct(
+        self, cells: pa.DictionaryArray, ids: np.ndarray, values: np.ndarray | None
+    ) -> None:
+        """``encode`` by a look at each distinct cell and not at each row."""
+        # A missing cell is one of them, the last.
+        distinct = pa.chunked_array([cells.dictionary, pa.nulls(1, cells.dictionary.type)])
+        ids_of = np.empty(len(distinct), ids.dtype)
+        values_of = None if values is None else np.ones(len(distinct), values.dtype)
+        self.encode(distinct, ids_of, values_of)
+        places = cells.indices.fill_null(len(cells.dictionary)).to_numpy()
+        ids[:] = ids_of.take(places)
+        if values is not None and values_of is not None:
+            values[:] = values_of.take(places)
 
     def category_ids(self, cells: pa.Array) -> np.ndarray:
         """Ids of the values of a column of categories; those of nulls mean nothing.
@@ -133,8 +150,16 @@ class FieldCoder:
         return (hashed % field.hash_buckets).astype(np.int32) + 1
 
     def _lookup(self, column: pa.Array) -> np.ndarray:
-        found = pc.index_in(column, value_set=self.vocabulary)
-        return pc.fill_null(pc.add(found, self.first_id), 0).to_numpy()
+        if len(self.vocabulary) <= len(column):
+            found = pc.index_in(column, value_set=self.vocabulary)
+            return pc.fill_null(pc.add(found, self.first_id), 0).to_numpy()
+        # A hash table is made of one of the two at each call: of the shorter one.
+        distinct = column.dictionary_encode()
+        found = pc.index_in(self.vocabulary, value_set=distinct.dictionary)
+        known = np.flatnonzero(found.is_valid())
+        ids_of = np.zeros(len(distinct.dictionary) + 1, np.int64)
+        ids_of[found.drop_null().to_numpy()] = known + self.first_id
+        return ids_of[distinct.indices.fill_null(len(distinct.dictionary)).to_numpy()]
 
     def _transformed(self, numbers: np.ndarray) -> np.ndarray:
         if self.field.transform == "log":  # pyright: ignore[reportAttributeAccessIssue]
@@ -181,8 +206,11 @@ def log2_floor(numbers: np.ndarray) -> np.ndarray:
 
 def merge_counts(parts: Sequence[pa.Table]) -> pa.Table:
     """Counts of the same values added up; columns ``value`` and ``count``."""
-    merged = pa.concat_tables(parts).group_by("value").aggregate([("count", "sum")])
-    return merged.rename_columns({"count_sum": "count"}).select(["value", "count"])
+    joined = pa.concat_tables(parts)
+    # A null is a value here. Counts are below 2^53, and so their sums in float64 are exact.
+    coded = joined["value"].combine_chunks().dictionary_encode(null_encoding="encode")
+    counts = np.bincount(coded.indices, joined["count"], minlength=len(coded.dictionary))
+    return pa.table({"value": coded.dictionary, "count": counts.astype(np.int64)})
 
 
 def fit_field(field: Field, counts: pa.Table) -> FieldCoder:

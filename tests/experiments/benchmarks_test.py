@@ -5,8 +5,14 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow.parquet as pa_parquet
+import pytest
 
-from experiments.benchmarks import processes, workload
+from deepfm_jax.data.builders.criteo import Criteo
+from deepfm_jax.data.pipeline import PreparedData
+from deepfm_jax.data.prepare import prepare
+from deepfm_jax.data.sources import read_tables
+from experiments.benchmarks import encoding_task, processes, simulated_files, workload
 from tests.experiments.launchers_test import ROOT, mistake
 
 
@@ -68,3 +74,56 @@ def test_ratios_are_against_the_fastest_of_the_named_peers():
 def test_a_python_of_the_peers_that_is_not_there_is_named():
     message = mistake("benchmarks.train_step", "--peer_python=none/python")
     assert "--peer_python=none/python: no such file" in message
+
+
+def test_the_input_pipeline_benchmark_prepares_reads_and_trains(tmp_path):
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "experiments.benchmarks.input_pipeline", "--rows=20000",
+            "--fewer_rows=10000", "--steps=2", "--rounds=1", f"--out={tmp_path}",
+        ],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [(f["system"], f["rows"]) for f in results["prepare"]] == [
+        ("ours_prepare", 20_000),
+        ("ours_prepare", 10_000),
+    ]
+    assert results["read"]["rows"] == 16_000
+    assert results["read"]["rows_per_second"] > 0
+    assert 0 <= results["train"]["waiting_share"] < 1
+    assert not (tmp_path / "files").exists()
+
+
+def test_the_simulated_files_are_criteos_layout_with_and_without_a_header(tmp_path):
+    simulated_files.write_files(tmp_path, 1000)
+    for split, rows in (("train", 800), ("valid", 100), ("test", 100)):
+        plain = (tmp_path / f"{split}.tsv").read_bytes()
+        headed = (tmp_path / f"{split}.csv").read_bytes()
+        assert headed == "\t".join(encoding_task.COLUMNS).encode() + b"\n" + plain
+        (table,) = read_tables(tmp_path / f"{split}.tsv", Criteo.SCHEMA)
+        assert table.num_rows == rows
+
+
+def test_pandas_and_polars_encode_as_prepare_does(tmp_path):
+    pytest.importorskip("pandas")
+    pytest.importorskip("polars")
+    source = tmp_path / "source"
+    source.mkdir()
+    simulated_files.write_files(source, 5000)
+    prepare("criteo", tmp_path / "ours", source=source)
+    data = PreparedData("criteo", tmp_path / "ours")
+    for script in ("pandas_prepare.py", "polars_prepare.py"):
+        out = tmp_path / script
+        out.mkdir()
+        processes.run(
+            [script, f"--source={source}", f"--out={out}"], "peer", "default", sys.executable
+        )
+        for split in encoding_task.FILES:
+            (ours,) = data.batches(split, data.rows(split))
+            theirs = pa_parquet.read_table(out / f"{split}.parquet")
+            assert theirs.column_names == encoding_task.COLUMNS
+            ids = np.stack([theirs[name].to_numpy() for name in theirs.column_names[1:]], axis=1)
+            np.testing.assert_array_equal(ids, ours["ids"])
+            np.testing.assert_array_equal(theirs["label"].to_numpy(), ours["labels"][:, 0])

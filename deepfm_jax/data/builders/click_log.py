@@ -1,6 +1,7 @@
 """What all TFDS builders of click logs share: fit on train, encode, write blocks of rows."""
 
 import abc
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -16,11 +17,13 @@ import pyarrow as pa
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from deepfm_jax.data.builders.block_files import write_split
 from deepfm_jax.data.builders.files import find_split, has_split
 from deepfm_jax.data.builders.splitting import SHARES, ReadSplit, split_by_draw, split_by_time
 from deepfm_jax.data.encoder import Encoded, Encoder, fit
 from deepfm_jax.data.extension import extend
 from deepfm_jax.data.paths import absolute, source_path
+from deepfm_jax.data.read_ahead import read_ahead
 from deepfm_jax.data.rejects import rejects_file
 from deepfm_jax.data.row_checker import RowReport
 from deepfm_jax.data.sources import read_tables
@@ -312,10 +315,19 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             disable_shuffling=True,
         )
 
+    def _generate_splits(self, dl_manager: tfds.download.DownloadManager, download_config: Any):
+        del download_config  # In place of TFDS's own, which shuffles; see ``block_files``.
+        infos = []
+        for split, examples in self._split_generators(dl_manager).items():
+            with contextlib.closing(read_ahead(examples)) as ahead:
+                template = self._get_filename_template(split)
+                infos.append(write_split(ahead, self.info.features, template))
+        return infos
+
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         del dl_manager  # Nothing is downloaded.
         splits = self._read_splits()
-        encoder = self._fit(_counted(splits["train"](None), "vocabularies"))
+        encoder = self._fit(_counted(read_ahead(splits["train"](None)), "vocabularies"))
         folder = pathlib.Path(self.data_dir)
         # Written with the blocks, so that the folder is complete or absent.
         (folder / OPTIONS_FILE).write_text(json.dumps(dataclasses.asdict(self.options)))
@@ -347,7 +359,7 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         longer: Counter[str] = Counter()
 
         def encoded() -> Iterator[Block]:
-            for table in _counted(tables, f"encode {split}"):
+            for table in _counted(read_ahead(tables), f"encode {split}"):
                 rows_of_table = encoder.encode(table)
                 longer.update(rows_of_table.longer)
                 yield _columns(rows_of_table)

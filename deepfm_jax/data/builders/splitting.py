@@ -79,7 +79,10 @@ def split_by_time(read: ReadSplit, schema: Schema, column: str) -> dict[str, Rea
         first, last = ranges[split]
 
         def chosen(table: pa.Table) -> np.ndarray:
-            time = table[column].to_numpy()
+            time = table[column].combine_chunks()
+            if pa.types.is_dictionary(time.type):
+                time = time.dictionary_decode()
+            time = time.to_numpy()
             return (first <= time) & (time <= last)
 
         return chosen

@@ -1,0 +1,49 @@
+"""The encoding that every system of input_pipeline.py does, and how each is timed.
+
+The standard library alone, so that our environment and that of the peers can both import it.
+
+A folder holds ``train``, ``valid`` and ``test`` in Criteo's layout: a label, 13 counts and 26
+hashed categories, tabs between them, empty where one is missing. Each column becomes int32 ids:
+
+* a count x becomes the bucket floor(ln(x)^2) where x > 2, else floor(x), which is a category then;
+* the values of a category that stand in ``MIN_COUNT`` training rows or more are numbered from 1,
+  the most frequent first, and of equally frequent ones the lesser; all else is 0.
+
+Ids and labels of all three files are written in a format of the system's own.
+"""
+
+import argparse
+import contextlib
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+
+LABEL = "label"
+COUNTS = [f"I{i}" for i in range(1, 14)]
+CATEGORIES = [f"C{i}" for i in range(1, 27)]
+COLUMNS = [LABEL, *COUNTS, *CATEGORIES]
+FILES = ("train", "valid", "test")
+MIN_COUNT = 2
+
+
+def run(
+    system: str, encode: Callable[[pathlib.Path, pathlib.Path], dict[str, object] | None]
+) -> None:
+    """Times ``encode(source, out)`` and reports it; imports are not timed.
+
+    Flags: ``--source``, the folder of the three files, and ``--out``, an empty one. What ``encode``
+    returns is added to the report, and what it prints goes to stderr.
+    """
+    # Here, for it has this name where a script of this folder runs, and no other place.
+    from workload import report
+
+    parser = argparse.ArgumentParser(description=f"Encodes a click log with {system}.")
+    parser.add_argument("--source", required=True, type=pathlib.Path, help="folder of the files")
+    parser.add_argument("--out", required=True, type=pathlib.Path, help="folder of the results")
+    flags = parser.parse_args()
+    with contextlib.redirect_stdout(sys.stderr):
+        start = time.perf_counter()
+        extra = encode(flags.source, flags.out) or {}
+        seconds = time.perf_counter() - start
+    report([seconds], system=system, **extra)

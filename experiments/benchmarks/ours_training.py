@@ -1,0 +1,97 @@
+"""Times training from disk beside training from memory: ``python ours_training.py --data=DIR``.
+
+DeepFM of workload.py (lazy Adam) on the criteo data set that ``prepare`` put into DIR. One pass of
+``--steps`` steps takes its batches from a list in memory, the next from the data set on disk as
+the trainer does, from the first batch of an epoch on, the filling of the shuffle's window included;
+which of them comes first changes with ``--round``. A third one, from disk, lets each step end
+before it asks for the next batch: what it then waits is time in which no step runs. Prints one
+line of JSON (workload.report) with the seconds of the first two and the share waited of the third.
+"""
+
+import argparse
+import itertools
+import time
+
+from workload import BATCH, EMBED_DIM, MLP_DIMS, report
+
+from experiments.launcher import keep_freed_memory
+
+_WARM_UP, _LOG_STEPS = 10, 100
+
+
+def main() -> None:
+    """Trains both ways and times them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True, help="folder of prepared data sets")
+    parser.add_argument("--steps", default=300, type=int, help="steps of each pass")
+    parser.add_argument("--round", default=0, type=int, help="odd: from disk first")
+    flags = parser.parse_args()
+    keep_freed_memory()
+
+    import jax
+
+    from deepfm_jax import DeepFM
+    from deepfm_jax.data.pipeline import PreparedData, prefetch_to_device
+    from deepfm_jax.heads import OneTask
+    from deepfm_jax.partitioning import batch_sharding, create_mesh
+    from deepfm_jax.training.optimizer import create_for
+    from deepfm_jax.training.settings import OptimizerSettings, from_mapping
+    from deepfm_jax.training.state import create_state
+    from deepfm_jax.training.step import make_train_step
+
+    data = PreparedData("criteo", flags.data)
+    steps = min(flags.steps, data.steps_per_epoch("train", BATCH))
+    model = DeepFM(data.encoder.field_dims, embed_dim=EMBED_DIM, mlp_dims=MLP_DIMS, dropout=0.0)
+    settings = from_mapping(OptimizerSettings, {"table": "sparse"}, "")
+    optimizer = create_for(settings, 1, model, BATCH)
+    mesh = create_mesh(jax.devices()[:1])
+    sharding = batch_sharding(mesh, BATCH)
+    train_step = make_train_step(model, optimizer, OneTask(), mesh)
+    state = create_state(model, optimizer, 0, mesh)
+
+    def read(epoch):
+        return itertools.islice(data.batches("train", BATCH, seed=0, epoch=epoch), steps)
+
+    def train(state, batches, idle=False):
+        """The state, and seconds in all, or with ``idle`` the share of them spent waiting."""
+        waited = 0.0
+        losses = []
+        begin = time.perf_counter()
+        on_device = prefetch_to_device(batches, sharding)
+        while True:
+            if idle:
+                # Only then does nothing run while the next batch is waited for.
+                jax.block_until_ready(state)
+            start = time.perf_counter()
+            batch = next(on_device, None)
+            waited += time.perf_counter() - start
+            if batch is None:
+                break
+            state, metrics = train_step(state, batch)
+            losses.append(metrics["loss"])
+            if len(losses) == _LOG_STEPS:
+                jax.device_get(losses)
+                losses = []
+        jax.block_until_ready(state)
+        seconds = time.perf_counter() - begin
+        return state, waited / seconds if idle else seconds
+
+    in_memory = list(read(epoch=0))
+    state, _ = train(state, in_memory[:_WARM_UP])
+    sources = {"memory": lambda: iter(in_memory), "disk": lambda: read(epoch=1)}
+    seconds = {}
+    for name in sorted(sources, reverse=flags.round % 2 == 0):
+        state, seconds[name] = train(state, sources[name]())
+    state, waiting = train(state, read(epoch=2), idle=True)
+    report(
+        [],
+        system="ours_training",
+        examples=steps * BATCH,
+        memory_seconds=seconds["memory"],
+        disk_seconds=seconds["disk"],
+        waiting_share=waiting,
+    )
+
+
+if __name__ == "__main__":
+    main()
