@@ -9,7 +9,7 @@ from deepfm_jax.data.libsvm_files import FIELD_COLUMN, names_fields, read_blocks
 from deepfm_jax.data.libsvm_text import FeatureRows
 from deepfm_jax.data.paths import SourcePath
 from deepfm_jax.errors import UserError, one_line
-from deepfm_jax.schema import Categorical, Column, Label, Numeric
+from deepfm_jax.schema import Categorical, Column, Label, MultiValued, Numeric
 
 _SAMPLE_BYTES = 8 << 20
 # So few of the rows may be otherwise: ``prepare`` names them as bad ones.
@@ -34,29 +34,33 @@ def infer_features(path: SourcePath, label: str | None = None) -> Features:
     """The columns of a file of features.
 
     A field is the number before the id, or else the place of the feature in its row, from 1. One
-    whose features all have value 1 is categorical, one of a single id numeric.
+    whose features all have value 1 is categorical, one of a single id numeric; one with several
+    features in a row, or with several ids and values, has several values, and those are weights.
+    Where features do not name their fields and rows differ in how many there are, all are of one
+    field.
 
     Args:
       path: The file.
       label: What the first number of each line is called; None calls it ``label``.
 
     Raises:
-      UserError: the file cannot be read or holds no row; or rows have several features of a field,
-        or, without fields, different numbers of features; or a field has several ids and values.
+      UserError: the file cannot be read or holds no row; or a field of several values has a
+        negative one.
     """
     rows = _sample(path)
-    several = np.bincount(rows.counts).argmax()
-    fields = rows.fields
-    if fields is None:
-        _check_counts(path, rows, int(several))
-        fields = rows.positions + 1
+    several = int(np.bincount(rows.counts).argmax())
+    alone = rows.fields is None and not _few(rows.counts != several)
+    fields = rows.positions + 1 if rows.fields is None else rows.fields
     columns: list[Column] = [Label(label or "label")]
     reasons = {columns[0].name: "the first number of each line"}
     row_of = rows.rows
     wanted = np.unique(fields) if names_fields(path) else np.arange(1, several + 1)
+    if alone:
+        everything = np.arange(len(rows.ids))
+        column, reasons["features"] = _several(path, "features", rows, row_of, everything)
+        return Features((columns[0], column), len(rows.lines), reasons)
     for number in wanted.tolist():
         inside = np.flatnonzero(fields == number)
-        _check_single(path, rows, row_of[inside], number)
         name = f"{FIELD_COLUMN}{number}"
         column, reasons[name] = _column(path, name, rows, row_of, inside)
         columns.append(column)
@@ -79,25 +83,8 @@ def _sample(path: SourcePath) -> FeatureRows:
     return rows
 
 
-def _check_counts(path: SourcePath, rows: FeatureRows, several: int) -> None:
-    if (rows.counts != several).sum() <= _FEW * len(rows.lines):
-        return
-    other = np.flatnonzero(rows.counts != rows.counts[0])[0]
-    raise UserError(
-        f"{path}: line {rows.lines[0]} has {rows.counts[0]} features and line {rows.lines[other]} "
-        f"has {rows.counts[other]}, so that none has a field by its place; give each its field, as "
-        "field:id:value in a .libffm file"
-    )
-
-
-def _check_single(path: SourcePath, rows: FeatureRows, row_of: np.ndarray, number: int) -> None:
-    counts = np.bincount(row_of)
-    if (counts > 1).sum() > _FEW * len(rows.lines):
-        row = int(np.flatnonzero(counts > 1)[0])
-        raise UserError(
-            f"{path}, line {rows.lines[row]}: {counts[row]} features of field {number}; a field "
-            "may have one in each row"
-        )
+def _few(others: np.ndarray) -> bool:
+    return bool(others.sum() <= _FEW * len(others))
 
 
 def _column(
@@ -107,6 +94,8 @@ def _column(
     ids, values = rows.ids[inside], rows.values[inside]
     share = 1 - len(np.unique(row_of[inside])) / len(rows.lines)
     missing = f", {share:.1%} missing" if share else ""
+    if not _few(np.bincount(row_of[inside], minlength=len(rows.lines)) > 1):
+        return _several(path, name, rows, row_of, inside)
     different, counts = np.unique(ids, return_counts=True)
     ones = values == 1
     usual = different[counts.argmax()]
@@ -117,9 +106,24 @@ def _column(
     if ones.mean() >= 1 - _FEW:
         told = f"{len(different):,} ids from {ids.min()} to {ids.max()}{missing}"
         return Categorical(name, dtype="integer"), told
-    other = np.flatnonzero(~ones)[0]
-    raise UserError(
-        f"{path}, line {rows.lines[row_of[inside[other]]]}: {name} has several ids, and "
-        f"{ids[other]}:{values[other]:g} among them; a field may have either ids of value 1, or "
-        "one id of any value"
+    return _several(path, name, rows, row_of, inside)
+
+
+def _several(
+    path: SourcePath, name: str, rows: FeatureRows, row_of: np.ndarray, inside: np.ndarray
+) -> tuple[Column, str]:
+    values, counts = rows.values[inside], np.bincount(row_of[inside])
+    negative = np.flatnonzero(values < 0)
+    if len(negative):
+        feature = inside[negative[0]]
+        raise UserError(
+            f"{path}, line {rows.lines[row_of[feature]]}: {name} has several ids, and "
+            f"{rows.ids[feature]}:{rows.values[feature]:g} among them; a field of several ids has "
+            "values of 0 or more, and one of any value has one id"
+        )
+    most = int(counts.max(initial=1))
+    weights = None if (values == 1).all() else ":"
+    column = MultiValued(
+        name, dtype="integer", max_length=most, combiner="sum", weight_separator=weights
     )
+    return column, f"up to {most} ids in a row{', with values' if weights else ''}"

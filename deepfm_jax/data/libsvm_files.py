@@ -11,12 +11,13 @@ from deepfm_jax.data.libsvm_text import FeatureRows, parse_rows
 from deepfm_jax.data.paths import SourcePath, extension, open_text
 from deepfm_jax.data.row_checker import Fault, GoodRows, MalformedRow, RowChecker
 from deepfm_jax.errors import UserError
-from deepfm_jax.schema import Column, Ignored, Label, Numeric, Schema
+from deepfm_jax.schema import Column, Ignored, Label, MultiValued, Numeric, Schema
 
 _WITH_FIELDS = (".libffm", ".ffm")
 FEATURE_EXTENSIONS = (".libsvm", ".libfm", ".svm", *_WITH_FIELDS)
 # Parsing takes about 25 times the bytes of a block for a while.
 _BLOCK_BYTES = 4 << 20
+_OTHER_VALUE = "is an id with another value than 1, in a column of ids alone"
 FIELD_COLUMN = "field_"  # Followed by the number of the field.
 
 
@@ -79,12 +80,14 @@ def read_features(
     """The rows of a file as the columns of a schema; see ``sources.read_rows``.
 
     A categorical column takes the ids of its features, whose values must be 1, and a numeric one
-    the values of its feature, whose id must be the same in all rows.
+    the values of its feature, whose id must be the same in all rows. A column of several values
+    takes ids, or, where it has a ``weight_separator``, pairs of an id and a value.
 
     Args:
       path: The file.
       schema: Its columns but the label are, in their order, the features of each row; where
-        features name their fields, column ``field_N`` is the one of field N.
+        features name their fields, column ``field_N`` is the one of field N. Where they do not, a
+        column of several values that is alone takes them all.
       checker: Types the rows.
       block_bytes: Bytes read at a time, at most 4 MiB; no row may be longer.
       every: Whether columns that the schema ignores are read too.
@@ -112,7 +115,11 @@ class _Columns:
         self._numeric_ids: dict[str, int] = {}
         self._order = np.arange(len(self._features))
         self.width: int | None = len(self._features)
+        self._takes_all = isinstance(self._features[0], MultiValued) and self.width == 1
+        if self._takes_all:
+            self.width = None
         if names_fields(path):
+            self._takes_all = False
             self.width = None
             numbers = np.array([_field_number(path, column) for column in self._features])
             self._order = np.argsort(numbers)
@@ -133,6 +140,9 @@ class _Columns:
         for slot, column in enumerate(self._features):
             if isinstance(column, Ignored) and not self._every:
                 continue
+            if isinstance(column, MultiValued):
+                columns[column.name] = self._lists(column, rows, slots == slot, faults)
+                continue
             if not isinstance(column, Ignored):
                 self._check(column, ids[:, slot], values[:, slot], counts[:, slot], faults)
             cell = values if isinstance(column, Numeric) else ids
@@ -142,7 +152,7 @@ class _Columns:
     def _slots(self, rows: FeatureRows, faults: dict[int, Fault]) -> np.ndarray:
         """The column of each feature, -1 where there is none."""
         if rows.fields is None:
-            return rows.positions
+            return np.zeros_like(rows.ids) if self._takes_all else rows.positions
         at = np.minimum(np.searchsorted(self._numbers, rows.fields), len(self._numbers) - 1)
         known = self._numbers[at] == rows.fields
         if not known.all():
@@ -151,6 +161,15 @@ class _Columns:
                 reason = f"field {rows.fields[feature]} has no column {FIELD_COLUMN}N in the schema"
                 faults.setdefault(int(row_of[feature]), Fault("", None, reason))
         return np.where(known, self._order[at], -1)
+
+    def _lists(self, column: MultiValued, rows: FeatureRows, chosen, faults) -> pa.ListArray:
+        weighted = column.weight_separator is not None
+        if not weighted:
+            row_of = rows.rows
+            for feature in np.flatnonzero(chosen & (rows.values != 1)):
+                told = f"{rows.ids[feature]}:{rows.values[feature]:g}"
+                faults.setdefault(int(row_of[feature]), Fault(column.name, told, _OTHER_VALUE))
+        return rows.lists(chosen, weighted=weighted)
 
     def _check(self, column: Column, ids, values, counts, faults: dict[int, Fault]) -> None:
         there = counts > 0
@@ -165,7 +184,7 @@ class _Columns:
             reason = f"has another id than {first}, the first of this numeric column"
         else:
             bad = there & (values != 1)
-            reason = "is an id with another value than 1, in a column of ids alone"
+            reason = _OTHER_VALUE
         for row in np.flatnonzero(bad):
             told = f"{ids[row]}:{values[row]:g}"
             faults.setdefault(int(row), Fault(column.name, told, reason))

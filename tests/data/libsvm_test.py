@@ -1,6 +1,7 @@
 """libsvm, libfm and libffm: read as a naive parser reads them, and encoded as tables are."""
 
 import csv
+import dataclasses
 import gzip
 import math
 import re
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from deepfm_jax import Categorical, Ignored, Label, Numeric, Schema, UserError
+from deepfm_jax import Categorical, Ignored, Label, MultiValued, Numeric, Schema, UserError
 from deepfm_jax.data.builders import Frappe
 from deepfm_jax.data.builders.click_log import BuildOptions
 from deepfm_jax.data.encoder import Encoder, fit
@@ -384,10 +385,9 @@ def test_rejected_rows_are_written_with_their_text(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.svm", "1 3:1 4:1\n0 5:1\n", "line 1 has 2 features and line 2 has 1, so that none"),
         ("a.svm", "1 3:1 4:1\n0 3:2 5:1\n", None),
-        ("a.svm", "1 3:1\n0 4:2\n", "line 2: field_1 has several ids, and 4:2 among them"),
-        ("a.ffm", "1 1:3:1 1:4:1\n0 1:3:1\n", "line 1: 2 features of field 1; a field may have"),
+        ("a.svm", "1 3:1\n0 4:-2\n", "line 2: field_1 has several ids, and 4:-2 among them"),
+        ("a.svm", "1 3:1 4:1\n0 4:-2\n", "line 2: features has several ids, and 4:-2 among"),
         ("a.ffm", "1\n0\n", "its rows have labels and no features"),
         ("a.ffm", "1 x\n", "line 1: 'x' is not field:id:value"),
         ("a.svm", "\n", "the file holds no rows"),
@@ -407,6 +407,36 @@ def test_what_has_no_schema_is_told(tmp_path, name, text, message):
     with pytest.raises(UserError, match=message) as raised:
         infer_schema(path)
     assert str(raised.value).startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("a.svm", "1 3:1 4:1\n0 5:1\n1\n", MultiValued("features", max_length=2)),
+        ("a.svm", "1 3:1 4:.5\n0 5:1\n", MultiValued("features", max_length=2,
+                                                   weight_separator=":")),
+        ("a.svm", "1 3:1\n0 4:2\n", MultiValued("field_1", max_length=1, weight_separator=":")),
+        ("a.ffm", "1 4:3:1 4:4:1\n0 4:3:1\n", MultiValued("field_4", max_length=2)),
+    ],
+)  # fmt: skip
+def test_fields_of_several_values_are_found_and_encoded(tmp_path, name, text, expected):
+    path = tmp_path / name
+    path.write_text(text)
+    schema = infer_schema(path).schema
+    expected = dataclasses.replace(expected, dtype="integer", combiner="sum")
+    assert schema.columns == (Label("label"), expected)
+    (table,) = read_tables(path, schema)
+    encoder = fit([table], schema)
+    encoded = encoder.encode(table)
+    vocabulary = encoder.coders[0].vocabulary.to_pylist()
+    rows, _ = naive(text.encode(), with_fields=name.endswith("ffm"))
+    for (_, label, features), ids, values, found in zip(
+        rows, encoded.ids.tolist(), encoded.values.tolist(), encoded.labels[:, 0], strict=True
+    ):
+        assert found == label
+        pairs = [(vocabulary.index(feature[-2]) + 1, feature[-1]) for feature in features]
+        padding = [(-1, 0.0)] * (expected.max_length - max(len(pairs), 1))
+        assert list(zip(ids, values, strict=True)) == [*(pairs or [(0, 1.0)]), *padding]
 
 
 def test_a_folder_without_such_files_or_with_two_is_told(tmp_path):

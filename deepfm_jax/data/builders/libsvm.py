@@ -12,11 +12,10 @@ from deepfm_jax.data.libsvm_files import FEATURE_EXTENSIONS
 class Libsvm(Tabular, skip_registration=True):
     """Rows of (id, value) features: ``label id:value ...``, or ``label field:id:value ...``.
 
-    Reads ``.libsvm``, ``.libfm`` and ``.svm`` files where each row has one feature of each field,
-    in the order of the fields, as the public CTR benchmarks have them; and ``.libffm`` and ``.ffm``
-    files where each row has at most one feature of each field. Columns ``field_N`` follow from the
-    first rows of ``train`` (see ``infer_libsvm``), or are those of ``options.schema``. The source
-    is as for ``tabular``.
+    Reads ``.libsvm``, ``.libfm`` and ``.svm`` files, where the place of a feature is its field (as
+    the public CTR benchmarks have them) or all are of one, and ``.libffm`` and ``.ffm`` files.
+    Columns ``field_N`` follow from the first rows of ``train`` (see ``infer_libsvm``), or are those
+    of ``options.schema``. The source is as for ``tabular``.
 
     Source: Chang and Lin 2011, LIBSVM; Rendle 2012, libFM; Juan et al. 2016, libffm.
     """
