@@ -260,7 +260,7 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         del dl_manager  # Nothing is downloaded.
         splits = self._read_splits()
-        encoder = fit(_counted(read_ahead(splits["train"](None)), "vocabularies"), self.schema)
+        encoder = fit(_counted(splits["train"](None), "vocabularies"), self.schema)
         folder = pathlib.Path(self.data_dir)
         # Written with the blocks, so that the folder is complete or absent.
         (folder / OPTIONS_FILE).write_text(json.dumps(dataclasses.asdict(self.options)))
@@ -282,7 +282,7 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _encoded_blocks(self, split: str, tables: Iterable[pa.Table], encoder, report: RowReport):
         digest = hashlib.sha256(encoder.fingerprint().encode())
         rows, positives = 0, 0
-        counted = _counted(read_ahead(tables), f"encode {split}")
+        counted = _counted(tables, f"encode {split}")
         for index, block in enumerate(_blocks(_columns(encoder.encode(t)) for t in counted)):
             for array in block.values():
                 digest.update(np.ascontiguousarray(array).tobytes())
