@@ -129,6 +129,8 @@ class RowChecker:
         Returns:
           Typed, categorical columns are string or int64, numeric ones float64 (null: missing),
           times int64 seconds since 1970 with their parts beside them, and the label float32.
+          A field whose raw column is dictionary-encoded, as those of text files are where the cells
+          themselves are not wanted, stays so: each distinct cell is then typed once.
 
         Raises:
           UserError: more bad rows than ``max_bad_rows``, the first beyond it in file order; or a
