@@ -136,6 +136,11 @@ def _empty_to_null(text: pa.Array) -> pa.Array:
     return pc.if_else(empty, pa.scalar(None, pa.string()), text)
 
 
+def decoded(cells: pa.Array) -> pa.Array:
+    """Typed cells, one for each row, where they may be dictionary-encoded."""
+    return cells.dictionary_decode() if pa.types.is_dictionary(cells.type) else cells
+
+
 def is_text(kind: pa.DataType) -> bool:
     """Whether cells of this type are strings, in whatever encoding."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int32, Int64
 
+from deepfm_jax.data.cells import decoded
 from deepfm_jax.data.hashing import hash_integers, hash_text
 
 _NONE = np.int64(-1)
@@ -18,7 +19,7 @@ def encode_groups(column: pa.ChunkedArray) -> Int32[np.ndarray, "rows 2"]:
     Args:
       column: Typed cells (see ``data.sources``): strings, or int64.
     """
-    cells = column.combine_chunks()
+    cells = decoded(column.combine_chunks())
     if pa.types.is_integer(cells.type):
         hashed = hash_integers(cells.fill_null(0).to_numpy())
     else:

@@ -9,7 +9,7 @@ _Item = TypeVar("_Item")
 _END = object()
 
 
-def read_ahead(items: Iterable[_Item], depth: int = 2) -> Generator[_Item]:
+def read_ahead(items: Iterable[_Item], depth: int = 1) -> Generator[_Item]:
     """The same items in the same order, up to ``depth`` of them computed ahead of their use.
 
     An error comes where the item would have come. Closed, it ends the work that is under way.

@@ -134,6 +134,8 @@ class RowChecker:
           times int64 seconds since 1970 with their parts beside them, and the label float32.
           Columns of several values are lists (see ``list_cells.typed_lists``), those of vectors
           lists of one size of float32.
+          A field whose raw column is dictionary-encoded, as those of text files are where the cells
+          themselves are not wanted, stays so: each distinct cell is then typed once.
 
         Raises:
           UserError: more bad rows than ``max_bad_rows``, the first beyond it in file order; or a

@@ -23,7 +23,7 @@ from deepfm_jax.data.text_files import (
 from deepfm_jax.errors import UserError, one_line
 from deepfm_jax.schema import Ignored, Schema
 
-_BLOCK_BYTES = 16 << 20
+_BLOCK_BYTES = 4 << 20
 _PARQUET_ROWS = 1 << 16
 
 __all__ = [

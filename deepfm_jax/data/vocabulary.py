@@ -4,6 +4,7 @@
 # pyright: reportAttributeAccessIssue=false
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepfm_jax.data.hashing import hash_integers, hash_text
+from deepfm_jax.data.value_index import ValueIndex
 from deepfm_jax.errors import UserError
 from deepfm_jax.schema import Field, Numeric
 
@@ -149,17 +151,13 @@ class FieldCoder:
             hashed = hash_integers(cells.fill_null(0).to_numpy())
         return (hashed % field.hash_buckets).astype(np.int32) + 1
 
+    @functools.cached_property
+    def _index(self) -> ValueIndex:
+        return ValueIndex(self.vocabulary)
+
     def _lookup(self, column: pa.Array) -> np.ndarray:
-        if len(self.vocabulary) <= len(column):
-            found = pc.index_in(column, value_set=self.vocabulary)
-            return pc.fill_null(pc.add(found, self.first_id), 0).to_numpy()
-        # A hash table is made of one of the two at each call: of the shorter one.
-        distinct = column.dictionary_encode()
-        found = pc.index_in(self.vocabulary, value_set=distinct.dictionary)
-        known = np.flatnonzero(found.is_valid())
-        ids_of = np.zeros(len(distinct.dictionary) + 1, np.int64)
-        ids_of[found.drop_null().to_numpy()] = known + self.first_id
-        return ids_of[distinct.indices.fill_null(len(distinct.dictionary)).to_numpy()]
+        places = self._index.places(column)
+        return np.where(places < 0, 0, places + self.first_id)
 
     def _transformed(self, numbers: np.ndarray) -> np.ndarray:
         if self.field.transform == "log":  # pyright: ignore[reportAttributeAccessIssue]

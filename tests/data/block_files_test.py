@@ -29,6 +29,7 @@ class Numbers(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager):
+        del dl_manager
         return {"train": self._generate_examples(40), "test": self._generate_examples(1)}
 
     def _generate_examples(self, count):

@@ -21,14 +21,14 @@ _FILE_BLOCKS = 256
 
 def write_split(
     blocks: Iterable[tuple[int, Mapping[str, np.ndarray]]],
-    features: tfds.features.FeaturesDict,
+    features: Any,
     template: Any,
 ) -> tfds.core.SplitInfo:
     """Writes numbered blocks in their order, and tells TFDS what is where.
 
     Args:
       blocks: Number and columns of each, as ``_generate_examples`` of a TFDS builder gives them.
-      features: Of the data set.
+      features: Of the data set, as its TFDS info has them.
       template: TFDS's template of the split's file names.
     """
     serializer = ExampleSerializer(features.get_serialized_info())

@@ -327,7 +327,7 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         del dl_manager  # Nothing is downloaded.
         splits = self._read_splits()
-        encoder = self._fit(_counted(read_ahead(splits["train"](None)), "vocabularies"))
+        encoder = self._fit(_counted(splits["train"](None), "vocabularies"))
         folder = pathlib.Path(self.data_dir)
         # Written with the blocks, so that the folder is complete or absent.
         (folder / OPTIONS_FILE).write_text(json.dumps(dataclasses.asdict(self.options)))
@@ -359,7 +359,7 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         longer: Counter[str] = Counter()
 
         def encoded() -> Iterator[Block]:
-            for table in _counted(read_ahead(tables), f"encode {split}"):
+            for table in _counted(tables, f"encode {split}"):
                 rows_of_table = encoder.encode(table)
                 longer.update(rows_of_table.longer)
                 yield _columns(rows_of_table)

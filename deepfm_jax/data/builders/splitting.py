@@ -7,6 +7,7 @@ from typing import TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from deepfm_jax.data.cells import decoded
 from deepfm_jax.data.encoder import count_values
 from deepfm_jax.data.row_checker import RowReport
 from deepfm_jax.errors import UserError
@@ -79,10 +80,7 @@ def split_by_time(read: ReadSplit, schema: Schema, column: str) -> dict[str, Rea
         first, last = ranges[split]
 
         def chosen(table: pa.Table) -> np.ndarray:
-            time = table[column].combine_chunks()
-            if pa.types.is_dictionary(time.type):
-                time = time.dictionary_decode()
-            time = time.to_numpy()
+            time = decoded(table[column].combine_chunks()).to_numpy()
             return (first <= time) & (time <= last)
 
         return chosen

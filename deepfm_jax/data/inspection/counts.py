@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepfm_jax.schema import Column, Ignored, Label, Schema, Timestamp
+from deepfm_jax.data.cells import decoded
+from deepfm_jax.schema import Column, Ignored, Label, Schema, Timestamp, Vector
 
 SECONDS_OF_HOUR = 3600
 # Counts that wait to be merged, beside as many as are merged already.
@@ -39,6 +40,7 @@ class ValueCounts:
 
     def add(self, values: pa.Array, labels: np.ndarray) -> None:
         """Counts rows: typed cells, and int64 labels of 0 and 1."""
+        values = decoded(values)
         if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
             values, labels = _elements(values, labels)
         if pa.types.is_floating(values.type):
@@ -92,7 +94,7 @@ class SplitCounts:
 
 def inspected_columns(schema: Schema) -> tuple[Column, ...]:
     """The columns that a report is made of."""
-    return tuple(c for c in schema.columns if not isinstance(c, Ignored | Label))
+    return tuple(c for c in schema.columns if not isinstance(c, Ignored | Label | Vector))
 
 
 def count_split(tables: Iterable[pa.Table], schema: Schema) -> SplitCounts:
@@ -113,6 +115,8 @@ def _elements(lists: pa.Array, labels: np.ndarray) -> tuple[pa.Array, np.ndarray
     """The values of cells that hold several, with the labels of their rows; empty is missing."""
     empty = pc.equal(pc.fill_null(pc.list_value_length(lists), 0), 0)
     found = pc.list_flatten(lists)
+    if pa.types.is_struct(found.type):  # Of a value and its weight.
+        found = found.field("value")
     of_row = pc.list_parent_indices(lists).to_numpy()
     missing = labels[empty.to_numpy(zero_copy_only=False)]
     values = pa.concat_arrays([found, pa.nulls(len(missing), found.type)])

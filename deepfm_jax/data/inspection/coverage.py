@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepfm_jax.columns import Categorical, Column, Numeric
+from deepfm_jax.columns import Categorical, Column, MultiValued, Numeric
 from deepfm_jax.data.vocabulary import FieldCoder, fit_field, log2_floor
 
 MIN_COUNTS = (1, 2, 5, 10)
@@ -37,7 +37,7 @@ def has_vocabulary(column: Column) -> bool:
     """Whether ids are given to the values of the training rows, or to their ``log2_floor``."""
     if isinstance(column, Numeric):
         return column.transform == "log2_floor"
-    return isinstance(column, Categorical) and column.has_vocabulary
+    return isinstance(column, Categorical | MultiValued) and column.has_vocabulary
 
 
 def coded_counts(column: Column, counts: pa.Table) -> pa.Table:
