@@ -1,7 +1,7 @@
 """The kinds of columns that a click log may have, each with what becomes of its cells."""
 
 import dataclasses
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from deepfm_jax.column_options import (
     CategoricalType,
@@ -150,7 +150,12 @@ class Vector:
 
     A cell is a list of numbers in Parquet and in tables in memory, or text with separators. Every
     vector has ``size`` finite numbers, which are taken as they are, in float32; a missing one is
-    all zeros. It is no field and has no ids: encoded rows hold it in ``vectors``.
+    all zeros.
+
+    It is one field of the model, with an id and a slot for each of its numbers x_k, and so
+    e = sum_k x_k v_k: the field's rows of the table are the matrix of a projection from ``size``
+    numbers to D, which is learnt while the vectors stay as they are. A row of data reads all of
+    them, so vectors of many hundred numbers cost much; reduce those before (by PCA, say).
 
     Attributes:
       name: Column name.
@@ -164,6 +169,13 @@ class Vector:
     name: str
     size: int
     separator: str = "|"
+
+    # How its ids come about, in the terms of ``Categorical``: they are 0 to size - 1.
+    dtype: ClassVar[CategoricalType] = "id"
+    hash_buckets: ClassVar[None] = None
+    shares_with: ClassVar[None] = None
+    has_vocabulary: ClassVar[bool] = False
+    separate_missing: ClassVar[bool] = False
 
     def __post_init__(self):
         check_number(self, "size", 1)
@@ -247,6 +259,6 @@ Column: TypeAlias = (
     | Group
     | Ignored
 )
-Field: TypeAlias = Categorical | MultiValued | Numeric
+Field: TypeAlias = Categorical | MultiValued | Numeric | Vector
 # What has ids of values, one or several in a row.
 Category: TypeAlias = Categorical | MultiValued

@@ -194,7 +194,7 @@ class Schema:
                     f"those are {', '.join(fields)}"
                 )
             field = fields[name]
-            if isinstance(field, MultiValued):
+            if _slot_count(field) > 1 or isinstance(field, Vector):
                 raise UserError(
                     f"cross {cross.name!r}: column {name!r} holds several values in a row, which "
                     "cannot be crossed; cross columns of one value"
@@ -223,8 +223,7 @@ class Schema:
         return tuple(
             column
             for column in self.columns
-            if isinstance(column, Field | Vector)
-            or (isinstance(column, Timestamp) and column.parts)
+            if isinstance(column, Field) or (isinstance(column, Timestamp) and column.parts)
         )
 
     @property
@@ -241,7 +240,7 @@ class Schema:
     @property
     def field_slots(self) -> tuple[slice, ...]:
         """For each field, its slots in an encoded row."""
-        counts = [f.max_length if isinstance(f, MultiValued) else 1 for f in self.fields]
+        counts = [_slot_count(field) for field in self.fields]
         return tuple(
             slice(sum(counts[:number]), sum(counts[: number + 1])) for number in range(len(counts))
         )
@@ -254,8 +253,8 @@ class Schema:
         """
         names: list[str] = []
         for field in self.fields:
-            if isinstance(field, MultiValued):
-                names += [f"{field.name}[{place}]" for place in range(field.max_length)]
+            if isinstance(field, MultiValued | Vector):
+                names += [f"{field.name}[{place}]" for place in range(_slot_count(field))]
             else:
                 names.append(field.name)
         return (*names, *(cross.name for cross in self.crosses))
@@ -264,19 +263,10 @@ class Schema:
     def has_values(self) -> bool:
         """Whether any feature's value may differ from 1."""
         return any(
-            isinstance(field, MultiValued) or (isinstance(field, Numeric) and field.is_value_field)
+            isinstance(field, MultiValued | Vector)
+            or (isinstance(field, Numeric) and field.is_value_field)
             for field in self.fields
         )
-
-    @property
-    def vectors(self) -> tuple[Vector, ...]:
-        """The columns of vectors, in their order."""
-        return tuple(column for column in self.columns if isinstance(column, Vector))
-
-    @property
-    def vector_size(self) -> int:
-        """Numbers of all vectors of a row together; 0 where there are none."""
-        return sum(vector.size for vector in self.vectors)
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -366,6 +356,13 @@ class Schema:
         text = _read(TextFormat, data.get("text", {}), "text")
         crosses = tuple(_read(Cross, each, "cross") for each in data.get("crosses", ()))
         return cls(columns=tuple(columns), text=text, crosses=crosses)
+
+
+def _slot_count(field: Field) -> int:
+    """Slots of a field in every row."""
+    if isinstance(field, MultiValued):
+        return field.max_length
+    return field.size if isinstance(field, Vector) else 1
 
 
 def _plain(item: Any) -> dict[str, Any]:

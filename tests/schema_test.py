@@ -105,15 +105,14 @@ def test_fields_of_several_values_have_several_slots():
     assert [column.name for column in SEVERAL.inputs] == ["item", "next", "x", "g", "past"]
 
 
-def test_vectors_are_inputs_without_slots():
-    assert VECTORS.slot_names == ("c",)
+def test_a_vector_is_a_field_with_a_slot_for_each_number():
+    assert VECTORS.slot_names == ("a[0]", "a[1]", "a[2]", "c", "b[0]", "b[1]")
     assert [column.name for column in VECTORS.inputs] == ["a", "c", "b"]
-    assert [vector.name for vector in VECTORS.vectors] == ["a", "b"]
-    assert VECTORS.vector_size == 5
-    with pytest.raises(UserError, match="'a' is not a categorical or numeric column"):
+    assert VECTORS.has_values
+    with pytest.raises(
+        UserError, match="column 'a' holds several values in a row, which cannot be"
+    ):
         dataclasses.replace(VECTORS, crosses=(Cross(("c", "a")),))
-    with pytest.raises(UserError, match="no categorical, numeric or time column"):
-        Schema(VECTORS.columns[:2])
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from deepfm_jax.data.vocabulary import FieldCoder, fit_field, merge_counts
 from deepfm_jax.errors import UserError
 from deepfm_jax.fields import FieldSpec
 from deepfm_jax.files import write_atomically, write_json
-from deepfm_jax.schema import Field, MultiValued, Numeric, Schema
+from deepfm_jax.schema import Field, MultiValued, Numeric, Schema, Vector
 
 _FORMAT = 1
 _JSON, _PARQUET = "encoder.json", "encoder.parquet"
@@ -41,11 +41,9 @@ class Encoded:
     Attributes:
       ids: Local to each field, [rows, slots]; -1 for padding of a field of several values.
       values: 1 for categories, the transformed number for value fields, the combined weight for
-        fields of several values and 0 for their padding, [rows, slots]; None where the schema has
-        neither of the two, and so every value is 1.
+        fields of several values and 0 for their padding, the numbers of vectors, [rows, slots];
+        None where the schema has none of these, and so every value is 1.
       labels: [rows, tasks], None for rows that have not all labels.
-      vectors: Of each row the vectors of all columns of them, one after the other, [rows, numbers];
-        None where the schema has none.
       weights: [rows], None where the schema has no weight, or the rows have none.
       groups: [rows, 2], see ``data.groups``; None where the schema has no group, or the rows have
         none.
@@ -55,7 +53,6 @@ class Encoded:
     ids: Int32[np.ndarray, "rows slots"]
     values: Float32[np.ndarray, "rows slots"] | None
     labels: Float32[np.ndarray, "rows tasks"] | None
-    vectors: Float32[np.ndarray, "rows numbers"] | None = None
     weights: Float32[np.ndarray, "rows"] | None = None
     groups: Int32[np.ndarray, "rows 2"] | None = None
     longer: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -86,6 +83,8 @@ class Encoder:
             shared = None if owner == number else owner
             if isinstance(field, MultiValued):
                 dims.append(FieldSpec(coder.dim, field.max_length, shared))
+            elif isinstance(field, Vector):
+                dims.append(FieldSpec(coder.dim, field.size))
             else:
                 dims.append(coder.dim if shared is None else FieldSpec(coder.dim, 1, shared))
         return (*dims, *(cross.buckets + 1 for cross in self.schema.crosses))
@@ -117,6 +116,11 @@ class Encoder:
                     ids[:, of_field],
                     values[:, of_field],
                 )
+            elif isinstance(field, Vector):
+                assert values is not None  # Its numbers.
+                ids[:, of_field] = np.arange(field.size)
+                numbers = column.combine_chunks().flatten().to_numpy()
+                values[:, of_field] = numbers.reshape(rows, field.size)
             else:
                 slot = of_field.start
                 coder.encode(column, ids[:, slot], None if values is None else values[:, slot])
@@ -131,20 +135,10 @@ class Encoder:
         if set(names) <= set(table.column_names):
             columns = [table[name].to_numpy() for name in names]
             labels = np.stack(columns, axis=1).astype(np.float32)
-        vectors = None
-        if self.schema.vectors:
-            columns = (table[vector.name].combine_chunks() for vector in self.schema.vectors)
-            sizes = (vector.size for vector in self.schema.vectors)
-            parts = [
-                column.flatten().to_numpy().reshape(rows, size)
-                for column, size in zip(columns, sizes, strict=True)
-            ]
-            vectors = np.concatenate(parts, axis=1)
         return Encoded(
             ids=np.ascontiguousarray(ids),
             values=values,
             labels=labels,
-            vectors=vectors,
             weights=self.weights(table),
             groups=self.groups(table),
             longer=longer,

@@ -131,8 +131,7 @@ class PreparedData:
 
         Yields:
           ``ids`` [B, S] int32, ``labels`` [B, 1] float32, ``mask`` [B] float32 and, where the
-          schema has fields with values, ``values`` [B, S] float32, and where it has vectors,
-          ``vectors`` [B, numbers] float32; with ``groups``, these too
+          schema has fields with values, ``values`` [B, S] float32; with ``groups``, these too
           [B, 2] int32. The mask is the weight of each row, 1 without a column of weights. The last
           batch is padded with its own rows, repeated, under mask 0: batch norm then sees rows of
           the data, and the loss and the metrics do not see them at all.
@@ -219,8 +218,6 @@ class PreparedData:
         }
         if schema.has_values:
             columns["values"] = (tf.float32, (slots,))
-        if schema.vectors:
-            columns["vectors"] = (tf.float32, (schema.vector_size,))
         if groups and schema.group is not None:
             columns["groups"] = (tf.int32, (2,))
         names = (*columns, "weights") if schema.weight is not None else tuple(columns)

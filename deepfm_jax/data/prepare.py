@@ -26,7 +26,7 @@ from deepfm_jax.data.extension import check_same_schema
 from deepfm_jax.data.paths import is_url
 from deepfm_jax.data.rejects import REJECTS_FILE
 from deepfm_jax.errors import UserError, one_line
-from deepfm_jax.fields import total_rows
+from deepfm_jax.fields import slot_counts, total_rows
 from deepfm_jax.files import is_full_disk
 from deepfm_jax.schema import MultiValued
 
@@ -184,10 +184,6 @@ def describe(
     if folder is not None and (folder / REJECTS_FILE).is_file():
         lines.append(f"all rejected rows are in {folder / REJECTS_FILE}")
     lines.append("ids of each field: " + ", ".join(_sizes(encoder)))
-    vectors = encoder.schema.vectors
-    if vectors:
-        sizes = ", ".join(f"{vector.name} {vector.size:,}" for vector in vectors)
-        lines.append(f"numbers of each vector: {sizes}")
     count = f"{len(encoder.coders)} fields"
     crosses = encoder.schema.crosses
     if crosses:
@@ -212,7 +208,9 @@ def _longer(summary: SplitSummary, encoder: Encoder) -> Iterator[str]:
 
 def _sizes(encoder: Encoder) -> Iterator[str]:
     """Of each field its name and how many ids it has."""
-    for field, coder in zip(encoder.schema.fields, encoder.coders, strict=True):
+    counts = slot_counts(encoder.field_dims)
+    # Crosses have slots too, at the end.
+    for field, coder, count in zip(encoder.schema.fields, encoder.coders, counts, strict=False):
         ids = f"those of {coder.field.name}" if coder.field != field else f"{coder.dim:,}"
-        slots = f" in {field.max_length} slots" if isinstance(field, MultiValued) else ""
+        slots = f" in {count} slots" if count > 1 else ""
         yield f"{field.name} {ids}{slots}"

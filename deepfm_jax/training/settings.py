@@ -208,14 +208,8 @@ class Experiment:
         """The model for the rows that an encoder encodes.
 
         Raises:
-          UserError: see ``models.build_model``; or the rows hold vectors, which no model reads.
+          UserError: see ``models.build_model``.
         """
-        vectors = encoder.schema.vectors
-        if vectors:
-            raise UserError(
-                f"column {vectors[0].name!r} holds vectors, which no model of this version reads; "
-                "prepare the data with that column as 'ignored'"
-            )
         hyperparameters = {key: value for key, value in self.model.items() if key != "name"}
         crosses = len(encoder.schema.crosses)
         return build_model(self.model["name"], encoder.field_dims, hyperparameters, crosses)

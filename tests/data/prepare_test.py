@@ -1,5 +1,6 @@
 import json
 
+import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pa_parquet
@@ -279,7 +280,7 @@ def test_columns_of_several_values_are_encoded_described_and_read_again(tmp_path
     assert "3 fields, 15 table rows in all" in text
 
 
-def test_vectors_are_kept_beside_the_ids(tmp_path, out):
+def test_a_model_reads_vectors_as_a_projection(tmp_path, out):
     schema = Schema((Label("y"), Vector("text", 3), Categorical("c"), Vector("image", 2)))
     rng = np.random.default_rng(0)
     vectors = {}
@@ -292,17 +293,25 @@ def test_vectors_are_kept_beside_the_ids(tmp_path, out):
     options = BuildOptions(schema=schema.to_dict())
     summaries = prepare("tabular", out, source=tmp_path, options=options)
     data = PreparedData("tabular", out)
+    of_vectors = [0, 1, 2, 4, 5]
     for split, expected in vectors.items():
         (batch,) = data.batches(split, len(expected))
-        np.testing.assert_array_equal(batch["vectors"], expected)
+        np.testing.assert_array_equal(batch["values"][:, of_vectors], expected)
         (shuffled,) = data.batches(split, len(expected), seed=1)
-        assert sorted(shuffled["vectors"].tolist()) == sorted(expected.tolist())
-    assert "numbers of each vector: text 3, image 2" in describe(summaries, data.encoder)
+        assert sorted(shuffled["values"][:, of_vectors].tolist()) == sorted(expected.tolist())
+    told = describe(summaries, data.encoder)
+    assert "text 3 in 3 slots, c 2, image 2 in 2 slots" in told
+
     experiment = Experiment.from_mapping(
-        {"data": {"name": "tabular", "folder": str(out)}, "model": {"name": "lr"}}
+        {"data": {"name": "tabular", "folder": str(out)}, "model": {"name": "dnn", "embed_dim": 4}}
     )
-    with pytest.raises(UserError, match="column 'text' holds vectors, which no model of this"):
-        experiment.build_model(data.encoder)
+    model = experiment.build_model(data.encoder)
+    params = model.init(jax.random.key(0), batch["ids"], batch["values"])["params"]
+    rows = model.apply({"params": params}, batch["ids"], method=lambda m, ids: m.table(ids))
+    embeddings = rows.embeddings(batch["values"])
+    table, x = np.asarray(params["table"]["embedding"], np.float64), vectors["test"]
+    np.testing.assert_allclose(embeddings[:, 0], x[:, :3] @ table[:3], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(embeddings[:, 2], x[:, 3:] @ table[5:], rtol=1e-4, atol=1e-6)
 
 
 def test_crosses_are_encoded_described_and_read_again(source, out):

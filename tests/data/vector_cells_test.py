@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepfm_jax import Categorical, Label, Schema, UserError, Vector
+from deepfm_jax import Categorical, FieldSpec, Label, Schema, UserError, Vector
 from deepfm_jax.data.encoder import fit
 from deepfm_jax.data.sources import typed_table
 
@@ -65,7 +65,9 @@ def test_bad_vectors_may_be_left_out():
     rows = {"c": ["a", "b", "a"], "v": ["1|2", "1", "3|4"]}
     table = typed_table(rows, schema, max_bad_rows=1)
     assert table["v"].to_pylist() == [[1, 2], [3, 4]]
-    np.testing.assert_array_equal(fit([table], schema).encode(table).vectors, [[1, 2], [3, 4]])
+    encoded = fit([table], schema).encode(table)
+    np.testing.assert_array_equal(encoded.ids, [[1, 0, 1], [1, 0, 1]])
+    np.testing.assert_array_equal(encoded.values, [[1, 1, 2], [1, 3, 4]])
 
 
 def test_cells_of_another_type_are_refused():
@@ -82,6 +84,7 @@ def test_encoded_vectors_stand_side_by_side(rows):
     table = typed_table({"v": text, "c": ["a"] * len(rows), "w": lists}, schema)
     expected = np.array([[0.0] * 3 if row is None else row for row in rows], np.float32)
     encoder = fit([table], schema)
-    np.testing.assert_array_equal(encoder.encode(table).vectors, np.hstack([expected] * 2))
-    part = encoder.encode(table.slice(1)).vectors
-    np.testing.assert_array_equal(part, np.hstack([expected] * 2)[1:])
+    expected = np.hstack([expected, np.ones((len(rows), 1)), expected])
+    np.testing.assert_array_equal(encoder.encode(table).values, expected)
+    np.testing.assert_array_equal(encoder.encode(table.slice(1)).values, expected[1:])
+    assert encoder.field_dims == (FieldSpec(3, 3), 2, FieldSpec(3, 3))

@@ -43,8 +43,7 @@ from deepfm_jax.schema import (
 BLOCK_ROWS = 4096
 OPTIONS_FILE, SOURCE_FILE = "options.json", "source.json"
 
-# Arrays of one length: ids, labels and, where the schema has them, values, vectors, weights and
-# groups.
+# Arrays of one length: ids, labels and, where the schema has them, values, weights and groups.
 Block: TypeAlias = dict[str, np.ndarray]
 
 
@@ -300,8 +299,6 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         features = {"ids": block(slots, np.int32), "labels": block(tasks, np.float32)}
         if self.schema.has_values:
             features["values"] = block(slots, np.float32)
-        if self.schema.vectors:
-            features["vectors"] = block(self.schema.vector_size, np.float32)
         if self.schema.weight is not None:
             features["weights"] = tfds.features.Tensor(
                 shape=(None,), dtype=np.float32, encoding=tfds.features.Encoding.BYTES
@@ -424,7 +421,6 @@ def _columns(encoded: Encoded) -> Block:
         "ids": encoded.ids,
         "labels": encoded.labels,
         "values": encoded.values,
-        "vectors": encoded.vectors,
         "weights": encoded.weights,
         "groups": encoded.groups,
     }
