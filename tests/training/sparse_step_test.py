@@ -1,6 +1,7 @@
 """The sparse path of the train step: equal to the dense one where the mathematics says so."""
 
 import dataclasses
+import functools
 import re
 
 import chex
@@ -43,14 +44,20 @@ def batch_of(seed, rows=24, spread=1.0, dims=DIMS):
     }
 
 
-def run(settings, path, steps=20, name="deepfm", spread=1.0, batches=None, **changes):
-    """The states before and after some steps on one device, as NumPy, and the losses."""
+@functools.cache
+def compiled(settings, path, steps, name, **changes):
+    """The first state as NumPy, and the step, which is compiled once for each size of a batch."""
     mesh = create_mesh(jax.devices()[:1])
     model = small_model(name, DIMS, **changes)
     optimizer = create_optimizer(settings, steps, path)
-    state = create_state(model, optimizer, 0, mesh)
-    before = jax.tree.map(np.array, state)
-    step = make_train_step(model, optimizer, OneTask(), mesh)
+    state = jax.tree.map(np.array, create_state(model, optimizer, 0, mesh))
+    return state, make_train_step(model, optimizer, OneTask(), mesh)
+
+
+def run(settings, path, steps=20, name="deepfm", spread=1.0, batches=None, **changes):
+    """The states before and after some steps on one device, as NumPy, and the losses."""
+    before, step = compiled(settings, path, steps, name, **changes)
+    state = jax.device_put(before, jax.devices()[0])
     losses = []
     for index in range(steps):
         batch = batches[index] if batches else batch_of(index, spread=spread)
@@ -72,7 +79,7 @@ def test_a_hundred_sparse_steps_equal_dense_ones(name, optimizer, clip_norm):
 
 
 @settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 99), rows=st.integers(4, 60), spread=st.floats(0.05, 1.0))
+@given(seed=st.integers(0, 99), rows=st.sampled_from([4, 17, 60]), spread=st.floats(0.05, 1.0))
 def test_one_sparse_step_equals_a_dense_one_whatever_repeats(seed, rows, spread):
     batch = [batch_of(seed, rows, spread)]
     settings = OptimizerSettings("adagrad", learning_rate=0.05)
@@ -165,7 +172,9 @@ def test_the_sort_and_the_slot_map_train_alike(monkeypatch):
     _, mapped, _ = run(settings, "sparse")
     assert mapped.scratch.shape == (50,)
     monkeypatch.setattr(states, "needs_scratch", lambda platform: False)
+    compiled.cache_clear()
     _, sorted_, _ = run(settings, "sparse")
+    compiled.cache_clear()  # Other tests want the slot map.
     assert sorted_.scratch == ()
     chex.assert_trees_all_close(mapped.params, sorted_.params, atol=1e-6)
 
