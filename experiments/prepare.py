@@ -7,6 +7,9 @@ feature of two columns or more; give it once for each.
 A table of your own is ``--dataset=tabular --schema=FILE``, and ``--source`` may be a file or a
 pattern of files. ``--infer_schema --source=FILE --schema=FILE`` writes a schema to begin with, says
 why each column is what it is, and does nothing else.
+
+``--beam_runner=DirectRunner`` (or FlinkRunner, SparkRunner, ...) runs the work as Apache Beam
+pipelines, with ``--beam_options=key=value,key=value``; BUILD.md says how.
 """
 
 import dataclasses
@@ -66,6 +69,12 @@ _CROSS = flags.DEFINE_multi_string(
 _CROSS_BUCKETS = flags.DEFINE_integer(
     "cross_buckets", 100_000, "Hash buckets of each cross.", lower_bound=1
 )
+_BEAM_RUNNER = flags.DEFINE_string(
+    "beam_runner", None, "Apache Beam runner that does the work; needs deepfm_jax[beam]."
+)
+_BEAM_OPTIONS = flags.DEFINE_multi_string(
+    "beam_options", [], "Options of the runner, as key=value,key=value; may be given again."
+)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a prepared data set.")
 
 
@@ -79,6 +88,7 @@ def main() -> None:
     if _LABEL.value is not None:
         raise UserError("--label goes with --infer_schema; in a schema the label is a column")
     # After the flags: importing TensorFlow takes seconds, and a typo should not cost them.
+    from deepfm_jax.data.beam_engine import BeamEngine
     from deepfm_jax.data.builders.click_log import BuildOptions
     from deepfm_jax.data.encoder import Encoder
     from deepfm_jax.data.prepare import dataset_folder, describe, prepare
@@ -105,6 +115,7 @@ def main() -> None:
             schema=read_schema(_SCHEMA.value).to_dict() if _SCHEMA.value else None,
         ),
         overwrite=_OVERWRITE.value,
+        beam=BeamEngine.from_flags(_BEAM_RUNNER.value, _BEAM_OPTIONS.value),
     )
     folder = dataset_folder(_DATASET.value, _OUT.value)
     encoder = Encoder.load(folder)

@@ -9,7 +9,7 @@ import io
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -166,12 +166,21 @@ def fit(tables: Iterable[pa.Table], schema: Schema) -> Encoder:
     Raises:
       UserError: no rows.
     """
-    counted = [
+    counts = count_values(tables, counted_columns(schema))
+    return fit_counts(counts, schema)
+
+
+def counted_columns(schema: Schema) -> tuple[str, ...]:
+    """The fields whose coding follows from counts of their training values."""
+    return tuple(
         field.name
         for field in schema.fields
         if not isinstance(field, Categorical) or field.has_vocabulary
-    ]
-    counts = count_values(tables, counted)
+    )
+
+
+def fit_counts(counts: Mapping[str, pa.Table], schema: Schema) -> Encoder:
+    """Fits an encoder on the counts of ``counted_columns``, as ``count_values`` gives them."""
     nothing = pa.table({"value": pa.array([], pa.int64()), "count": pa.array([], pa.int64())})
     coders = tuple(fit_field(field, counts.get(field.name, nothing)) for field in schema.fields)
     return Encoder(schema=schema, coders=coders)
@@ -183,15 +192,43 @@ def count_values(tables: Iterable[pa.Table], names: Sequence[str]) -> dict[str, 
     Raises:
       UserError: no rows.
     """
-    counts: dict[str, list[pa.Table]] = {name: [] for name in names}
-    seen = False
+    counter, seen = ValueCounter(names), False
     for table in tables:
         seen = True
-        for name in names:
-            found = pc.value_counts(table[name].combine_chunks())
-            counts[name].append(pa.table(found.flatten(), names=["value", "count"]))
-            if len(counts[name]) >= _MERGE_EVERY:
-                counts[name] = [merge_counts(counts[name])]
+        counter.add(table)
+    check_seen(seen)
+    return counter.counts()
+
+
+def check_seen(seen: bool) -> None:
+    """Whether there is any row to fit an encoder on.
+
+    Raises:
+      UserError: there is none.
+    """
     if not seen:
         raise UserError("the training split has no rows to fit an encoder on")
-    return {name: merge_counts(parts) for name, parts in counts.items()}
+
+
+class ValueCounter:
+    """Counts how often each value of some columns stands in the rows that are added."""
+
+    def __init__(self, names: Sequence[str]):
+        self._counts: dict[str, list[pa.Table]] = {name: [] for name in names}
+
+    def add(self, table: pa.Table) -> None:
+        """Counts the rows of a table."""
+        for name, parts in self._counts.items():
+            found = pc.value_counts(table[name].combine_chunks())
+            parts.append(pa.table(found.flatten(), names=["value", "count"]))
+            if len(parts) >= _MERGE_EVERY:
+                parts[:] = [merge_counts(parts)]
+
+    @property
+    def size(self) -> int:
+        """Counts held, a value may have several of them."""
+        return sum(part.num_rows for parts in self._counts.values() for part in parts)
+
+    def counts(self) -> dict[str, pa.Table]:
+        """Of each column that any rows were added of; columns ``value`` and ``count``."""
+        return {name: merge_counts(parts) for name, parts in self._counts.items() if parts}

@@ -2,7 +2,6 @@
 
 import abc
 import dataclasses
-import functools
 import hashlib
 import json
 import os
@@ -15,12 +14,20 @@ import pyarrow as pa
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from deepfm_jax.data.beam_engine import BeamEngine
 from deepfm_jax.data.builders.files import find_split, has_split
-from deepfm_jax.data.builders.splitting import SHARES, ReadSplit, split_by_draw, split_by_time
+from deepfm_jax.data.builders.splitting import (
+    SHARES,
+    Passes,
+    ReadFiles,
+    ReadSplit,
+    split_by_draw,
+    split_by_time,
+)
 from deepfm_jax.data.encoder import Encoded, Encoder, fit
 from deepfm_jax.data.rejects import rejects_file
 from deepfm_jax.data.row_checker import RowReport
-from deepfm_jax.data.sources import read_tables
+from deepfm_jax.data.sources import Files
 from deepfm_jax.errors import UserError
 from deepfm_jax.schema import (
     Categorical,
@@ -145,6 +152,55 @@ class SplitSummary:
     first_errors: list[str] = dataclasses.field(default_factory=list)
 
 
+class SplitTally:
+    """Counts the rows of a split and hashes their content, block after block."""
+
+    def __init__(self, split: str, encoder_fingerprint: str):
+        self._split = split
+        self._digest = hashlib.sha256(encoder_fingerprint.encode())
+        self.rows = 0
+        self.positives = 0
+
+    def add(self, block: "BlockTally") -> None:
+        """Takes in the next block."""
+        self._digest.update(block.digest)
+        self.rows += block.rows
+        self.positives += block.positives
+
+    def summary(self, report: RowReport) -> SplitSummary:
+        """The counts of all blocks.
+
+        Raises:
+          UserError: there are no rows, or all have one label.
+        """
+        check_classes(self._split, self.rows, self.positives)
+        return SplitSummary(
+            read=report.read or self.rows,
+            rows=self.rows,
+            rejected=report.rejected,
+            positives=self.positives,
+            fingerprint=self._digest.hexdigest()[:16],
+            first_errors=report.first_errors,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockTally:
+    """What a block adds to the tally of its split; blocks can be tallied side by side."""
+
+    rows: int
+    positives: int
+    digest: bytes
+
+    @classmethod
+    def of(cls, block: Block) -> "BlockTally":
+        """Of the arrays of a block, in their order."""
+        digest = hashlib.sha256()
+        for array in block.values():
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return cls(len(block["ids"]), int(block["labels"].sum()), digest.digest())
+
+
 class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Encodes a click log into blocks of rows, with its encoder beside them.
 
@@ -163,9 +219,12 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         *,
         options: BuildOptions | None = None,
         source: str | os.PathLike[str] | None = None,
+        beam: BeamEngine | None = None,
         **kwargs,
     ):
         """A builder of the raw files in the folder ``source`` (or of a file or pattern of files).
+
+        With ``beam`` the rows are read and encoded by its workers, and not in this process.
 
         Raises:
           UserError: see ``encoded_schema``.
@@ -173,6 +232,9 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.options = options or BuildOptions()
         self.source = pathlib.Path(source) if source is not None else None
         self.schema = self.encoded_schema(self.options)
+        self._passes = Passes()
+        self._beam = beam
+        self._beam_build = None
         super().__init__(**kwargs)
 
     @classmethod
@@ -194,10 +256,9 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
           UserError: files that the data set needs are missing.
         """
 
-    def _read(self, path: str | os.PathLike[str], report: RowReport | None) -> Iterator[pa.Table]:
-        """The rows of files; see ``sources.read_tables``."""
-        limit = self.options.max_bad_rows
-        return read_tables(path, self.schema, max_bad_rows=limit, report=report)
+    def _files(self, path: Files) -> ReadFiles:
+        """How to read all rows of a file, or of several."""
+        return ReadFiles(path, self.schema, self.options.max_bad_rows)
 
     def _given(self, extensions: Sequence[str]) -> dict[str, ReadSplit]:
         """Splits that are files: ``train``, ``valid`` and ``test``, one or several of each."""
@@ -207,7 +268,7 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 f"{self.source}: the rows are split already; time_column is for those that are not"
             )
         paths = {split: find_split(self.source, split, extensions) for split in SHARES}
-        return {split: functools.partial(self._read, path) for split, path in paths.items()}
+        return {split: self._files(path) for split, path in paths.items()}
 
     def _given_or_drawn(self, extensions: Sequence[str]) -> dict[str, ReadSplit]:
         """The same, or, where there is no ``valid``, the rows of ``train`` split."""
@@ -218,10 +279,10 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _drawn(self, path: str | os.PathLike[str]) -> dict[str, ReadSplit]:
         """The rows of one source in three splits, by a draw or by ``options.time_column``."""
-        read = functools.partial(self._read, path)
+        read = self._files(path)
         if self.options.time_column is None:
             return split_by_draw(read)
-        return split_by_time(read, self.schema, self.options.time_column)
+        return split_by_time(read, self.schema, self.options.time_column, self._passes)
 
     def _extra_files(self) -> dict[str, Any]:
         """JSON files to keep beside the blocks, by name."""
@@ -247,47 +308,53 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         del dl_manager  # Nothing is downloaded.
+        if self._beam is not None:
+            # Here and not above, for Beam is an extra.
+            from deepfm_jax.data.beam_build import BeamBuild
+
+            self._beam_build = BeamBuild(self._beam, self.name, self.schema, self.data_dir)
+            self._passes = self._beam_build.passes
+            splits = self._read_splits()
+            self._save_beside(self._beam_build.fit(splits))
+            return self._beam_build.blocks(self.info.features)
         splits = self._read_splits()
         encoder = fit(_counted(splits["train"](None), "vocabularies"), self.schema)
+        self._save_beside(encoder)
+        return {
+            split: self._generate_examples(split, read, encoder) for split, read in splits.items()
+        }
+
+    def _save_beside(self, encoder: Encoder) -> None:
+        """Writes what stands beside the blocks, so that the folder is complete or absent."""
         folder = pathlib.Path(self.data_dir)
-        # Written with the blocks, so that the folder is complete or absent.
         (folder / OPTIONS_FILE).write_text(json.dumps(dataclasses.asdict(self.options)))
         if self.source is not None:
             (folder / SOURCE_FILE).write_text(json.dumps({"source": os.path.abspath(self.source)}))
         encoder.save(folder)
         for name, content in self._extra_files().items():
             (folder / f"{name}.json").write_text(json.dumps(content, indent=2))
-        return {
-            split: self._generate_examples(split, read, encoder) for split, read in splits.items()
-        }
 
     def _generate_examples(self, split: str, read: ReadSplit, encoder: Encoder):
         folder = pathlib.Path(self.data_dir)
         with rejects_file(folder, split) as add_rejected:
             report = RowReport(on_rejected=add_rejected)
-            yield from self._encoded_blocks(split, read(report), encoder, report)
+            tally = SplitTally(split, encoder.fingerprint())
+            tables = _counted(read(report), f"encode {split}")
+            for index, block in cut_blocks(arrays_of(encoder.encode(table)) for table in tables):
+                tally.add(BlockTally.of(block))
+                yield index, block
+            write_summary(folder, split, tally.summary(report))
 
-    def _encoded_blocks(self, split: str, tables: Iterable[pa.Table], encoder, report: RowReport):
-        digest = hashlib.sha256(encoder.fingerprint().encode())
-        rows, positives = 0, 0
-        counted = _counted(tables, f"encode {split}")
-        for index, block in enumerate(_blocks(_columns(encoder.encode(t)) for t in counted)):
-            for array in block.values():
-                digest.update(np.ascontiguousarray(array).tobytes())
-            rows += len(block["ids"])
-            positives += int(block["labels"].sum())
-            yield index, block
-        _check_classes(split, rows, positives)
-        summary = SplitSummary(
-            read=report.read or rows,
-            rows=rows,
-            rejected=report.rejected,
-            positives=positives,
-            fingerprint=digest.hexdigest()[:16],
-            first_errors=report.first_errors,
-        )
-        path = pathlib.Path(self.data_dir) / f"rows_{split}.json"
-        path.write_text(json.dumps(dataclasses.asdict(summary), indent=2))
+    def _process_pipeline_result(self, pipeline_result: Any) -> None:
+        """Called by TFDS when Beam has written the blocks."""
+        del pipeline_result
+        assert self._beam_build is not None  # It made the pipeline.
+        self._beam_build.finish()
+
+
+def write_summary(folder: pathlib.Path, split: str, summary: SplitSummary) -> None:
+    """Writes the counts of a split beside its blocks."""
+    (folder / f"rows_{split}.json").write_text(json.dumps(dataclasses.asdict(summary), indent=2))
 
 
 def _counted(tables: Iterable[pa.Table], title: str) -> Iterator[pa.Table]:
@@ -298,7 +365,12 @@ def _counted(tables: Iterable[pa.Table], title: str) -> Iterator[pa.Table]:
             bar.update(table.num_rows)
 
 
-def _check_classes(split: str, rows: int, positives: int) -> None:
+def check_classes(split: str, rows: int, positives: int) -> None:
+    """Whether a split has rows, and of both labels.
+
+    Raises:
+      UserError: it is not so.
+    """
     if rows == 0:
         raise UserError(f"split {split!r} has no rows; check the files of --source")
     if positives in (0, rows):
@@ -308,31 +380,39 @@ def _check_classes(split: str, rows: int, positives: int) -> None:
         )
 
 
-def _columns(encoded: Encoded) -> Block:
+def arrays_of(encoded: Encoded) -> Block:
+    """The arrays of encoded rows that have labels."""
     assert encoded.labels is not None  # The sources of a builder read labelled rows alone.
     block = {"ids": encoded.ids, "labels": encoded.labels}
     return block if encoded.values is None else {**block, "values": encoded.values}
 
 
-def _blocks(chunks: Iterable[Block]) -> Iterator[Block]:
-    """Chunks of any size as blocks of BLOCK_ROWS rows (fewer in the last one)."""
+def cut_blocks(chunks: Iterable[Block], first_row: int = 0) -> Iterator[tuple[int, Block]]:
+    """Chunks of any size as blocks of BLOCK_ROWS rows, with their numbers.
+
+    Only the last one is smaller, and the first one where ``first_row``, the place of the first row
+    in the split, is inside a block.
+    """
+    index = first_row // BLOCK_ROWS
+    room = BLOCK_ROWS - first_row % BLOCK_ROWS
     held: list[Block] = []
     count = 0
     for chunk in chunks:
         held.append(chunk)
         count += len(chunk["ids"])
-        if count < BLOCK_ROWS:
+        if count < room:
             continue
-        joined = _joined(held)
-        whole = count - count % BLOCK_ROWS
-        for start in range(0, whole, BLOCK_ROWS):
-            yield _sliced(joined, start, start + BLOCK_ROWS)
-        held, count = [_sliced(joined, whole, count)], count - whole
+        joined, start = join_rows(held), 0
+        while count - start >= room:
+            yield index, _sliced(joined, start, start + room)
+            start, index, room = start + room, index + 1, BLOCK_ROWS
+        held, count = [_sliced(joined, start, count)], count - start
     if count:
-        yield _joined(held)
+        yield index, join_rows(held)
 
 
-def _joined(chunks: list[Block]) -> Block:
+def join_rows(chunks: Sequence[Block]) -> Block:
+    """The rows of all chunks, one after the other."""
     return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
 
 
