@@ -3,6 +3,9 @@
 import dataclasses
 import gzip
 import json
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -346,6 +349,22 @@ def test_workers_in_processes_of_their_own(tmp_path, source):
     engine = dataclasses.replace(ENGINE, options=options)
     local = prepare("criteo", tmp_path / "local", source=source)
     assert prepare("criteo", tmp_path / "beam", source=source, beam=engine) == local
+
+
+def test_the_launcher_takes_a_runner_and_its_options(tmp_path, source):
+    click_logs.write_criteo(source, {"train": 60, "valid": 30, "test": 30})
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.prepare", "--dataset=criteo", f"--source={source}",
+         f"--out={tmp_path / 'beam'}", "--beam_runner=DirectRunner",
+         "--beam_options=direct_num_workers=1,job_name=prepare"],
+        cwd=pathlib.Path(__file__).parents[2], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "39 fields" in done.stdout
+    prepare("criteo", tmp_path / "local", source=source)
+    found = contents(dataset_folder("criteo", tmp_path / "beam"))
+    found.pop(pathlib.Path("results.json"))
+    assert found == contents(dataset_folder("criteo", tmp_path / "local"))
 
 
 def test_a_runner_that_does_not_exist(tmp_path, source):
