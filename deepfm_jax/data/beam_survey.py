@@ -168,7 +168,7 @@ class Survey(beam.DoFn):
         }
         split, names = self._counted or ("", ())
         counter = ValueCounter(names) if split in known else None
-        shares = dict.fromkeys(known, (0, 0))
+        shares: dict[str, tuple[int, int]] = dict.fromkeys(known, (0, 0))
         first_row = job.first_row or 0
         error = None
         label = read.schema.label.name

@@ -316,7 +316,9 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             self._passes = self._beam_build.passes
             splits = self._read_splits()
             self._save_beside(self._beam_build.fit(splits))
-            return self._beam_build.blocks(self.info.features)
+            features = self.info.features
+            assert isinstance(features, tfds.features.FeaturesDict)  # See _info.
+            return self._beam_build.blocks(features)
         splits = self._read_splits()
         encoder = fit(_counted(splits["train"](None), "vocabularies"), self.schema)
         self._save_beside(encoder)
