@@ -35,8 +35,25 @@ def extend(old: Encoder, tables: Iterable[pa.Table], schema: Schema) -> Encoder:
       UserError: no rows, or another schema than ``old``'s.
     """
     check_same_schema(old, schema)
-    columns = tuple(_without_limit(column) for column in schema.columns)
-    fresh = fit(tables, dataclasses.replace(schema, columns=columns))
+    return grow(old, fit(tables, without_limits(schema)))
+
+
+def without_limits(schema: Schema) -> Schema:
+    """The schema to fit new rows by before ``grow``.
+
+    It has no limits on the sizes of vocabularies, which hold for old and new values together.
+    """
+    columns = (
+        column
+        if getattr(column, "max_size", None) is None
+        else dataclasses.replace(column, max_size=None)
+        for column in schema.columns
+    )
+    return dataclasses.replace(schema, columns=tuple(columns))
+
+
+def grow(old: Encoder, fresh: Encoder) -> Encoder:
+    """``extend`` by an encoder that was fitted on the new rows, by ``without_limits``."""
     pairs = zip(old.coders, fresh.coders, strict=True)
     return dataclasses.replace(old, coders=tuple(_grown(coder, new) for coder, new in pairs))
 
@@ -115,13 +132,6 @@ def describe_growth(old: Encoder, new: Encoder) -> str:
         return "no new values: all ids are those of the encoder that was extended"
     told = ", ".join(f"{name} {count:,}" for name, count in grown.items())
     return f"{sum(grown.values()):,} new values: {told}"
-
-
-def _without_limit(column):
-    """Without the limit on a vocabulary's size, which holds for old and new values together."""
-    if getattr(column, "max_size", None) is None:
-        return column
-    return dataclasses.replace(column, max_size=None)
 
 
 def _grown(old: FieldCoder, fresh: FieldCoder) -> FieldCoder:
