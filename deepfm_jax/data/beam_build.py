@@ -18,7 +18,7 @@ from deepfm_jax.data.beam_passes import BeamPasses, Source, SourceFinding
 from deepfm_jax.data.builders.blocks import SplitTally, check_classes
 from deepfm_jax.data.builders.splitting import Choose, ReadFiles, ReadShare, ReadSplit
 from deepfm_jax.data.encoder import Encoder, check_seen, counted_columns, fit_counts
-from deepfm_jax.data.extension import grow, without_limits
+from deepfm_jax.data.extension import check_same_schema, grow
 from deepfm_jax.data.rejects import rejects_file
 from deepfm_jax.data.row_checker import RowReport
 from deepfm_jax.errors import UserError
@@ -44,10 +44,14 @@ class BeamBuild:
         """Of the data set ``name``, which is made in ``folder``.
 
         With ``extended`` the ids of that encoder stay (see ``extension.extend``).
+
+        Raises:
+          UserError: that encoder has another schema.
         """
+        if extended is not None:
+            check_same_schema(extended, schema)
         self._extended = extended
-        # By which the encoder is fitted.
-        self._schema = schema if extended is None else without_limits(schema)
+        self._schema = schema
         self._folder = pathlib.Path(folder).absolute()
         # Gone when the data set is whole; its name is none of a data set's files.
         self._scratch = self._folder / "beam"

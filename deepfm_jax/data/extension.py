@@ -35,25 +35,11 @@ def extend(old: Encoder, tables: Iterable[pa.Table], schema: Schema) -> Encoder:
       UserError: no rows, or another schema than ``old``'s.
     """
     check_same_schema(old, schema)
-    return grow(old, fit(tables, without_limits(schema)))
-
-
-def without_limits(schema: Schema) -> Schema:
-    """The schema to fit new rows by before ``grow``.
-
-    It has no limits on the sizes of vocabularies, which hold for old and new values together.
-    """
-    columns = (
-        column
-        if getattr(column, "max_size", None) is None
-        else dataclasses.replace(column, max_size=None)
-        for column in schema.columns
-    )
-    return dataclasses.replace(schema, columns=tuple(columns))
+    return grow(old, fit(tables, schema))
 
 
 def grow(old: Encoder, fresh: Encoder) -> Encoder:
-    """``extend`` by an encoder that was fitted on the new rows, by ``without_limits``."""
+    """``extend`` by an encoder of the same schema that was fitted on the new rows."""
     pairs = zip(old.coders, fresh.coders, strict=True)
     return dataclasses.replace(old, coders=tuple(_grown(coder, new) for coder, new in pairs))
 
@@ -139,6 +125,8 @@ def _grown(old: FieldCoder, fresh: FieldCoder) -> FieldCoder:
     values, counts = fresh.vocabulary.filter(is_new), fresh.counts.filter(is_new)
     limit = getattr(old.field, "max_size", None)
     if limit is not None:
+        # The fresh one is limited too, to ``limit`` values of which no more than the old are old:
+        # the most frequent new ones, as many as there is room for, are in it.
         room = max(limit - len(old.vocabulary), 0)
         values, counts = values.slice(0, room), counts.slice(0, room)
     return dataclasses.replace(
