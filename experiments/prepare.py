@@ -14,6 +14,9 @@ under the schema that ``--infer_schema`` would write.
 
 ``--extend_from=FOLDER`` starts from the encoder of a prepared data set or a workdir: its ids stay,
 and values that are new in these training rows get ids after them.
+
+``--beam_runner=DirectRunner`` (or FlinkRunner, SparkRunner, ...) runs the work as Apache Beam
+pipelines, with ``--beam_options=key=value,key=value``; BUILD.md says how.
 """
 
 import dataclasses
@@ -86,6 +89,12 @@ _INSPECT = flags.DEFINE_bool(
 _EXTEND_FROM = flags.DEFINE_string(
     "extend_from", None, "Folder of an encoder whose ids stay; new values get ids after them."
 )
+_BEAM_RUNNER = flags.DEFINE_string(
+    "beam_runner", None, "Apache Beam runner that does the work; needs deepfm_jax[beam]."
+)
+_BEAM_OPTIONS = flags.DEFINE_multi_string(
+    "beam_options", [], "Options of the runner, as key=value,key=value; may be given again."
+)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a prepared data set.")
 
 
@@ -103,6 +112,7 @@ def main() -> None:
         inspect(inferred)
         return
     # After the flags: importing TensorFlow takes seconds, and a typo should not cost them.
+    from deepfm_jax.data.beam_engine import BeamEngine
     from deepfm_jax.data.encoder import Encoder, field_dims_as_data
     from deepfm_jax.data.extension import describe_growth
     from deepfm_jax.data.prepare import dataset_folder, describe, prepare
@@ -115,6 +125,7 @@ def main() -> None:
         source=_SOURCE.value,
         options=build_options(),
         overwrite=_OVERWRITE.value,
+        beam=BeamEngine.from_flags(_BEAM_RUNNER.value, _BEAM_OPTIONS.value),
     )
     folder = dataset_folder(_DATASET.value, _OUT.value)
     encoder = Encoder.load(folder)

@@ -49,6 +49,18 @@ def write_criteo(folder, rows=None):
         (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n")
 
 
+def write_criteo_days(folder, rows, last):
+    """The 24 day files of Criteo's terabyte, every other one packed, with ``last`` rows in day 23.
+
+    A day has rows of its own: the first integer is the day.
+    """
+    for day in range(24):
+        lines = criteo_lines(rows if day < 23 else last, seed=day)
+        cells = [line.split("\t") for line in lines]
+        lines = ["\t".join([label, str(day), *rest]) for label, _, *rest in cells]
+        _write_text(folder / (f"day_{day}.gz" if day % 2 else f"day_{day}"), lines)
+
+
 def _write_text(path, lines):
     text = "\n".join(lines) + "\n"
     path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())

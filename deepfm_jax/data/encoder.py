@@ -9,7 +9,6 @@ import io
 import json
 import os
 import pathlib
-import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -26,7 +25,7 @@ from deepfm_jax.data.vocabulary import FieldCoder, fit_field, merge_counts
 from deepfm_jax.errors import UserError
 from deepfm_jax.fields import FieldSpec
 from deepfm_jax.files import write_atomically, write_json
-from deepfm_jax.schema import Field, MultiValued, Numeric, Schema, Vector
+from deepfm_jax.schema import Column, Field, MultiValued, Numeric, Schema, Vector
 
 _FORMAT = 1
 _JSON, _PARQUET = "encoder.json", "encoder.parquet"
@@ -251,54 +250,87 @@ def fit(tables: Iterable[pa.Table], schema: Schema) -> Encoder:
     Raises:
       UserError: no rows.
     """
-    # The columns whose values each owner of a vocabulary (or of statistics) is fitted on.
-    counted: dict[str, list[Field]] = {}
+    return fit_counts(count_values(tables, counted_columns(schema)), schema)
+
+
+def counted_columns(schema: Schema) -> dict[str, tuple[Field, ...]]:
+    """The columns whose values each field is fitted on, if any: its own and those that share it.
+
+    Of each field that has a vocabulary of its own, or statistics, by its name.
+    """
+    counted: dict[str, tuple[Field, ...]] = {}
     for field, owner_number in zip(schema.fields, schema.owners, strict=True):
         owner = schema.fields[owner_number]
         if isinstance(owner, Numeric) or owner.has_vocabulary:
-            counted.setdefault(owner.name, []).append(field)
-    names = [field.name for sharing in counted.values() for field in sharing]
-    lists = {f.name: f for f in schema.fields if isinstance(f, MultiValued)}
-    counts = count_values(tables, names, lists)
+            counted[owner.name] = (*counted.get(owner.name, ()), field)
+    return counted
+
+
+def fit_counts(counts: Mapping[str, pa.Table], schema: Schema) -> Encoder:
+    """Fits an encoder on the counts of ``counted_columns``, as ``count_values`` gives them."""
     nothing = pa.table({"value": pa.array([], pa.int64()), "count": pa.array([], pa.int64())})
-    coders = []
-    for field in schema.fields:
-        sharing = [counts[each.name] for each in counted.get(field.name, [])] or [nothing]
-        of_field = merge_counts(sharing) if len(sharing) > 1 else sharing[0]
-        coders.append(fit_field(field, of_field))
+    coders = [fit_field(field, counts.get(field.name, nothing)) for field in schema.fields]
     return Encoder(schema=schema, coders=tuple(coders[owner] for owner in schema.owners))
 
 
 def count_values(
-    tables: Iterable[pa.Table],
-    names: Sequence[str],
-    lists: Mapping[str, MultiValued] = types.MappingProxyType({}),
+    tables: Iterable[pa.Table], counted: Mapping[str, Sequence[Column]]
 ) -> dict[str, pa.Table]:
-    """How often each value of each column stands in the rows; columns ``value`` and ``count``.
-
-    Args:
-      tables: Typed rows.
-      names: Of the columns.
-      lists: Those among them that hold several values, of which each that is kept is counted.
+    """How often each value stands in typed rows, by name; see ``ValueCounter``.
 
     Raises:
       UserError: no rows.
     """
-    counts: dict[str, list[pa.Table]] = {name: [] for name in names}
-    seen = False
+    counter, seen = ValueCounter(counted), False
     for table in tables:
         seen = True
-        for name in names:
-            if name in lists:
-                values = kept_elements(table[name], lists[name]).values
-            else:
-                values = table[name].combine_chunks()
-            counts[name].append(_counted(values))
-            if len(counts[name]) >= _MERGE_EVERY:
-                counts[name] = [merge_counts(counts[name])]
+        counter.add(table)
+    check_seen(seen)
+    return counter.counts()
+
+
+def check_seen(seen: bool) -> None:
+    """Whether there is any row to fit an encoder on.
+
+    Raises:
+      UserError: there is none.
+    """
     if not seen:
         raise UserError("the training split has no rows to fit an encoder on")
-    return {name: merge_counts(parts) for name, parts in counts.items()}
+
+
+class ValueCounter:
+    """Counts how often each value of some columns stands in the rows that are added.
+
+    Of lists each value that is kept is counted.
+    """
+
+    def __init__(self, counted: Mapping[str, Sequence[Column]]):
+        """Counts by name, each of the values of one column or of several together."""
+        self._counted = counted
+        self._counts: dict[str, list[pa.Table]] = {name: [] for name in counted}
+
+    def add(self, table: pa.Table) -> None:
+        """Counts the typed rows of a table."""
+        for name, columns in self._counted.items():
+            parts = self._counts[name]
+            for column in columns:
+                if isinstance(column, MultiValued):
+                    values = kept_elements(table[column.name], column).values
+                else:
+                    values = table[column.name].combine_chunks()
+                parts.append(_counted(values))
+            if len(parts) >= _MERGE_EVERY:
+                parts[:] = [merge_counts(parts)]
+
+    @property
+    def size(self) -> int:
+        """Counts held, a value may have several of them."""
+        return sum(part.num_rows for parts in self._counts.values() for part in parts)
+
+    def counts(self) -> dict[str, pa.Table]:
+        """By name, if any rows were added; columns ``value`` and ``count``."""
+        return {name: merge_counts(parts) for name, parts in self._counts.items() if parts}
 
 
 def _counted(cells: pa.Array) -> pa.Table:

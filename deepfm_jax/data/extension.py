@@ -35,8 +35,11 @@ def extend(old: Encoder, tables: Iterable[pa.Table], schema: Schema) -> Encoder:
       UserError: no rows, or another schema than ``old``'s.
     """
     check_same_schema(old, schema)
-    columns = tuple(_without_limit(column) for column in schema.columns)
-    fresh = fit(tables, dataclasses.replace(schema, columns=columns))
+    return grow(old, fit(tables, schema))
+
+
+def grow(old: Encoder, fresh: Encoder) -> Encoder:
+    """``extend`` by an encoder of the same schema that was fitted on the new rows."""
     pairs = zip(old.coders, fresh.coders, strict=True)
     return dataclasses.replace(old, coders=tuple(_grown(coder, new) for coder, new in pairs))
 
@@ -117,18 +120,13 @@ def describe_growth(old: Encoder, new: Encoder) -> str:
     return f"{sum(grown.values()):,} new values: {told}"
 
 
-def _without_limit(column):
-    """Without the limit on a vocabulary's size, which holds for old and new values together."""
-    if getattr(column, "max_size", None) is None:
-        return column
-    return dataclasses.replace(column, max_size=None)
-
-
 def _grown(old: FieldCoder, fresh: FieldCoder) -> FieldCoder:
     is_new = pc.invert(pc.is_in(fresh.vocabulary, value_set=old.vocabulary))
     values, counts = fresh.vocabulary.filter(is_new), fresh.counts.filter(is_new)
     limit = getattr(old.field, "max_size", None)
     if limit is not None:
+        # The fresh one is limited too, to ``limit`` values of which no more than the old are old:
+        # the most frequent new ones, as many as there is room for, are in it.
         room = max(limit - len(old.vocabulary), 0)
         values, counts = values.slice(0, room), counts.slice(0, room)
     return dataclasses.replace(

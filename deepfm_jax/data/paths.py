@@ -56,15 +56,19 @@ class RemotePath:
 
     def exists(self) -> bool:
         """Whether something is there."""
-        return self._kind() is not None
+        return self._about() is not None
 
     def is_dir(self) -> bool:
         """Whether it is a folder."""
-        return self._kind() == "directory"
+        return (self._about() or {}).get("type") == "directory"
 
     def is_file(self) -> bool:
         """Whether it is a file."""
-        return self._kind() == "file"
+        return (self._about() or {}).get("type") == "file"
+
+    def stored_bytes(self) -> int:
+        """Bytes of the file as it is stored; 0 where that is not told."""
+        return (self._about() or {}).get("size") or 0
 
     def glob(self, pattern: str) -> list["RemotePath"]:
         """The files of this folder whose names match a pattern, sorted; none where it is none."""
@@ -101,11 +105,11 @@ class RemotePath:
             system, name = _system(self.url)
             return pa.PythonFile(_DriverFile(system.open(name, "rb")), mode="r")
 
-    def _kind(self) -> str | None:
+    def _about(self) -> dict[str, Any] | None:
         with _failures_told(self.url):
             system, name = _system(self.url)
             try:
-                return system.info(name)["type"]
+                return system.info(name)
             except FileNotFoundError:
                 return None
 
@@ -163,6 +167,11 @@ def find_files(path: str | os.PathLike[str]) -> list[SourcePath]:
     if files[0].is_dir():
         raise UserError(f"{path}: a folder, not a file")
     return files
+
+
+def stored_bytes(path: SourcePath) -> int:
+    """Bytes of a file as it is stored; 0 where that is not told."""
+    return path.stat().st_size if isinstance(path, pathlib.Path) else path.stored_bytes()
 
 
 def open_text(path: SourcePath) -> pa.NativeFile:

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from deepfm_jax.calibration import check_negative_rate
-from deepfm_jax.data.builders.click_log import BLOCK_ROWS, positives_file
+from deepfm_jax.data.builders.blocks import BLOCK_ROWS, positives_file
 from deepfm_jax.data.encoder import Encoder
 from deepfm_jax.data.order import Stream
 from deepfm_jax.data.prepare import dataset_folder, split_summaries

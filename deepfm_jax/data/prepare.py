@@ -8,17 +8,19 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import tensorflow_datasets as tfds
 
+from deepfm_jax.data.beam_engine import BeamEngine
 from deepfm_jax.data.builders import BUILDERS
+from deepfm_jax.data.builders.blocks import SplitSummary
 from deepfm_jax.data.builders.choice import find_builder
 from deepfm_jax.data.builders.click_log import (
     OPTIONS_FILE,
     SOURCE_FILE,
     BuildOptions,
     ClickLogBuilder,
-    SplitSummary,
     origin,
 )
 from deepfm_jax.data.encoder import Encoder
@@ -51,6 +53,7 @@ def prepare(
     source: str | os.PathLike[str] | None = None,
     options: BuildOptions | None = None,
     overwrite: bool = False,
+    beam: BeamEngine | None = None,
 ) -> dict[str, SplitSummary]:
     """Encodes the raw files of ``source`` into ``out``; a data set already there is reused.
 
@@ -61,14 +64,15 @@ def prepare(
         a file or a pattern of files. Any of them may be behind a URL.
       options: Changes to the builder's encoding.
       overwrite: Replace a data set that is there.
+      beam: Runs the work as Beam pipelines; what is written is the same.
 
     Returns:
       The counts of each split.
 
     Raises:
       UserError: a bad file or row (see ``sources.read_tables``), a split with one class, a missing
-        source, an impossible cross, or a data set already there that was prepared with other
-        options or from another source.
+        source, an impossible cross, a data set already there that was prepared with other
+        options or from another source, or a Beam that is not installed.
     """
     options = options or BuildOptions()
     folder = dataset_folder(name, out)
@@ -76,6 +80,8 @@ def prepare(
     options = builder_class.complete(options, source)
     # Before the options are compared: the message of a difference would hide a misspelt column.
     schema = builder_class.encoded_schema(options)
+    if beam is not None:
+        beam.make_runner()  # What is not installed is told before anything is done.
     if options.extend_from is not None:
         old = Encoder.load(options.extend_from)
         if folder.is_dir() and os.path.samefile(folder, options.extend_from):
@@ -93,11 +99,13 @@ def prepare(
         _check_same(folder, options, source)
         return split_summaries(folder)
     if not folder.is_dir():
-        _build(builder_class(options=options, source=source, data_dir=os.fspath(out)))
+        _build(
+            builder_class(options=options, source=source, beam=beam, data_dir=os.fspath(out)), beam
+        )
         return split_summaries(folder)
     # The old one stays until the new one is whole.
     with tempfile.TemporaryDirectory(dir=out, prefix=f".{name}.") as staging:
-        _build(builder_class(options=options, source=source, data_dir=staging))
+        _build(builder_class(options=options, source=source, beam=beam, data_dir=staging), beam)
         os.replace(folder, pathlib.Path(staging) / "replaced")
         os.replace(dataset_folder(name, staging), folder)
     return split_summaries(folder)
@@ -127,17 +135,27 @@ def _check_same(folder: pathlib.Path, options: BuildOptions, source) -> None:
             )
 
 
-def _build(builder: ClickLogBuilder) -> None:
+def _build(builder: ClickLogBuilder, beam: BeamEngine | None) -> None:
     # TFDS announces a download, which there is none of, and counts blocks; ours counts rows.
     tfds.disable_progress_bar()
     with _full_disk_told(builder.data_dir), contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(
-                compute_stats=tfds.download.ComputeStatsMode.SKIP,
-                try_download_gcs=False,
-            ),
-            file_format="array_record",
+            download_config=_download_config(beam), file_format="array_record"
         )
+
+
+def _download_config(beam: BeamEngine | None) -> tfds.download.DownloadConfig:
+    settings: dict[str, Any] = {
+        "compute_stats": tfds.download.ComputeStatsMode.SKIP,
+        "try_download_gcs": False,
+    }
+    if beam is None:
+        return tfds.download.DownloadConfig(**settings)
+    # Here and not above, for Beam is an extra.
+    from deepfm_jax.data.beam_blocks import SameShardsConfig
+
+    settings |= {"beam_runner": beam.make_runner(), "beam_options": beam.make_options()}
+    return SameShardsConfig(**settings)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from deepfm_jax.errors import UserError, one_line
 from deepfm_jax.schema import Ignored, MultiValued, Schema, Timestamp, Vector
 
 _REMEDY = "fix the row, or pass --max_bad_rows=N to skip and count up to N such rows"
-_KEPT_MESSAGES = 10
+KEPT_MESSAGES = 10
 _SHOWN_CHARACTERS = 60
 
 
@@ -59,6 +59,16 @@ class RejectedRow(NamedTuple):
     position: int
     fault: Fault
     text: str
+
+    @property
+    def message(self) -> str:
+        """Where the row stands, what is wrong with it, and what to do."""
+        return f"{self.source}, {self.unit} {self.position}, {self.fault.message}; {_REMEDY}"
+
+    def beyond(self, max_bad_rows: int) -> UserError:
+        """What is raised for the row that is one too many."""
+        count = f" ({max_bad_rows + 1} bad rows so far)" if max_bad_rows else ""
+        return UserError(self.message + count)
 
 
 @dataclasses.dataclass
@@ -200,11 +210,9 @@ class RowChecker:
     def _reject(self, row: RejectedRow) -> None:
         report = self.report
         report.rejected += 1
-        message = f"{row.source}, {row.unit} {row.position}, {row.fault.message}; {_REMEDY}"
         if report.rejected > self.max_bad_rows:
-            beyond = f" ({report.rejected} bad rows so far)" if self.max_bad_rows else ""
-            raise UserError(message + beyond)
-        if len(report.first_errors) < _KEPT_MESSAGES:
-            report.first_errors.append(message)
+            raise row.beyond(self.max_bad_rows)
+        if len(report.first_errors) < KEPT_MESSAGES:
+            report.first_errors.append(row.message)
         if report.on_rejected is not None:
             report.on_rejected(row)

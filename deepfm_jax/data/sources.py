@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -26,10 +26,17 @@ from deepfm_jax.schema import Ignored, Schema
 _BLOCK_BYTES = 4 << 20
 _PARQUET_ROWS = 1 << 16
 
+# A file, a pattern of several, or several by name.
+Files: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
 __all__ = [
+    "Files",
     "GoodRows",
     "RowReport",
+    "check_files",
+    "check_not_empty",
     "find_files",
+    "read_file",
     "read_rows",
     "read_tables",
     "text_extension",
@@ -38,7 +45,7 @@ __all__ = [
 
 
 def read_tables(
-    path: str | os.PathLike[str],
+    path: Files,
     schema: Schema,
     *,
     max_bad_rows: int = 0,
@@ -55,7 +62,8 @@ def read_tables(
 
     Args:
       path: A file, or a pattern of several (see ``paths.find_files``), which are one source then;
-        on a disk or behind a URL.
+        on a disk or behind a URL. Or a sequence of files, in the order in which they are read;
+        those of unknown names are text.
       schema: What its columns mean.
       max_bad_rows: Bad rows to leave out and count before giving up.
       labelled: Whether the label must be there; None takes it where it is.
@@ -125,28 +133,80 @@ def typed_table(
     return pa.concat_tables(parts)
 
 
-def _read(
-    path, schema, max_bad_rows, labelled, report, block_bytes, *, every
-) -> Iterator[GoodRows]:
-    files = find_files(path)
+def check_files(
+    path: Files,
+    schema: Schema,
+    *,
+    labelled: bool | None = True,
+    every: bool = False,
+) -> list[SourcePath]:
+    """The files of a source in the order in which they are read, known to go together.
+
+    Args:
+      path: A file, a pattern of several, or a sequence of files, whatever their names.
+      schema: What their columns mean.
+      labelled: Whether the label must be there; None takes it where it is.
+      every: Whether columns that the schema ignores are read too.
+
+    Raises:
+      UserError: there is none, or one of an unknown kind; or the columns of several files differ.
+    """
+    if isinstance(path, str | os.PathLike):
+        files, by_name = find_files(path), True
+    else:
+        files, by_name = [file for each in path for file in find_files(each)], False
     for file in files:
-        if not (file.suffix == ".parquet" or text_extension(file) or feature_extension(file)):
+        known = file.suffix == ".parquet" or text_extension(file) or feature_extension(file)
+        if by_name and not known:
             raise UserError(
                 f"{file}: unknown kind of file; use one of "
                 f"{', '.join((*EXTENSIONS, *FEATURE_EXTENSIONS))} (plain, .gz or .zst) or .parquet"
             )
     if len(files) > 1:
         _check_alike(files, schema, labelled, every)
-    report = RowReport() if report is None else report
-    for file in files:
-        unit = "row" if file.suffix == ".parquet" else "line"
-        checker = RowChecker(os.fspath(file), schema, max_bad_rows, report, unit)
-        yield from _read_file(file, schema, labelled, checker, block_bytes, every)
-    if report.read == 0:
+    return files
+
+
+def read_file(
+    file: SourcePath,
+    schema: Schema,
+    *,
+    max_bad_rows: int = 0,
+    report: RowReport,
+) -> Iterator[pa.Table]:
+    """The rows of one of the files that ``check_files`` gave; see ``read_tables``."""
+    for rows in _read_file(file, schema, True, max_bad_rows, report, _BLOCK_BYTES, every=False):
+        yield rows.typed
+
+
+def check_not_empty(path: Files, files: Sequence[SourcePath], read: int) -> None:
+    """Whether any row was read.
+
+    Raises:
+      UserError: none was.
+    """
+    if read == 0:
+        path = path if isinstance(path, str | os.PathLike) else f"{files[0]} and the others"
         raise UserError(f"{path}: the file{'s hold' if len(files) > 1 else ' holds'} no rows")
 
 
-def _read_file(path, schema, labelled, checker, block_bytes, every) -> Iterator[GoodRows]:
+def _read(
+    path, schema, max_bad_rows, labelled, report, block_bytes, *, every
+) -> Iterator[GoodRows]:
+    files = check_files(path, schema, labelled=labelled, every=every)
+    report = RowReport() if report is None else report
+    for file in files:
+        yield from _read_file(
+            file, schema, labelled, max_bad_rows, report, block_bytes, every=every
+        )
+    check_not_empty(path, files, report.read)
+
+
+def _read_file(
+    path, schema, labelled, max_bad_rows, report, block_bytes, *, every
+) -> Iterator[GoodRows]:
+    unit = "row" if path.suffix == ".parquet" else "line"
+    checker = RowChecker(os.fspath(path), schema, max_bad_rows, report, unit)
     try:
         if path.suffix == ".parquet":
             tables = _read_parquet(path, schema, labelled, checker, every)

@@ -246,7 +246,8 @@ def _fit_numbers(field: Numeric, numbers: np.ndarray, weights: np.ndarray) -> Fi
     }
     if not len(numbers):
         return FieldCoder(field=field, **empty)
-    order = np.argsort(numbers)
+    # By the count where numbers are equal, as 0 and -0 are: sums must not depend on rows' order.
+    order = np.lexsort((weights, numbers))
     numbers, weights = numbers[order], weights[order]
     total = int(weights.sum())
     mean = float(np.dot(numbers, weights) / total)

@@ -59,7 +59,7 @@ def blocks(count):
 
 @pytest.mark.parametrize("file_blocks", [1, 13, 20, 1000])
 def test_blocks_are_read_as_they_were_written(tmp_path, monkeypatch, file_blocks):
-    monkeypatch.setattr(block_files, "_FILE_BLOCKS", file_blocks)
+    monkeypatch.setattr(block_files, "FILE_BLOCKS", file_blocks)
     Numbers(data_dir=tmp_path).download_and_prepare(file_format="array_record")
     builder = tfds.builder_from_directory(tmp_path / "numbers" / "1.0.0")
     assert list(builder.info.splits) == ["train", "test"]

@@ -10,7 +10,7 @@ import pyarrow.parquet as pa_parquet
 import pytest
 
 from deepfm_jax import Categorical, Label, Numeric, Schema, TextFormat, Timestamp, UserError
-from deepfm_jax.data.builders import Avazu, CensusIncome
+from deepfm_jax.data.builders import Avazu, CensusIncome, Criteo1TB
 from deepfm_jax.data.builders.click_log import BuildOptions
 from deepfm_jax.data.encoder import Encoder
 from deepfm_jax.data.pipeline import PreparedData
@@ -164,6 +164,42 @@ def test_census_income_of_one_file_is_split(source, out):
 
 def test_census_income_has_a_column_for_each_of_the_file():
     assert len(CensusIncome.SCHEMA.columns) == 42
+
+
+def test_the_terabyte_of_criteo_is_split_by_days(source, out):
+    click_logs.write_criteo_days(source, 30, last=201)
+    options = BuildOptions(hash_buckets=100)
+    prepare("criteo_1tb", out, source=source, options=options)
+    data = PreparedData("criteo_1tb", out)
+    # The first half has a row more, as 89,137,319 of 178,274,637 are.
+    assert [data.rows(split) for split in SPLITS] == [23 * 30, 101, 100]
+    # The first integer is the day: floor(ln(d)^2) of the days up to 22.
+    assert sorted(data.encoder.coders[0].vocabulary.to_pylist()) == list(range(10))
+    (whole,) = read_tables((source / "day_23.gz",), data.encoder.schema)
+    ids = data.encoder.encode(whole).ids
+    np.testing.assert_array_equal(rows_of("criteo_1tb", out, "valid")["ids"], ids[:101])
+    np.testing.assert_array_equal(rows_of("criteo_1tb", out, "test")["ids"], ids[101:])
+    # In the order of the days, of which day 10 follows day 9.
+    (tenth,) = read_tables((source / "day_10",), data.encoder.schema)
+    train = rows_of("criteo_1tb", out, "train")["ids"]
+    np.testing.assert_array_equal(train[300:330], data.encoder.encode(tenth).ids)
+
+
+def test_the_terabyte_of_criteo_hashes_its_largest_columns():
+    fields = {field.name: field for field in Criteo1TB.SCHEMA.fields}
+    assert len(fields) == 39
+    assert sum(getattr(field, "hash_buckets", None) or 0 for field in fields.values()) == 206e6
+    assert fields["C2"] == Categorical("C2", min_count=3)
+
+
+def test_a_day_that_is_missing_is_named(source, out):
+    click_logs.write_criteo_days(source, 3, last=10)
+    (source / "day_5.gz").unlink()
+    with pytest.raises(UserError, match="day_5 is missing; criteo_1tb is made of day_0 to day_23"):
+        prepare("criteo_1tb", out, source=source)
+    options = BuildOptions(time_column="I1")
+    with pytest.raises(UserError, match="day_23 is held out; time_column has no say"):
+        prepare("criteo_1tb", out, source=source, options=options)
 
 
 SCHEMA = Schema(

@@ -77,6 +77,9 @@ def test_one_step_runs(path, model, prepared, tmp_path):
     elif name == "movielens":
         click_logs.write_movielens(tmp_path)
         prepare(name, config.data.folder, source=tmp_path, options=BuildOptions(history_length=5))
+    elif name == "criteo_1tb":
+        click_logs.write_criteo_days(tmp_path, 20, last=200)
+        prepare(name, config.data.folder, source=tmp_path, options=BuildOptions(hash_buckets=50))
     elif name == "tabular":
         click_logs.write_frappe(tmp_path, {"train": 400})
         schema = infer_schema(tmp_path / "train.csv").schema

@@ -4,6 +4,7 @@ from deepfm_jax.data.builders.avazu import Avazu
 from deepfm_jax.data.builders.census_income import CensusIncome
 from deepfm_jax.data.builders.click_log import ClickLogBuilder
 from deepfm_jax.data.builders.criteo import Criteo
+from deepfm_jax.data.builders.criteo_1tb import Criteo1TB
 from deepfm_jax.data.builders.frappe import Frappe
 from deepfm_jax.data.builders.libsvm import Libsvm
 from deepfm_jax.data.builders.movielens import MovieLens
@@ -14,6 +15,7 @@ BUILDERS: dict[str, type[ClickLogBuilder]] = {
     "avazu": Avazu,
     "census_income": CensusIncome,
     "criteo": Criteo,
+    "criteo_1tb": Criteo1TB,
     "frappe": Frappe,
     "libsvm": Libsvm,
     "movielens": MovieLens,
@@ -27,6 +29,7 @@ __all__ = [
     "CensusIncome",
     "ClickLogBuilder",
     "Criteo",
+    "Criteo1TB",
     "Frappe",
     "Libsvm",
     "MovieLens",

@@ -36,5 +36,5 @@ class Avazu(ClickLogBuilder, skip_registration=True):
         )
     )
 
-    def _read_splits(self) -> dict[str, ReadSplit]:
+    def read_splits(self) -> dict[str, ReadSplit]:
         return self._given_or_drawn((".csv",))

@@ -16,7 +16,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 # Of a file, a million rows: several hosts and threads may read a large split at once.
-_FILE_BLOCKS = 256
+FILE_BLOCKS = 256
 
 
 def write_split(
@@ -39,7 +39,7 @@ def write_split(
     writer = None
     try:
         for _, block in blocks:
-            if writer is None or lengths[-1] == _FILE_BLOCKS:
+            if writer is None or lengths[-1] == FILE_BLOCKS:
                 if writer is not None:
                     writer.close()
                 # How many files there are, which their names tell, is known at the end.

@@ -1,7 +1,5 @@
 """Census-Income (KDD), in its original CSV layout."""
 
-import functools
-
 from deepfm_jax.data.builders.click_log import ClickLogBuilder
 from deepfm_jax.data.builders.files import find_file
 from deepfm_jax.data.builders.splitting import HALVES, ReadSplit, split_by_draw
@@ -59,15 +57,15 @@ class CensusIncome(ClickLogBuilder, skip_registration=True):
         text=TextFormat(header=False, quoting=False, trim=True, missing=("?",)),
     )
 
-    def _read_splits(self) -> dict[str, ReadSplit]:
+    def read_splits(self) -> dict[str, ReadSplit]:
         assert self.source is not None
         names = ("census-income.data", "census-income.test")
         train, test = (find_file(self.source, name) for name in names)
         if train is not None and test is not None:
             if self.options.time_column is not None:
                 raise UserError(f"{self.source}: {names[1]} is held out; time_column has no say")
-            held_out = split_by_draw(functools.partial(self._read, test), HALVES)
-            return {"train": functools.partial(self._read, train), **held_out}
+            held_out = split_by_draw(self._files(test), HALVES)
+            return {"train": self._files(train), **held_out}
         found = train or test
         if found is None:
             raise UserError(f"{self.source}: neither {names[0]} nor {names[1]} is there")

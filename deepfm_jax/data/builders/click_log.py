@@ -3,30 +3,36 @@
 import abc
 import contextlib
 import dataclasses
-import functools
-import hashlib
 import json
 import os
 import pathlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from deepfm_jax.data.beam_engine import BeamEngine
 from deepfm_jax.data.builders.block_files import write_split
+from deepfm_jax.data.builders.blocks import Block, BlockTally, SplitTally, arrays_of, cut_blocks
 from deepfm_jax.data.builders.files import find_split, has_split
-from deepfm_jax.data.builders.splitting import SHARES, ReadSplit, split_by_draw, split_by_time
-from deepfm_jax.data.encoder import Encoded, Encoder, fit
+from deepfm_jax.data.builders.splitting import (
+    SHARES,
+    Passes,
+    ReadFiles,
+    ReadSplit,
+    split_by_draw,
+    split_by_time,
+)
+from deepfm_jax.data.encoder import Encoder, fit
 from deepfm_jax.data.extension import extend
 from deepfm_jax.data.paths import absolute, source_path
 from deepfm_jax.data.read_ahead import read_ahead
 from deepfm_jax.data.rejects import rejects_file
 from deepfm_jax.data.row_checker import RowReport
-from deepfm_jax.data.sources import read_tables
+from deepfm_jax.data.sources import Files
 from deepfm_jax.errors import UserError
 from deepfm_jax.schema import (
     Category,
@@ -39,12 +45,7 @@ from deepfm_jax.schema import (
     Timestamp,
 )
 
-# Thousands of rows a record, so that reading is a copy of bytes and not a parse per row.
-BLOCK_ROWS = 4096
 OPTIONS_FILE, SOURCE_FILE = "options.json", "source.json"
-
-# Arrays of one length: ids, labels and, where the schema has them, values, weights and groups.
-Block: TypeAlias = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,36 +154,6 @@ def _is_list_of_names(value: Any) -> bool:
     return _is_list(value) and all(isinstance(name, str) for name in value)
 
 
-@dataclasses.dataclass
-class SplitSummary:
-    """Counts of one encoded split, and a hash of its content.
-
-    Attributes:
-      read: Rows met.
-      rows: Rows kept.
-      rejected: Bad rows.
-      positives: Rows whose (first) label is 1.
-      fingerprint: Changes with any encoded row.
-      first_errors: Messages about the first bad rows.
-      positives_of: The positives of each label, by its name.
-      longer: Of each column of several values, the rows that had more than were kept.
-    """
-
-    read: int
-    rows: int
-    rejected: int
-    positives: int
-    fingerprint: str
-    first_errors: list[str] = dataclasses.field(default_factory=list)
-    longer: dict[str, int] = dataclasses.field(default_factory=dict)
-    positives_of: dict[str, int] = dataclasses.field(default_factory=dict)
-
-
-def positives_file(split: str) -> str:
-    """The name of the file with the positive rows of each block and label, [blocks, tasks]."""
-    return f"positives_{split}.npy"
-
-
 class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Encodes a click log into blocks of rows, with its encoder beside them.
 
@@ -201,9 +172,12 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         *,
         options: BuildOptions | None = None,
         source: str | os.PathLike[str] | None = None,
+        beam: BeamEngine | None = None,
         **kwargs,
     ):
         """A builder of the raw files in the folder ``source`` (or of a file or pattern of files).
+
+        With ``beam`` the rows are read and encoded by its workers, and not in this process.
 
         Raises:
           UserError: see ``encoded_schema``, and ``_schema_of_source`` of the data set.
@@ -211,6 +185,9 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.options = self.complete(options or BuildOptions(), source)
         self.source = source_path(source) if source is not None else None
         self.schema = self._schema_of_source()
+        self._passes = Passes()
+        self._beam = beam
+        self._beam_build = None
         super().__init__(**kwargs)
 
     @classmethod
@@ -239,25 +216,16 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return self.encoded_schema(self.options)
 
     @abc.abstractmethod
-    def _read_splits(self) -> dict[str, ReadSplit]:
+    def read_splits(self) -> dict[str, ReadSplit]:
         """How to read each split of ``source``; ``train`` is among them.
 
         Raises:
           UserError: files that the data set needs are missing.
         """
 
-    def read_splits(self) -> dict[str, ReadSplit]:
-        """How to read each split, for those who only look at its rows.
-
-        Raises:
-          UserError: files that the data set needs are missing.
-        """
-        return self._read_splits()
-
-    def _read(self, path: str | os.PathLike[str], report: RowReport | None) -> Iterator[pa.Table]:
-        """The rows of files; see ``sources.read_tables``."""
-        limit = self.options.max_bad_rows
-        return read_tables(path, self.schema, max_bad_rows=limit, report=report)
+    def _files(self, path: Files) -> ReadFiles:
+        """How to read all rows of a file, or of several."""
+        return ReadFiles(path, self.schema, self.options.max_bad_rows)
 
     def _given(self, extensions: Sequence[str]) -> dict[str, ReadSplit]:
         """Splits that are files: ``train``, ``valid`` and ``test``, one or several of each."""
@@ -267,7 +235,7 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 f"{self.source}: the rows are split already; time_column is for those that are not"
             )
         paths = {split: find_split(self.source, split, extensions) for split in SHARES}
-        return {split: functools.partial(self._read, path) for split, path in paths.items()}
+        return {split: self._files(path) for split, path in paths.items()}
 
     def _given_or_drawn(self, extensions: Sequence[str]) -> dict[str, ReadSplit]:
         """The same, or, where there is no ``valid``, the rows of ``train`` split."""
@@ -278,10 +246,10 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _drawn(self, path: str | os.PathLike[str]) -> dict[str, ReadSplit]:
         """The rows of one source in three splits, by a draw or by ``options.time_column``."""
-        read = functools.partial(self._read, path)
+        read = self._files(path)
         if self.options.time_column is None:
             return split_by_draw(read)
-        return split_by_time(read, self.schema, self.options.time_column)
+        return split_by_time(read, self.schema, self.options.time_column, self._passes)
 
     def _extra_files(self) -> dict[str, Any]:
         """JSON files to keep beside the blocks, by name."""
@@ -313,7 +281,9 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _generate_splits(self, dl_manager: tfds.download.DownloadManager, download_config: Any):
-        del download_config  # In place of TFDS's own, which shuffles; see ``block_files``.
+        if self._beam is not None:
+            return super()._generate_splits(dl_manager, download_config)
+        # Not by TFDS's own way, which shuffles; see ``block_files``.
         infos = []
         for split, examples in self._split_generators(dl_manager).items():
             with contextlib.closing(read_ahead(examples)) as ahead:
@@ -323,10 +293,32 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         del dl_manager  # Nothing is downloaded.
-        splits = self._read_splits()
-        encoder = self._fit(_counted(splits["train"](None), "vocabularies"))
+        old = self.options.extend_from
+        extended = None if old is None else Encoder.load(old)
+        if self._beam is not None:
+            # Here and not above, for Beam is an extra.
+            from deepfm_jax.data.beam_build import BeamBuild
+
+            self._beam_build = BeamBuild(
+                self._beam, self.name, self.schema, self.data_dir, extended=extended
+            )
+            self._passes = self._beam_build.passes
+            self._save_beside(self._beam_build.fit(self.read_splits()))
+            return self._beam_build.blocks()
+        splits = self.read_splits()
+        tables = _counted(splits["train"](None), "vocabularies")
+        if extended is None:
+            encoder = fit(tables, self.schema)
+        else:
+            encoder = extend(extended, tables, self.schema)
+        self._save_beside(encoder)
+        return {
+            split: self._generate_examples(split, read, encoder) for split, read in splits.items()
+        }
+
+    def _save_beside(self, encoder: Encoder) -> None:
+        """Writes what stands beside the blocks, so that the folder is complete or absent."""
         folder = pathlib.Path(self.data_dir)
-        # Written with the blocks, so that the folder is complete or absent.
         (folder / OPTIONS_FILE).write_text(json.dumps(dataclasses.asdict(self.options)))
         made_of = origin(self.options, self.source)
         if made_of:
@@ -334,57 +326,29 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         encoder.save(folder)
         for name, content in self._extra_files().items():
             (folder / f"{name}.json").write_text(json.dumps(content, indent=2))
-        return {
-            split: self._generate_examples(split, read, encoder) for split, read in splits.items()
-        }
-
-    def _fit(self, tables: Iterable[pa.Table]) -> Encoder:
-        if self.options.extend_from is None:
-            return fit(tables, self.schema)
-        return extend(Encoder.load(self.options.extend_from), tables, self.schema)
 
     def _generate_examples(self, split: str, read: ReadSplit, encoder: Encoder):
         folder = pathlib.Path(self.data_dir)
         with rejects_file(folder, split) as add_rejected:
             report = RowReport(on_rejected=add_rejected)
-            yield from self._encoded_blocks(split, read(report), encoder, report)
+            tally = SplitTally(split, encoder)
 
-    def _encoded_blocks(self, split: str, tables: Iterable[pa.Table], encoder, report: RowReport):
-        digest = hashlib.sha256(encoder.fingerprint().encode())
-        rows = 0
-        positives: list[np.ndarray] = []
-        longer: Counter[str] = Counter()
+            def encoded() -> Iterator[Block]:
+                for table in _counted(read(report), f"encode {split}"):
+                    rows = encoder.encode(table)
+                    tally.add_longer(rows.longer)
+                    yield arrays_of(rows)
 
-        def encoded() -> Iterator[Block]:
-            for table in _counted(tables, f"encode {split}"):
-                rows_of_table = encoder.encode(table)
-                longer.update(rows_of_table.longer)
-                yield _columns(rows_of_table)
+            for number, block in cut_blocks(encoded()):
+                tally.add(BlockTally.of(block))
+                yield number, block
+            tally.write(folder, report)
 
-        for index, block in enumerate(_blocks(encoded())):
-            for array in block.values():
-                digest.update(np.ascontiguousarray(array).tobytes())
-            rows += len(block["ids"])
-            positives.append(block["labels"].sum(axis=0, dtype=np.int64))
-            yield index, block
-        folder = pathlib.Path(self.data_dir)
-        names = [label.name for label in self.schema.labels]
-        counts = np.array(positives, np.int64).reshape(-1, len(names))
-        positives_of = {name: int(counts[:, task].sum()) for task, name in enumerate(names)}
-        _check_classes(split, rows, positives_of)
-        np.save(folder / positives_file(split), counts)
-        summary = SplitSummary(
-            read=report.read or rows,
-            rows=rows,
-            rejected=report.rejected,
-            positives=positives_of[self.schema.label.name],
-            fingerprint=digest.hexdigest()[:16],
-            first_errors=report.first_errors,
-            longer=dict(longer),
-            positives_of=positives_of,
-        )
-        path = folder / f"rows_{split}.json"
-        path.write_text(json.dumps(dataclasses.asdict(summary), indent=2))
+    def _process_pipeline_result(self, pipeline_result: Any) -> None:
+        """Called by TFDS when Beam has written the blocks."""
+        del pipeline_result
+        assert self._beam_build is not None  # It made the pipeline.
+        self._beam_build.finish()
 
 
 def origin(options: BuildOptions, source: str | os.PathLike[str] | None) -> dict[str, str]:
@@ -402,52 +366,3 @@ def _counted(tables: Iterable[pa.Table], title: str) -> Iterator[pa.Table]:
         for table in tables:
             yield table
             bar.update(table.num_rows)
-
-
-def _check_classes(split: str, rows: int, positives_of: Mapping[str, int]) -> None:
-    if rows == 0:
-        raise UserError(f"split {split!r} has no rows; check the files of --source")
-    for label, positives in positives_of.items():
-        if positives in (0, rows):
-            raise UserError(
-                f"split {split!r}: all {rows} labels are {int(positives > 0)}; a model can neither "
-                f"learn from nor be measured on one class, so check the label column {label!r}"
-            )
-
-
-def _columns(encoded: Encoded) -> Block:
-    assert encoded.labels is not None  # The sources of a builder read labelled rows alone.
-    block = {
-        "ids": encoded.ids,
-        "labels": encoded.labels,
-        "values": encoded.values,
-        "weights": encoded.weights,
-        "groups": encoded.groups,
-    }
-    return {name: array for name, array in block.items() if array is not None}
-
-
-def _blocks(chunks: Iterable[Block]) -> Iterator[Block]:
-    """Chunks of any size as blocks of BLOCK_ROWS rows (fewer in the last one)."""
-    held: list[Block] = []
-    count = 0
-    for chunk in chunks:
-        held.append(chunk)
-        count += len(chunk["ids"])
-        if count < BLOCK_ROWS:
-            continue
-        joined = _joined(held)
-        whole = count - count % BLOCK_ROWS
-        for start in range(0, whole, BLOCK_ROWS):
-            yield _sliced(joined, start, start + BLOCK_ROWS)
-        held, count = [_sliced(joined, whole, count)], count - whole
-    if count:
-        yield _joined(held)
-
-
-def _joined(chunks: list[Block]) -> Block:
-    return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
-
-
-def _sliced(chunk: Block, start: int, stop: int) -> Block:
-    return {key: array[start:stop] for key, array in chunk.items()}

@@ -25,5 +25,5 @@ class Criteo(ClickLogBuilder, skip_registration=True):
         text=TextFormat(delimiter="\t", header=False, quoting=False),
     )
 
-    def _read_splits(self) -> dict[str, ReadSplit]:
+    def read_splits(self) -> dict[str, ReadSplit]:
         return self._given_or_drawn((".tsv", ".txt"))

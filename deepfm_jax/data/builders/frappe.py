@@ -31,5 +31,5 @@ class Frappe(ClickLogBuilder, skip_registration=True):
         columns=(Label("label"), *(Categorical(name, dtype="integer") for name in _FIELDS))
     )
 
-    def _read_splits(self) -> dict[str, ReadSplit]:
+    def read_splits(self) -> dict[str, ReadSplit]:
         return self._given((".csv",))

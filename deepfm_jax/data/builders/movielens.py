@@ -117,13 +117,13 @@ class MovieLens(ClickLogBuilder, skip_registration=True):
             rejected=rejected,
         )
 
-    def _read_splits(self) -> dict[str, ReadSplit]:
+    def read_splits(self) -> dict[str, ReadSplit]:
         if self.options.time_column not in (None, _TIME):
             raise UserError(
                 f"time_column {self.options.time_column!r}: rows of movielens are split by "
                 f"{_TIME!r}; by any other, histories would tell the labels of later splits"
             )
-        splits = split_by_time(self._row_numbers, self.schema, _TIME)
+        splits = split_by_time(self._row_numbers, self.schema, _TIME, self._passes)
         return {split: functools.partial(self._rows, read) for split, read in splits.items()}
 
     def _row_numbers(self, report: RowReport | None) -> Iterator[pa.Table]:

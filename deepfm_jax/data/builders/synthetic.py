@@ -26,7 +26,7 @@ class Synthetic(ClickLogBuilder, skip_registration=True):
     SCHEMA = synthetic.SCHEMA
     NEEDS_SOURCE = False
 
-    def _read_splits(self) -> dict[str, ReadSplit]:
+    def read_splits(self) -> dict[str, ReadSplit]:
         return {
             split: functools.partial(self._simulated, split, rows)
             for split, rows in self._split_rows().items()

@@ -46,7 +46,7 @@ class Tabular(ClickLogBuilder, skip_registration=True):
             )
         return options.apply(Schema.from_dict(options.schema))
 
-    def _read_splits(self) -> dict[str, ReadSplit]:
+    def read_splits(self) -> dict[str, ReadSplit]:
         assert self.source is not None
         if not self.source.is_dir():
             return self._drawn(self.source)
