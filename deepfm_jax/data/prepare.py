@@ -79,17 +79,16 @@ def prepare(
     builder_class = find_builder(name, source)
     options = builder_class.complete(options, source)
     # Before the options are compared: the message of a difference would hide a misspelt column.
-    schema = builder_class.encoded_schema(options)
+    builder_class.encoded_schema(options)
     if beam is not None:
         beam.make_runner()  # What is not installed is told before anything is done.
     if options.extend_from is not None:
-        old = Encoder.load(options.extend_from)
+        Encoder.load(options.extend_from)
         if folder.is_dir() and os.path.samefile(folder, options.extend_from):
             raise UserError(
                 f"{folder} is the data set that would be replaced; extend the encoder of a workdir "
                 "that was trained on it, or choose another --out"
             )
-        check_same_schema(old, schema)
     if folder.is_dir() and not overwrite:
         if not (folder / OPTIONS_FILE).is_file():
             raise UserError(
@@ -136,6 +135,9 @@ def _check_same(folder: pathlib.Path, options: BuildOptions, source) -> None:
 
 
 def _build(builder: ClickLogBuilder, beam: BeamEngine | None) -> None:
+    if builder.options.extend_from is not None:
+        # Before anything is read; a builder's schema may be of its source.
+        check_same_schema(Encoder.load(builder.options.extend_from), builder.schema)
     # TFDS announces a download, which there is none of, and counts blocks; ours counts rows.
     tfds.disable_progress_bar()
     with _full_disk_told(builder.data_dir), contextlib.redirect_stdout(io.StringIO()):

@@ -9,8 +9,9 @@ import pytest
 from deepfm_jax import UserError
 from deepfm_jax.data.builders import MovieLens
 from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.encoder import Encoder
 from deepfm_jax.data.pipeline import PreparedData
-from deepfm_jax.data.prepare import describe, prepare
+from deepfm_jax.data.prepare import dataset_folder, describe, prepare
 from deepfm_jax.data.sources import typed_table
 from deepfm_jax.schema import Cross
 from tests import click_logs
@@ -227,3 +228,14 @@ def test_the_real_sample_is_read_whole(data_folder, out):
     assert "Children's" in genres.vocabulary.to_pylist()
     assert summaries["train"].longer == {"genres": 0, "history": 0}
     assert len(MovieLens.SCHEMA.fields) == len(data.encoder.schema.fields) == 11
+
+
+def test_an_encoder_of_a_release_without_users_grows(source, tmp_path):
+    click_logs.write_movielens(source, "20M")
+    prepare("movielens", tmp_path / "old", source=source)
+    old = dataset_folder("movielens", tmp_path / "old")
+    options = BuildOptions(extend_from=str(old))
+    prepare("movielens", tmp_path / "new", source=source, options=options)
+    assert PreparedData("movielens", tmp_path / "new").encoder.fingerprint() == (
+        Encoder.load(old).fingerprint()
+    )
