@@ -17,6 +17,7 @@ from typing import Any
 
 import apache_beam as beam
 import tensorflow_datasets as tfds
+from apache_beam import pvalue
 from tensorflow_datasets.core.utils import shard_utils
 
 from deepfm_jax.data.beam_survey import shares_of
@@ -133,9 +134,9 @@ class _EncodeFile(beam.DoFn):
             if rows == BLOCK_ROWS:
                 yield number, block
             else:
-                yield beam.pvalue.TaggedOutput("pieces", (number, (row, block)))
+                yield pvalue.TaggedOutput("pieces", (number, (row, block)))
             row += rows
-        yield beam.pvalue.TaggedOutput("longer", dict(longer))
+        yield pvalue.TaggedOutput("longer", dict(longer))
 
     def _chunks(self, job: EncodeJob, encoder: Encoder, longer: Counter[str]) -> Iterator[Block]:
         read, row = self._read, job.first_row

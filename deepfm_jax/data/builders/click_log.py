@@ -291,7 +291,7 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 infos.append(write_split(ahead, self.info.features, template))
         return infos
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager):
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         del dl_manager  # Nothing is downloaded.
         old = self.options.extend_from
         extended = None if old is None else Encoder.load(old)
