@@ -230,7 +230,10 @@ def write_shop(path, rows, seed=0):
     if path.suffix == ".parquet":
         pa_parquet.write_table(pa.table(table), path)
         return
-    lines = [";".join(table), *(";".join(map(str, row)) for row in zip(*table.values()))]  # noqa: B905
+    lines = [
+        ";".join(table),
+        *(";".join(map(str, row)) for row in zip(*table.values(), strict=True)),
+    ]
     text = "\n".join(lines) + "\n"
     path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
 

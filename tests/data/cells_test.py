@@ -21,10 +21,11 @@ from deepfm_jax import (
 )
 from deepfm_jax.data.sources import read_tables, typed_table
 
+PLAIN = TextFormat()
 FOREVER = st.datetimes(datetime.datetime(1, 1, 2), datetime.datetime(9999, 12, 30))
 
 
-def typed(column, cells, text=TextFormat()):  # noqa: B008
+def typed(column, cells, text=PLAIN):
     schema = Schema((Label("y"), Categorical("other"), column), text)
     array = cells if isinstance(cells, pa.Array) else pa.array(cells)
     rows = len(array)
@@ -32,7 +33,7 @@ def typed(column, cells, text=TextFormat()):  # noqa: B008
     return typed_table(table, schema)
 
 
-def fault(column, cells, text=TextFormat()):  # noqa: B008
+def fault(column, cells, text=PLAIN):
     with pytest.raises(UserError) as raised:
         typed(column, cells, text)
     return str(raised.value)
