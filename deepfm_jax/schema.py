@@ -1,10 +1,8 @@
 """What the columns of a click log mean: declared once, carried by data, checkpoint and model."""
 
 import dataclasses
-import difflib
-import types
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_args
 
 from deepfm_jax.columns import (
     Categorical,
@@ -22,6 +20,7 @@ from deepfm_jax.columns import (
     Vector,
     Weight,
 )
+from deepfm_jax.dataclass_data import from_data, to_data
 from deepfm_jax.errors import UserError
 
 __all__ = [
@@ -45,12 +44,6 @@ __all__ = [
 ]
 
 _KINDS = {kind.__name__.lower(): kind for kind in get_args(Column)}
-# Options that came later: they are written where they are set, so that an older schema keeps its
-# text, and its encoder the fingerprint.
-_LATER = (
-    *("max_size", "hash_buckets", "size", "shares_with", "group", "values", "positive", "rank"),
-    *("trim", "missing"),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -322,14 +315,15 @@ class Schema:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; ``from_dict`` reads it back."""
         data = {
-            "text": _plain(self.text),
+            "text": to_data(self.text),
             "columns": [
-                {"kind": type(column).__name__.lower(), **_plain(column)} for column in self.columns
+                {"kind": type(column).__name__.lower(), **to_data(column)}
+                for column in self.columns
             ],
         }
         # A schema without crosses keeps the text that it had before there were any.
         if self.crosses:
-            data["crosses"] = [_plain(cross) for cross in self.crosses]
+            data["crosses"] = [to_data(cross) for cross in self.crosses]
         return data
 
     @classmethod
@@ -352,9 +346,9 @@ class Schema:
             kind = options.pop("kind")
             if kind not in _KINDS:
                 raise UserError(f"column kind {kind!r} is unknown; use one of {sorted(_KINDS)}")
-            columns.append(_read(_KINDS[kind], options, f"column {entry['name']!r}"))
-        text = _read(TextFormat, data.get("text", {}), "text")
-        crosses = tuple(_read(Cross, each, "cross") for each in data.get("crosses", ()))
+            columns.append(from_data(_KINDS[kind], options, f"column {entry['name']!r}"))
+        text = from_data(TextFormat, data.get("text", {}), "text")
+        crosses = tuple(from_data(Cross, each, "cross") for each in data.get("crosses", ()))
         return cls(columns=tuple(columns), text=text, crosses=crosses)
 
 
@@ -363,55 +357,3 @@ def _slot_count(field: Field) -> int:
     if isinstance(field, MultiValued):
         return field.max_length
     return field.size if isinstance(field, Vector) else 1
-
-
-def _plain(item: Any) -> dict[str, Any]:
-    """A dataclass as data of JSON, without the later options that have their defaults."""
-    data = {}
-    for field in dataclasses.fields(item):
-        value = getattr(item, field.name)
-        if field.name not in _LATER or value != field.default:
-            data[field.name] = list(value) if isinstance(value, tuple) else value
-    return data
-
-
-def _read(kind: Any, options: Any, where: str) -> Any:
-    """A dataclass from data of JSON, whose lists are its tuples."""
-    hints = get_type_hints(kind)
-    if not isinstance(options, Mapping):
-        raise UserError(f"{where}: {options!r} must be an object")
-    for key, value in options.items():
-        if key not in hints:
-            close = difflib.get_close_matches(key, hints, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(hints)}"
-            raise UserError(f"{where} has no option {key!r}; {hint}")
-        if not _fits(value, hints[key]):
-            raise UserError(f"{where}: {key}={value!r} must be {_told(hints[key])}")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
-
-
-_WORDS = {int: "a whole number", bool: "true or false", str: "a text", type(None): "null"}
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    kinds = get_args(hint)
-    if get_origin(hint) is Literal:
-        return value in kinds
-    if get_origin(hint) is types.UnionType:
-        return any(_fits(value, kind) for kind in kinds)
-    if get_origin(hint) is tuple:
-        if not isinstance(value, list | tuple) or (kinds[-1] is not ... and len(value) != 2):
-            return False
-        return all(_fits(each, kinds[0]) for each in value)
-    return isinstance(value, hint) and not (hint is int and isinstance(value, bool))
-
-
-def _told(hint: Any) -> str:
-    kinds = get_args(hint)
-    if get_origin(hint) is Literal:
-        return f"one of {', '.join(kinds)}"
-    if get_origin(hint) is types.UnionType:
-        return " or ".join(map(_told, kinds))
-    if get_origin(hint) is tuple:
-        return f"a list, of {'each' if kinds[-1] is ... else 'two, each'} {_told(kinds[0])}"
-    return _WORDS[hint]

@@ -12,7 +12,8 @@ PACKAGE = ROOT / "deepfm_jax"
 
 # From the ground up; a module may import its own floor and those below.
 FLOORS = (
-    ("errors", "files", "typing", "fields", "column_options", "list_columns", "columns", "schema",
+    ("errors", "files", "typing", "fields", "column_options", "list_columns", "columns",
+     "dataclass_data", "schema",
      "metrics", "bootstrap", "losses", "partitioning", "hosts", "calibration", "group_auc"),
     ("embedding", "layers", "heads"),
     ("models",),
