@@ -36,7 +36,7 @@ def main() -> None:
     experiments = _experiments(path)
     # Only now what takes seconds to import: a mistake in the flags is told at once.
     from deepfm_jax.data.builders import BUILDERS
-    from deepfm_jax.data.builders.click_log import BuildOptions
+    from deepfm_jax.data.builders.options import BuildOptions
     from deepfm_jax.data.prepare import dataset_folder, prepare
     from deepfm_jax.serving.compare import compare
     from deepfm_jax.serving.comparison_report import comparison_tables

@@ -25,7 +25,9 @@ import pathlib
 from absl import flags
 
 from deepfm_jax.errors import UserError
-from experiments import launcher
+from experiments import encoding_flags, launcher
+
+flags.adopt_module_key_flags(encoding_flags)
 
 _DATASET = flags.DEFINE_string(
     "dataset",
@@ -39,55 +41,13 @@ _SOURCE = flags.DEFINE_string(
     "Folder of raw files, on a disk or as gs://...; for tabular and libsvm also a file or a "
     "pattern; synthetic has none.",
 )
-_SCHEMA = flags.DEFINE_string("schema", None, "Schema file of tabular or libsvm (JSON).")
 _INFER_SCHEMA = flags.DEFINE_bool(
     "infer_schema", False, "Write --schema from a sample of --source, to be edited, and stop."
 )
 _LABEL = flags.DEFINE_string("label", None, "With --infer_schema: the column to predict.")
-_TIME_COLUMN = flags.DEFINE_string(
-    "time_column", None, "Split the rows of one file by the times of this column, not by a draw."
-)
 _OUT = flags.DEFINE_string("out", "data", "Folder of prepared data sets.")
-_MIN_COUNT = flags.DEFINE_integer(
-    "min_count", None, "Values in fewer training rows share id 0.", lower_bound=1
-)
-_MAX_SIZE = flags.DEFINE_integer(
-    "max_size", None, "Most values of a column that have an id, by frequency.", lower_bound=1
-)
-_HASH_BUCKETS = flags.DEFINE_integer(
-    "hash_buckets",
-    None,
-    "Hash the values of every categorical column into so many ids; no vocabularies.",
-    lower_bound=1,
-)
-_NUMERIC = flags.DEFINE_enum(
-    "numeric",
-    None,
-    ["log", "log2_floor", "standardise", "quantile"],
-    "Transform of every numeric column.",
-)
-_BUCKETS = flags.DEFINE_integer("buckets", None, "Quantile buckets.", lower_bound=2)
-_HISTORY_LENGTH = flags.DEFINE_integer(
-    "history_length", None, "Most values of every history column, the newest.", lower_bound=1
-)
-_SEPARATE_MISSING = flags.DEFINE_bool(
-    "separate_missing", None, "Give missing values an id of their own."
-)
-_ROWS = flags.DEFINE_integer("rows", None, "Training rows of synthetic.", lower_bound=100)
-_MAX_BAD_ROWS = flags.DEFINE_integer(
-    "max_bad_rows", 0, "Bad rows to skip, count and report in each split.", lower_bound=0
-)
-_CROSS = flags.DEFINE_multi_string(
-    "cross", [], "Columns of a cross-product feature, as C1,C2; once for each."
-)
-_CROSS_BUCKETS = flags.DEFINE_integer(
-    "cross_buckets", 100_000, "Hash buckets of each cross.", lower_bound=1
-)
 _INSPECT = flags.DEFINE_bool(
     "inspect", False, "Report on every column of --source in --out, and encode nothing."
-)
-_EXTEND_FROM = flags.DEFINE_string(
-    "extend_from", None, "Folder of an encoder whose ids stay; new values get ids after them."
 )
 _BEAM_RUNNER = flags.DEFINE_string(
     "beam_runner", None, "Apache Beam runner that does the work; needs deepfm_jax[beam]."
@@ -105,7 +65,9 @@ def main() -> None:
         return
     if _DATASET.value is None:
         raise UserError("which data set? give --dataset=NAME, tabular for a table of your own")
-    inferred = _INSPECT.value and _DATASET.value == "tabular" and _SCHEMA.value is None
+    inferred = (
+        _INSPECT.value and _DATASET.value == "tabular" and encoding_flags.SCHEMA.value is None
+    )
     if _LABEL.value is not None and not inferred:
         raise UserError("--label goes with --infer_schema; in a schema the label is a column")
     if _INSPECT.value:
@@ -123,7 +85,7 @@ def main() -> None:
         _DATASET.value,
         _OUT.value,
         source=_SOURCE.value,
-        options=build_options(),
+        options=encoding_flags.build_options(),
         overwrite=_OVERWRITE.value,
         beam=BeamEngine.from_flags(_BEAM_RUNNER.value, _BEAM_OPTIONS.value),
     )
@@ -138,34 +100,9 @@ def main() -> None:
             "field_dims": field_dims_as_data(encoder),
         },
     )
-    if _EXTEND_FROM.value is not None:
-        print(describe_growth(Encoder.load(_EXTEND_FROM.value), encoder))
+    if encoding_flags.EXTEND_FROM.value is not None:
+        print(describe_growth(Encoder.load(encoding_flags.EXTEND_FROM.value), encoder))
     print(f"prepared in {folder}")
-
-
-def build_options(schema=None):
-    """The options that the flags give, with a schema in place of ``--schema``."""
-    from deepfm_jax.data.builders.click_log import BuildOptions
-    from deepfm_jax.data.schema_files import read_schema
-
-    if schema is None and _SCHEMA.value:
-        schema = read_schema(_SCHEMA.value)
-    return BuildOptions(
-        min_count=_MIN_COUNT.value,
-        max_size=_MAX_SIZE.value,
-        hash_buckets=_HASH_BUCKETS.value,
-        numeric=_NUMERIC.value,  # pyright: ignore[reportArgumentType]
-        buckets=_BUCKETS.value,
-        history_length=_HISTORY_LENGTH.value,
-        separate_missing=_SEPARATE_MISSING.value,
-        max_bad_rows=_MAX_BAD_ROWS.value,
-        rows=_ROWS.value,
-        crosses=tuple(tuple(columns.split(",")) for columns in _CROSS.value),
-        cross_buckets=_CROSS_BUCKETS.value,
-        time_column=_TIME_COLUMN.value,
-        schema=None if schema is None else schema.to_dict(),
-        extend_from=_EXTEND_FROM.value,
-    )
 
 
 def inspect(inferred: bool) -> None:
@@ -186,7 +123,9 @@ def inspect(inferred: bool) -> None:
         schema = inference.schema
         print(inference.describe(), end="\n\n")
     assert _DATASET.value is not None
-    found = inspect_source(_DATASET.value, source=_SOURCE.value, options=build_options(schema))
+    found = inspect_source(
+        _DATASET.value, source=_SOURCE.value, options=encoding_flags.build_options(schema)
+    )
     write_inspection(found, _OUT.value)
     print(describe(found))
     print(f"inspection.html, inspection.txt and inspection.json are in {_OUT.value}")
@@ -198,9 +137,9 @@ def infer() -> None:
     from deepfm_jax.data.infer import infer_schema
     from deepfm_jax.data.schema_files import write_schema
 
-    if _SOURCE.value is None or _SCHEMA.value is None:
+    if _SOURCE.value is None or encoding_flags.SCHEMA.value is None:
         raise UserError("--infer_schema reads --source=FILE and writes --schema=FILE; give both")
-    path = pathlib.Path(_SCHEMA.value)
+    path = pathlib.Path(encoding_flags.SCHEMA.value)
     if path.exists() and not _OVERWRITE.value:
         raise UserError(f"{path} is there already; choose another --schema, or pass --overwrite")
     if not path.absolute().parent.is_dir():

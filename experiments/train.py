@@ -53,7 +53,7 @@ def _train() -> None:
 
 
 def _prepare(data) -> None:
-    from deepfm_jax.data.builders.click_log import BuildOptions
+    from deepfm_jax.data.builders.options import BuildOptions
     from deepfm_jax.data.encoder import Encoder
     from deepfm_jax.data.prepare import dataset_folder, describe, prepare
     from deepfm_jax.training.settings import from_mapping

@@ -16,13 +16,8 @@ from deepfm_jax.data.beam_engine import BeamEngine
 from deepfm_jax.data.builders import BUILDERS
 from deepfm_jax.data.builders.blocks import SplitSummary
 from deepfm_jax.data.builders.choice import find_builder
-from deepfm_jax.data.builders.click_log import (
-    OPTIONS_FILE,
-    SOURCE_FILE,
-    BuildOptions,
-    ClickLogBuilder,
-    origin,
-)
+from deepfm_jax.data.builders.click_log import ClickLogBuilder
+from deepfm_jax.data.builders.options import OPTIONS_FILE, SOURCE_FILE, BuildOptions, origin
 from deepfm_jax.data.encoder import Encoder
 from deepfm_jax.data.extension import check_same_schema
 from deepfm_jax.data.paths import is_url

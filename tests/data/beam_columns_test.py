@@ -22,7 +22,7 @@ from deepfm_jax import (
     Weight,
 )
 from deepfm_jax.data.builders.blocks import BLOCK_ROWS
-from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.builders.options import BuildOptions
 from deepfm_jax.data.encoder import Encoder
 from deepfm_jax.data.prepare import dataset_folder, prepare
 from tests import click_logs

@@ -19,7 +19,7 @@ from deepfm_jax import Categorical, Label, Numeric, Schema, Timestamp, UserError
 from deepfm_jax.data.beam_engine import BeamEngine
 from deepfm_jax.data.builders import block_files
 from deepfm_jax.data.builders.blocks import BLOCK_ROWS
-from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.builders.options import BuildOptions
 from deepfm_jax.data.pipeline import PreparedData
 from deepfm_jax.data.prepare import dataset_folder, prepare
 from tests import click_logs

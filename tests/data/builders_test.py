@@ -11,7 +11,7 @@ import pytest
 
 from deepfm_jax import Categorical, Label, Numeric, Schema, TextFormat, Timestamp, UserError
 from deepfm_jax.data.builders import Avazu, CensusIncome, Criteo1TB
-from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.builders.options import BuildOptions
 from deepfm_jax.data.encoder import Encoder
 from deepfm_jax.data.pipeline import PreparedData
 from deepfm_jax.data.prepare import dataset_folder, prepare

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepfm_jax import Categorical, Label, Numeric, Schema, Timestamp, UserError
-from deepfm_jax.data.builders.click_log import SOURCE_FILE, BuildOptions, origin
+from deepfm_jax.data.builders.options import SOURCE_FILE, BuildOptions, origin
 from deepfm_jax.data.encoder import Encoder, fit
 from deepfm_jax.data.extension import check_grown, describe_growth, extend
 from deepfm_jax.data.pipeline import PreparedData

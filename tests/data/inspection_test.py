@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from deepfm_jax import Categorical, Label, Numeric, Schema, Timestamp, UserError
-from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.builders.options import BuildOptions
 from deepfm_jax.data.inspection import counts as counting
 from deepfm_jax.data.inspection import describe, inspect_source, write_inspection
 from deepfm_jax.data.inspection.columns import report_column

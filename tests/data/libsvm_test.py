@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from deepfm_jax import Categorical, Ignored, Label, MultiValued, Numeric, Schema, UserError
 from deepfm_jax.data.builders import Frappe
-from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.builders.options import BuildOptions
 from deepfm_jax.data.encoder import Encoder, fit
 from deepfm_jax.data.infer import infer_schema
 from deepfm_jax.data.libsvm_files import read_blocks

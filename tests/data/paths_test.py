@@ -13,7 +13,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import known_implementations
 
 from deepfm_jax import Categorical, Label, Numeric, Schema, TextFormat, UserError
-from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.builders.options import BuildOptions
 from deepfm_jax.data.infer import infer_schema
 from deepfm_jax.data.paths import find_files, source_path
 from deepfm_jax.data.prepare import dataset_folder, prepare

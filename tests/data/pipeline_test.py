@@ -5,7 +5,7 @@ import pytest
 
 from deepfm_jax import UserError
 from deepfm_jax.data import order
-from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.builders.options import BuildOptions
 from deepfm_jax.data.pipeline import PreparedData, prefetch_to_device
 from deepfm_jax.data.prepare import prepare
 from deepfm_jax.data.sources import read_tables

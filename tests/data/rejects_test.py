@@ -12,7 +12,7 @@ import time
 import pytest
 
 from deepfm_jax import UserError
-from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.builders.options import BuildOptions
 from deepfm_jax.data.encoder import Encoder
 from deepfm_jax.data.prepare import dataset_folder, describe, prepare
 from tests import click_logs

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from deepfm_jax import Categorical, Group, Label, Schema, UserError
-from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.builders.options import BuildOptions
 from deepfm_jax.data.encoder import Encoder, fit
 from deepfm_jax.data.groups import decode_groups, encode_groups
 from deepfm_jax.data.pipeline import PreparedData

@@ -7,7 +7,7 @@ import pathlib
 import pytest
 from ml_collections import ConfigDict
 
-from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.builders.options import BuildOptions
 from deepfm_jax.data.infer import infer_schema
 from deepfm_jax.data.prepare import prepare
 from deepfm_jax.partitioning import Partitioning

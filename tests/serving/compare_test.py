@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from deepfm_jax import UserError
-from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.builders.options import BuildOptions
 from deepfm_jax.data.prepare import prepare
 from deepfm_jax.serving.compare import compare
 from deepfm_jax.serving.comparison_report import comparison_figure, comparison_tables

@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from deepfm_jax import UserError
-from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.builders.options import BuildOptions
 from deepfm_jax.data.pipeline import PreparedData
 from deepfm_jax.data.prepare import prepare
 from deepfm_jax.data.sources import read_tables

@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from deepfm_jax import Ignored, Schema, UserError
-from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.builders.options import BuildOptions
 from deepfm_jax.data.prepare import prepare
 from deepfm_jax.data.sources import read_tables
 from deepfm_jax.serving import Predictor

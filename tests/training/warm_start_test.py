@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deepfm_jax import UserError
-from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.builders.options import BuildOptions
 from deepfm_jax.data.encoder import Encoder
 from deepfm_jax.data.pipeline import PreparedData
 from deepfm_jax.data.prepare import dataset_folder, prepare

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 
-from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.builders.options import BuildOptions
 from deepfm_jax.data.builders.tabular import Tabular, train_files
 from deepfm_jax.data.infer import infer_schema
 from deepfm_jax.data.libsvm_files import FEATURE_EXTENSIONS

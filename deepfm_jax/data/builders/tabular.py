@@ -4,8 +4,9 @@ import os
 from collections.abc import Sequence
 from typing import ClassVar
 
-from deepfm_jax.data.builders.click_log import BuildOptions, ClickLogBuilder
+from deepfm_jax.data.builders.click_log import ClickLogBuilder
 from deepfm_jax.data.builders.files import find_split, has_split
+from deepfm_jax.data.builders.options import BuildOptions
 from deepfm_jax.data.builders.splitting import ReadSplit
 from deepfm_jax.data.libsvm_files import FEATURE_EXTENSIONS
 from deepfm_jax.data.paths import source_path

@@ -9,7 +9,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from deepfm_jax.data.builders.choice import find_builder
-from deepfm_jax.data.builders.click_log import BuildOptions
+from deepfm_jax.data.builders.options import BuildOptions
 from deepfm_jax.data.inspection.columns import ColumnReport, report_column
 from deepfm_jax.data.inspection.counts import SplitCounts, count_split, inspected_columns
 from deepfm_jax.data.inspection.groups import Group
