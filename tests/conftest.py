@@ -1,5 +1,6 @@
 """Settings of every test: 8 virtual CPU devices, strict ranks, shapes checked at run time."""
 
+import importlib
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -13,6 +14,20 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 
 import jaxtyping
 import pytest
+
+# What is first imported while the hook below loads a module is compiled from its source in every
+# process, not read from its cache; so the largest libraries are imported before it.
+for _library in (
+    "clu.metric_writers",
+    "flax",
+    "matplotlib.pyplot",
+    "optax",
+    "orbax.checkpoint",
+    "scipy.stats",
+    "sklearn.metrics",
+    "tensorflow_datasets",
+):
+    importlib.import_module(_library)
 
 # Checks the shapes and dtypes that public signatures declare, in tests only.
 jaxtyping.install_import_hook("deepfm_jax", "beartype.beartype")

@@ -1,6 +1,7 @@
 """Each shipped config, shrunk to one step on a small data set."""
 
 import dataclasses
+import functools
 import importlib.util
 import pathlib
 
@@ -9,7 +10,7 @@ from ml_collections import ConfigDict
 
 from deepfm_jax.data.builders.options import BuildOptions
 from deepfm_jax.data.infer import infer_schema
-from deepfm_jax.data.prepare import prepare
+from deepfm_jax.data.prepare import dataset_folder, prepare, split_summaries
 from deepfm_jax.partitioning import Partitioning
 from deepfm_jax.training.loop import train
 from deepfm_jax.training.settings import DataSettings, Experiment, LoopSettings, OptimizerSettings
@@ -64,33 +65,50 @@ def runs():
     ]
 
 
+SMALL = {"train": 200, "valid": 100, "test": 100}
+
+
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory):
+    """Prepares a small copy of a data set, once; gives the folder."""
+
+    @functools.cache
+    def prepared_in(name):
+        source, out = tmp_path_factory.mktemp(name), tmp_path_factory.mktemp(f"{name}_prepared")
+        options = BuildOptions()
+        if name == "frappe":
+            click_logs.write_frappe(source, SMALL)
+        elif name == "criteo":
+            click_logs.write_criteo(source, SMALL)
+        elif name == "movielens":
+            click_logs.write_movielens(source)
+            options = BuildOptions(history_length=5)
+        elif name == "criteo_1tb":
+            click_logs.write_criteo_days(source, 20, last=200)
+            options = BuildOptions(hash_buckets=50)
+        elif name == "tabular":
+            click_logs.write_frappe(source, {"train": 400})
+            source /= "train.csv"
+            options = BuildOptions(schema=infer_schema(source).schema.to_dict())
+        else:
+            source, options = None, BuildOptions(rows=1000)
+        prepare(name, out, source=source, options=options)
+        return out
+
+    return prepared_in
+
+
 @pytest.mark.parametrize(("path", "model"), runs())
-def test_one_step_runs(path, model, prepared, tmp_path):
+def test_one_step_runs(path, model, folder_of, tmp_path):
     config = load(path).get_config(*filter(None, [model]))
     name = config.data.name
-    config.data.folder = str(tmp_path / "data")
-    if name == "frappe":
-        config.data.folder = str(prepared)
-    elif name == "criteo":
-        click_logs.write_criteo(tmp_path, {"train": 200, "valid": 100, "test": 100})
-        prepare(name, config.data.folder, source=tmp_path)
-    elif name == "movielens":
-        click_logs.write_movielens(tmp_path)
-        prepare(name, config.data.folder, source=tmp_path, options=BuildOptions(history_length=5))
-    elif name == "criteo_1tb":
-        click_logs.write_criteo_days(tmp_path, 20, last=200)
-        prepare(name, config.data.folder, source=tmp_path, options=BuildOptions(hash_buckets=50))
-    elif name == "tabular":
-        click_logs.write_frappe(tmp_path, {"train": 400})
-        schema = infer_schema(tmp_path / "train.csv").schema
-        options = BuildOptions(schema=schema.to_dict())
-        prepare(name, config.data.folder, source=tmp_path / "train.csv", options=options)
-    else:
-        prepare(name, config.data.folder, options=BuildOptions(rows=1000))
+    config.data.folder = str(folder_of(name))
+    rows = split_summaries(dataset_folder(name, config.data.folder))["train"].rows
+    batch_size = -(-rows // 8) * 8  # All of them, in equal parts for the devices.
     for stage in (config, *([config.pretraining] if "pretraining" in config else [])):
         stage.loop.epochs = 1
-        stage.loop.batch_size = 10_000  # all rows of the largest of these data sets
-    results = train(Experiment.from_mapping(config.to_dict()), tmp_path / "run")
+        stage.loop.batch_size = stage.loop.eval_batch_size = batch_size
+    results = train(Experiment.from_mapping(config.to_dict()), tmp_path)
     assert results["best_step"] == 1
     assert 0.0 <= results["metrics"]["test"]["auc"] <= 1.0
     assert ("oracle" in results) == (name == "synthetic")
