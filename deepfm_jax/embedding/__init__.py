@@ -6,10 +6,10 @@ from deepfm_jax.embedding.row_gradients import (
     CPU_CHUNK,
     RowGradients,
     by_slot_map,
-    by_sort,
     create_scratch,
     needs_scratch,
     sum_equal_rows,
+    sum_sorted,
 )
 from deepfm_jax.embedding.row_optimizers import ROW_OPTIMIZERS, RowOptimizer
 from deepfm_jax.embedding.sharded import ShardedTable, create_table
@@ -34,7 +34,6 @@ __all__ = [
     "Rows",
     "ShardedTable",
     "by_slot_map",
-    "by_sort",
     "check_ids",
     "create_scratch",
     "create_table",
@@ -46,6 +45,7 @@ __all__ = [
     "striped_rows",
     "stripes_of",
     "sum_equal_rows",
+    "sum_sorted",
     "table_rows",
     "to_stored",
 ]

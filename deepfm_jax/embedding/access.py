@@ -40,11 +40,17 @@ def write(
     array: Shaped[Array, "rows *dim"],
     row_ids: Int[Array, "occurrences"],
     rows: Shaped[Array, "occurrences *dim"],
+    *,
+    ascending: bool = False,
 ) -> Shaped[Array, "rows *dim"]:
     """``array`` with ``rows`` written at ``row_ids``, in place where it is donated.
 
     A row's id stands there once; an id that is no row, perhaps often, and it writes nothing.
+    Where ids are known to be ``ascending``, a TPU need not sort them to write arrays of one number
+    a row.
     """
     if array.dtype == jnp.uint16:
         rows = to_stored(rows)
-    return array.at[row_ids].set(rows, mode="drop", unique_indices=True)
+    return array.at[row_ids].set(
+        rows, mode="drop", unique_indices=True, indices_are_sorted=ascending
+    )

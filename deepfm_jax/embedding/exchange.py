@@ -85,7 +85,8 @@ def plan(row_ids: RowIds, rows: int, shards: int) -> Route:
     ordered, order = jax.lax.sort((positions, readings), num_keys=1, is_stable=False)
     starts = jnp.concatenate([jnp.ones(1, bool), ordered[1:] != ordered[:-1]])
     place = jnp.cumsum(starts, dtype=jnp.int32) - 1
-    distinct = jnp.full(len(row_ids), none, jnp.int32).at[place].set(ordered)
+    distinct = jnp.full(len(row_ids), none, jnp.int32)
+    distinct = distinct.at[place].set(ordered, indices_are_sorted=True)
     edges = jnp.arange(shards + 1, dtype=jnp.int32) * length
     return Route(
         distinct=distinct,

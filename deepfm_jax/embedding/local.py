@@ -14,8 +14,8 @@ from deepfm_jax.embedding.row_gradients import (
     CPU_CHUNK,
     RowGradients,
     by_slot_map,
-    by_sort,
     sum_equal_rows,
+    sum_sorted,
 )
 from deepfm_jax.embedding.row_optimizers import RowOptimizer
 from deepfm_jax.embedding.table import read_rows
@@ -78,7 +78,7 @@ def summed(
       rows: Rows of the table.
     """
     if isinstance(scratch, tuple):
-        return sum_equal_rows(row_ids, by_sort(row_ids), grads, rows), scratch
+        return sum_sorted(row_ids, grads, rows), scratch
     scratch, representatives = by_slot_map(scratch, row_ids)
     return sum_equal_rows(row_ids, representatives, grads, rows, CPU_CHUNK), scratch
 

@@ -1,14 +1,15 @@
 """Gradients by occurrence to gradients by row: the sums over equal rows of a batch.
 
 A batch reads N = B S rows of the table, many of them more than once. Autodiff gives a gradient for
-each reading; the table needs one for each row. One position among those that read a row stands
-for it, its *representative*. Sums are made for the representatives alone and moved up to the front
-of arrays that keep N entries, so that one compiled step serves any number of distinct rows.
+each reading; the table needs one for each row. The sums stand at the front of arrays that keep N
+entries, so that one compiled step serves any number of distinct rows.
 
-Two roads lead to the representatives. The *slot map* writes each position into an int32[V] scratch
-at its row, and reads back who came last: no sort, and a cost that does not grow with V. It is what
-a CPU wants, where sorting N pairs takes longer than the rest of the update. The *sort* needs no
-scratch and no scattered writes in an order left to chance; accelerators get it.
+Two roads lead to them. The *slot map* writes each position into an int32[V] scratch at its row, and
+reads back who came last: that one among the positions that read a row stands for it, its
+*representative*. No sort, and a cost that does not grow with V: it is what a CPU wants, where
+sorting N pairs takes longer than the rest of the update. The *sort* needs no scratch and no
+scattered writes in an order left to chance, and adds along sorted rows, for which a TPU's compiler
+needs no sort of its own; accelerators get it.
 """
 
 from typing import TypeAlias
@@ -32,12 +33,14 @@ class RowGradients:
       grads: Sums over the positions that read each of them, [M, ...]; zero after them.
       count: Number of touched rows, int32 scalar.
       chunk: Rows to update at a time, a divisor of M.
+      ascending: Whether the rows are in ascending order.
     """
 
     row_ids: RowIds
     grads: PyTree
     count: Int[Array, ""]
     chunk: int = flax.struct.field(pytree_node=False)
+    ascending: bool = flax.struct.field(pytree_node=False, default=False)
 
 
 def needs_scratch(platform: str) -> bool:
@@ -71,16 +74,6 @@ def by_slot_map(
     return scratch, scratch.at[row_ids].get(mode="clip")
 
 
-def by_sort(row_ids: RowIds) -> Int[Array, "occurrences"]:
-    """The representative of each position, [N]: the first that reads the same row."""
-    count = row_ids.shape[0]
-    positions = jnp.arange(count, dtype=jnp.int32)
-    ordered, origin = jax.lax.sort((row_ids, positions), num_keys=1, is_stable=True)
-    starts = jnp.concatenate([jnp.ones(1, bool), ordered[1:] != ordered[:-1]])
-    run_start = jax.lax.cummax(jnp.where(starts, positions, 0))
-    return jnp.zeros(count, jnp.int32).at[origin].set(origin[run_start], unique_indices=True)
-
-
 def sum_equal_rows(
     row_ids: RowIds,
     representatives: Int[Array, "occurrences"],
@@ -92,7 +85,7 @@ def sum_equal_rows(
 
     Args:
       row_ids: Rows read, [N]; V for none.
-      representatives: See ``by_slot_map`` and ``by_sort``.
+      representatives: See ``by_slot_map``.
       grads: Gradient of each reading, a pytree of [N, ...], float32.
       rows: V.
       chunk: Rows to update at a time; None for all at once.
@@ -115,3 +108,37 @@ def sum_equal_rows(
         row_ids, mode="drop", unique_indices=True
     )
     return RowGradients(distinct, jax.tree.map(total, grads), place[-1] + 1, chunk)
+
+
+def sum_sorted(row_ids: RowIds, grads: PyTree, rows: int) -> RowGradients:
+    """Sums the gradients of positions that read one row, over the positions sorted by row.
+
+    The rows come in ascending order, and each sum is taken in the order of the positions.
+
+    Args:
+      row_ids: Rows read, [N]; V for none.
+      grads: Gradient of each reading, a pytree of [N, ...], float32.
+      rows: V.
+    """
+    count = row_ids.shape[0]
+    positions = jnp.arange(count, dtype=jnp.int32)
+    # Two keys give the order of a stable sort, which would carry a third array for it.
+    ordered, order = jax.lax.sort((row_ids, positions), num_keys=2, is_stable=False)
+    starts = jnp.concatenate([jnp.ones(1, bool), ordered[1:] != ordered[:-1]])
+    place = jnp.cumsum(starts, dtype=jnp.int32) - 1
+    is_row = ordered < rows
+    # Readings of no row have no gradient to give: their NaN must not reach a row's sum.
+    target = jnp.where(is_row, place, count)
+
+    def total(grad):
+        sums = jnp.zeros_like(grad)
+        return sums.at[target].add(grad[order], mode="drop", indices_are_sorted=True)
+
+    distinct = jnp.full(count, rows, jnp.int32).at[place].set(ordered, indices_are_sorted=True)
+    return RowGradients(
+        row_ids=distinct,
+        grads=jax.tree.map(total, grads),
+        count=jnp.sum(starts & is_row, dtype=jnp.int32),
+        chunk=count,
+        ascending=True,
+    )

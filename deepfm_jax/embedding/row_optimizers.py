@@ -172,21 +172,29 @@ def _from_rule(
 ) -> RowOptimizer:
     """Gathers the touched rows of table and slots, applies the rule, writes them back."""
 
-    def update_chunk(table, slots, row_ids, grads, rate, count, key):
+    def update_chunk(table, slots, row_ids, ascending, grads, rate, count, key):
+        def written(array, new):
+            return write(array, row_ids, new, ascending=ascending)
+
         # Rows that a rule does not read are never gathered: the compiler drops what nobody uses.
         weights = read(table, row_ids).astype(jnp.float32)
         rows = jax.tree.map(lambda slot: read(slot, row_ids), slots)
         change, rows = rule(rate, count, grads, rows, weights)
-        slots = jax.tree.map(lambda slot, new: write(slot, row_ids, new), slots, rows)
+        slots = jax.tree.map(written, slots, rows)
         if table.dtype == jnp.uint16:  # bfloat16, as it is stored
-            return write(table, row_ids, round_stochastically(key, weights + change)), slots
-        return table.at[row_ids].add(change, mode="drop", unique_indices=True), slots
+            return written(table, round_stochastically(key, weights + change)), slots
+        table = table.at[row_ids].add(
+            change, mode="drop", unique_indices=True, indices_are_sorted=ascending
+        )
+        return table, slots
 
     def update(table, slots, touched, count, scale, key):
         rate = learning_rate(count) if callable(learning_rate) else learning_rate
         rate = scale * jnp.asarray(rate, jnp.float32)
+        ascending = touched.ascending
         if touched.chunk == len(touched.row_ids):
-            return update_chunk(table, slots, touched.row_ids, touched.grads, rate, count, key)
+            row_ids, grads = touched.row_ids, touched.grads
+            return update_chunk(table, slots, row_ids, ascending, grads, rate, count, key)
 
         def one_chunk(index, arrays):
             row_ids, grads = (
@@ -195,7 +203,7 @@ def _from_rule(
             )
             table, slots = arrays
             chunk_key = jax.random.fold_in(key, index)
-            return update_chunk(table, slots, row_ids, grads, rate, count, chunk_key)
+            return update_chunk(table, slots, row_ids, ascending, grads, rate, count, chunk_key)
 
         chunks = (touched.count + touched.chunk - 1) // touched.chunk
         return jax.lax.fori_loop(0, chunks, one_chunk, (table, slots))

@@ -12,6 +12,7 @@ from deepfm_jax import MODELS
 from deepfm_jax.embedding import ROW_OPTIMIZERS, restripe
 from deepfm_jax.heads import OneTask
 from deepfm_jax.partitioning import DEFAULT_PARTITIONING, Partitioning, batch_sharding, create_mesh
+from deepfm_jax.training import state as states
 from deepfm_jax.training.optimizer import create_optimizer
 from deepfm_jax.training.settings import OptimizerSettings
 from deepfm_jax.training.state import create_state, weights_layout
@@ -67,6 +68,15 @@ def test_fifty_steps_on_eight_devices_are_those_of_one(name, optimizer):
     many, one = run(name, settings), run(name, settings, devices=1)
     # Sums over devices are taken in another order.
     chex.assert_trees_all_close(many, one, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["rowwise_adagrad", "adam"])
+def test_the_sort_of_accelerators_trains_as_the_slot_map(optimizer, monkeypatch):
+    settings = OptimizerSettings("sgd", row_optimizer=optimizer, learning_rate=0.05)
+    mapped = run("deepfm", settings)
+    monkeypatch.setattr(states, "needs_scratch", lambda platform: False)
+    ordered = run.__wrapped__("deepfm", settings)
+    chex.assert_trees_all_close(ordered, mapped, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["deepfm", "wide_deep"])
