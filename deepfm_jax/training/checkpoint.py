@@ -1,6 +1,7 @@
 """Checkpoints: the best and the last state of a run, with the position of its loop."""
 
 import dataclasses
+import math
 import os
 import pathlib
 from typing import Any
@@ -65,18 +66,13 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | os.PathLike[str]):
-        policies = [
-            LatestN(n=1),
-            BestN(
-                get_metric_fn=lambda metrics: metrics["score"],
-                n=1,
-                keep_checkpoints_without_metrics=False,
-            ),
-        ]
+        best = BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
         self._manager = ocp.CheckpointManager(
             pathlib.Path(workdir).absolute() / "checkpoints",
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=AnyPreservationPolicy(policies),
+                preservation_policy=AnyPreservationPolicy([LatestN(n=1), best]),
+                # Without it scores are not written, and a run that is resumed would drop its best.
+                best_fn=_score,
                 enable_async_checkpointing=True,
             ),
         )
@@ -106,7 +102,7 @@ class Checkpoints:
                 progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
                 layout=ocp.args.JsonSave(_layout(state)),
             ),
-            metrics=None if score is None else {"score": score},
+            metrics={"score": -math.inf if score is None else score},
             force=True,
         )
 
@@ -173,6 +169,10 @@ def restore_best(workdir: str | os.PathLike[str], like: Weights) -> Weights:
         if best is None:
             raise UserError(f"workdir {workdir} holds no evaluated checkpoint yet; train it first")
         return checkpoints.restore_weights(best, like=like)
+
+
+def _score(metrics: dict[str, float]) -> float:
+    return metrics["score"]
 
 
 def _without_weights(state: TrainState) -> Any:
