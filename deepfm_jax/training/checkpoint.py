@@ -120,7 +120,7 @@ class Checkpoints:
         """
         weights = self.restore_weights(step, like.weights)
         rest = self._restored(step, "rest", _without_weights(like), _stripes(like.weights))
-        return rest.replace(scratch=like.scratch).with_weights(weights)
+        return like.replace(**{**rest, "scratch": like.scratch}).with_weights(weights)  # pyright: ignore[reportAttributeAccessIssue]
 
     def restore_weights(self, step: int, like: Weights) -> Weights:
         """The weights of ``step`` alone, laid out as ``like``."""
@@ -175,9 +175,14 @@ def _score(metrics: dict[str, float]) -> float:
     return metrics["score"]
 
 
-def _without_weights(state: TrainState) -> Any:
-    """What is saved beside the weights: scoring reads those alone, and scratch means nothing."""
-    return state.replace(params=(), batch_stats=(), scratch=())  # pyright: ignore[reportAttributeAccessIssue]
+def _without_weights(state: TrainState) -> dict[str, Any]:
+    """What is saved beside the weights: scoring reads those alone, and scratch means nothing.
+
+    What says which rows are frozen came later than the rest, and so is there only where any are.
+    """
+    rest = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    rest.update(params=(), batch_stats=(), scratch=())
+    return rest if state.frozen else {key: rest[key] for key in rest if key != "frozen"}
 
 
 def _layout(state: TrainState) -> dict[str, Any]:

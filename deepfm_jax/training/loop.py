@@ -1,5 +1,6 @@
 """The training loop: epochs of steps, evaluations, checkpoints, and an end."""
 
+import dataclasses
 import functools
 import json
 import math
@@ -141,9 +142,8 @@ class _Trainer:
         self._steps_per_epoch = -(-self._rows_per_epoch // self._loop.batch_size)
         self.model = experiment.build_model(data.encoder)
         total_steps = self._loop.epochs * self._steps_per_epoch
-        self._optimizer = create_for(
-            experiment.optimizer, total_steps, self.model, self._loop.batch_size
-        )
+        optimizer = create_for(experiment.optimizer, total_steps, self.model, self._loop.batch_size)
+        self._optimizer = dataclasses.replace(optimizer, freezes=experiment.keeps_vectors)
         where = (self._mesh, self._partitioning)
         self._step = make_train_step(self.model, self._optimizer, OneTask(), *where)
         self._score = make_score_step(self.model, self._optimizer, *where, self._negative_rate)

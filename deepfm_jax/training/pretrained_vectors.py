@@ -28,11 +28,13 @@ class FirstVectors(NamedTuple):
     Attributes:
       rows: Of the table, each once.
       vectors: As long as the table's.
+      tuned: Whether training moves them.
       told: How they came about, a line for people.
     """
 
     rows: Int64[np.ndarray, "rows"]
     vectors: Float32[np.ndarray, "rows dim"]
+    tuned: bool
     told: str
 
 
@@ -96,8 +98,10 @@ def _read(
         )
     if factor != 1:
         told.append(f"multiplied by {factor:.4g}")
+    if not settings.tuned:
+        told.append("they stay as they are")
     rows = found.ids + int(field_offsets(model.field_dims)[found.field])
-    return FirstVectors(rows, vectors, "; ".join(told))
+    return FirstVectors(rows, vectors, settings.tuned, "; ".join(told))
 
 
 def _coverage(found: ValueVectors, settings: PretrainedVectors, column: str) -> str:
@@ -186,12 +190,18 @@ def with_first_vectors(
       mesh: Devices.
     """
     weights, striped = state.weights, optimizer.rows is not None
-    table = dict(weights.params["table"])
+    table, frozen = dict(weights.params["table"]), dict(state.frozen)
     for each in first:
+        if not each.tuned:
+            kept = np.ones(len(each.rows), bool)
+            frozen["embedding"] = write_rows(
+                frozen["embedding"], each.rows, kept, mesh, striped=striped
+            )
         table["embedding"] = write_rows(
             table["embedding"], each.rows, each.vectors, mesh, striped=striped
         )
         if hosts.is_first():
             print(f"pretrained vectors: {each.told}")
     params = {**weights.params, "table": table}
-    return started_from(state, optimizer, Weights(params, weights.batch_stats))
+    state = started_from(state, optimizer, Weights(params, weights.batch_stats))
+    return state.replace(frozen=frozen)  # pyright: ignore[reportAttributeAccessIssue]

@@ -155,10 +155,13 @@ class PretrainedVectors:
         none drowns the rest. ``init_std``: so that the mean square of their numbers is that of the
         model's other first vectors; these are small to be out of the way, and a few steps then
         undo what the vectors say. ``as_is``: by 1.
+      tuned: Whether training moves the vectors. If not, those that the file has stay as they are,
+        bit for bit, and all others are learnt; first-order weights are too.
     """
 
     file: str
     scale: str = "unit_length"
+    tuned: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,6 +241,11 @@ class Experiment:
             partitioning=self.partitioning,
         )
 
+    @property
+    def keeps_vectors(self) -> bool:
+        """Whether some rows of the table have vectors that training does not move."""
+        return not all(vectors.tuned for vectors in self.pretrained_vectors.values())
+
     def build_model(self, encoder: Encoder) -> nn.Module:
         """The model for the rows that an encoder encodes.
 
@@ -307,7 +315,7 @@ def from_mapping(kind: type[_T], values: Mapping[str, Any], prefix: str) -> _T:
     return kind(**values)
 
 
-def _vectors_by_column(values: Mapping[str, Any]) -> dict[str, PretrainedVectors]:
+def _vectors_by_column(values: Any) -> dict[str, PretrainedVectors]:
     prefix = "pretrained_vectors"
     if not isinstance(values, Mapping):
         raise UserError(f"config key {prefix}={values!r} must name files by column")

@@ -280,3 +280,25 @@ def test_settings_that_do_not_go_with_the_data_are_told(
     with pytest.raises(UserError, match=message):
         train(Experiment.from_mapping(config), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_vectors_that_are_not_tuned_stay_through_a_resumed_run(data, vectors, tmp_path, capsys):
+    skipped = {3, 5, 8}
+    file = written(tmp_path / "v.parquet", vectors, skipped)
+    given = {"file": file, "scale": "as_is", "tuned": False}
+    train(settings(data, given, loop={"epochs": 1}), tmp_path / "run")
+    assert "are not in the vocabulary; they stay as they are\n" in capsys.readouterr().out
+    (tmp_path / "v.parquet").unlink()
+    experiment = settings(data, given, loop={"epochs": 3})
+    train(experiment, tmp_path / "run")
+    assert "resuming at step 5" in capsys.readouterr().out
+    table, (_, encoder) = table_of(tmp_path / "run"), workdirs.read(tmp_path / "run")
+    model = experiment.build_model(encoder)
+    optimizer = create_for(experiment.optimizer, 1, model, 240)
+    alone = create_mesh(jax.devices()[:1])
+    fresh = np.asarray(create_state(model, optimizer, 1, alone).params["table"]["embedding"])
+    rows = {item: row_of(encoder, item) for item in range(ITEMS)}
+    known = [item for item in rows if rows[item] is not None and item not in skipped]
+    np.testing.assert_array_equal(table[[rows[item] for item in known]], vectors[known])
+    others = [row for item, row in rows.items() if item in skipped and row is not None]
+    assert (table[others] != fresh[others]).any(axis=1).all()
