@@ -177,7 +177,8 @@ class Experiment:
       pretraining: A stage before, on the same rows and seed; None for none.
       warm_start: Workdir of an earlier run whose weights it starts from; None for none. Every id of
         that run's encoder must mean the same in this data set's (``prepare``'s ``extend_from``).
-      pretrained_vectors: By column, vectors that its values start from; a text is the file.
+      pretrained_vectors: By column, vectors that its values start from, without a stage before and
+        without ``warm_start``. In a config a text is the file.
       partitioning: How it lies on the devices. It decides nothing of the result but the rounding.
     """
 
