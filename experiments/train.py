@@ -3,7 +3,8 @@
 With no flags it runs the embedded demo: simulates a click log, trains DeepFM on it and says how
 close to the best possible model it came. Started again on the same workdir, it goes on from the
 last checkpoint. ``--warm_start=WORKDIR`` starts from the weights of an earlier run, whose encoder
-``prepare --extend_from`` has extended.
+``prepare --extend_from`` has extended. ``--pretrained_vectors=COLUMN=FILE`` starts the rows of a
+column's values from vectors made elsewhere, and ``--frozen_vectors=COLUMN=FILE`` also keeps them.
 """
 
 import dataclasses
@@ -25,6 +26,12 @@ _WORKDIR = flags.DEFINE_string(
 _WARM_START = flags.DEFINE_string(
     "warm_start", None, "Workdir of an earlier run whose weights this one starts from."
 )
+_VECTORS = flags.DEFINE_multi_string(
+    "pretrained_vectors", [], "COLUMN=FILE: Parquet of vectors that the column's values start from."
+)
+_FROZEN = flags.DEFINE_multi_string(
+    "frozen_vectors", [], "COLUMN=FILE: the same, of vectors that stay as they are."
+)
 
 
 def main() -> None:
@@ -43,6 +50,8 @@ def _train() -> None:
     if _WARM_START.value is not None:
         earlier = os.path.abspath(_WARM_START.value)
         experiment = dataclasses.replace(experiment, warm_start=earlier)
+    vectors = {**experiment.pretrained_vectors, **_vectors()}
+    experiment = dataclasses.replace(experiment, pretrained_vectors=vectors)
     name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     workdir = pathlib.Path(_WORKDIR.value or f"runs/{name}-{experiment.model['name']}")
     if not BUILDERS[experiment.data.name].NEEDS_SOURCE:
@@ -50,6 +59,25 @@ def _train() -> None:
     results = train(experiment, workdir)
     if hosts.is_first():
         _report(results, workdir)
+
+
+def _vectors():
+    """Settings of the pretrained vectors of the command line, by column."""
+    from deepfm_jax.data.paths import absolute
+    from deepfm_jax.errors import UserError
+    from deepfm_jax.training.settings import PretrainedVectors
+
+    vectors: dict[str, PretrainedVectors] = {}
+    for flag, given in (("pretrained_vectors", _VECTORS.value), ("frozen_vectors", _FROZEN.value)):
+        for text in given:
+            column, _, file = text.partition("=")
+            if not column or not file:
+                raise UserError(f"--{flag}={text}: give COLUMN=FILE")
+            if column in vectors:
+                raise UserError(f"--{flag}={text}: column {column!r} has vectors already")
+            tuned = flag != "frozen_vectors"
+            vectors[column] = PretrainedVectors(absolute(file), tuned=tuned)
+    return vectors
 
 
 def _prepare(data) -> None:

@@ -36,6 +36,7 @@ class RowUpdate:
       optimizers: By the table's names.
       decay: ``(weights, gradients) -> gradients`` of touched rows, with their penalties.
       clip_norm: Largest norm of all gradients together, penalties included; 0 for no clipping.
+      frozen: By the table's names, bool[V]: rows that stay as they are; laid out as the table is.
     """
 
     step: Int[Array, ""]
@@ -44,10 +45,14 @@ class RowUpdate:
     optimizers: Mapping[str, RowOptimizer] = flax.struct.field(pytree_node=False)
     decay: Callable[[PyTree, PyTree], PyTree] = flax.struct.field(pytree_node=False)
     clip_norm: float = flax.struct.field(pytree_node=False)
+    frozen: Mapping[str, jax.Array] = flax.struct.field(default_factory=dict)
 
     def decayed(self, table: Arrays, touched: RowGradients) -> Arrays:
-        """Gradients of the touched rows with their penalties."""
-        return self.decay(_weights(table, touched), touched.grads)
+        """Gradients of the touched rows with their penalties; 0 for those that are frozen."""
+        grads = dict(self.decay(_weights(table, touched), touched.grads))
+        for name, frozen in self.frozen.items():
+            grads[name] = jnp.where(_asked(frozen, touched)[:, None], 0.0, grads[name])
+        return grads
 
     def moved(
         self, table: Arrays, slots: Mapping[str, Any], touched: RowGradients, grads: Arrays
@@ -55,10 +60,14 @@ class RowUpdate:
         """Table and slots with the touched rows moved by ``grads``, in place where donated."""
         new_table, new_slots = dict(table), dict(slots)
         for index, name in enumerate(sorted(table)):
+            row_ids = touched.row_ids
+            if name in self.frozen:  # As if they were no rows, of which nothing is written.
+                frozen = self.frozen[name]
+                row_ids = jnp.where(_asked(frozen, touched), len(frozen), row_ids)
             new_table[name], new_slots[name] = self.optimizers[name].update(
                 table[name],
                 slots[name],
-                touched.replace(grads=grads[name]),  # pyright: ignore[reportAttributeAccessIssue]
+                touched.replace(row_ids=row_ids, grads=grads[name]),  # pyright: ignore[reportAttributeAccessIssue]
                 self.step,
                 self.scale,
                 jax.random.fold_in(self.key, 1 + index),
@@ -128,6 +137,11 @@ class LocalTable:
             dense_grads, grads = clipped
         table, slots = update.moved(table, slots, touched, grads)
         return table, slots, scratch, dense_grads
+
+
+def _asked(frozen: jax.Array, touched: RowGradients) -> jax.Array:
+    """Which of the touched rows are frozen."""
+    return frozen.at[touched.row_ids].get(mode="fill", fill_value=False)
 
 
 def _weights(table: Arrays, touched: RowGradients) -> dict[str, jax.Array]:

@@ -5,7 +5,6 @@ rows of the whole batch. Here a device gets the rows of its own part: ids go to 
 rows, rows come back, and gradients take the first road again (see ``exchange``).
 """
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,14 +69,17 @@ class ShardedTable:
         the first is moved.
         """
         table, everywhere = dict(table), PartitionSpec()
+        # What is frozen lies as the table does, and all else of the update on every device.
+        frozen, update = dict(update.frozen), update.replace(frozen={})  # pyright: ignore[reportAttributeAccessIssue]
+        how = (everywhere, TABLE_SPEC)
         grads = self._mapped(self._by_row, BATCH_SPEC, BATCH_SPEC)(route, dict(row_grads))
         if update.clip_norm:
             squares = self._mapped(
-                functools.partial(self._squares, update.decayed),
-                (TABLE_SPEC, TABLE_SPEC, BATCH_SPEC, BATCH_SPEC),
+                self._squares,
+                (*how, TABLE_SPEC, TABLE_SPEC, BATCH_SPEC, BATCH_SPEC),
                 (everywhere, TABLE_SPEC),
             )
-            square, scratch = squares(table, scratch, route, grads)
+            square, scratch = squares(update, frozen, table, scratch, route, grads)
             square += sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(dense_grads))
             norm = jnp.sqrt(square)
             factor = jnp.where(norm < update.clip_norm, 1.0, update.clip_norm / norm)
@@ -86,10 +88,12 @@ class ShardedTable:
             factor = jnp.ones((), jnp.float32)
         move = self._mapped(
             self._move,
-            (everywhere, everywhere, TABLE_SPEC, TABLE_SPEC, TABLE_SPEC, BATCH_SPEC, BATCH_SPEC),
+            (*how, everywhere, TABLE_SPEC, TABLE_SPEC, TABLE_SPEC, BATCH_SPEC, BATCH_SPEC),
             (TABLE_SPEC, TABLE_SPEC, TABLE_SPEC),
         )
-        table, slots, scratch = move(update, factor, table, dict(slots), scratch, route, grads)
+        table, slots, scratch = move(
+            update, frozen, factor, table, dict(slots), scratch, route, grads
+        )
         return table, slots, scratch, dense_grads
 
     def _mapped(self, body, in_specs, out_specs):
@@ -148,13 +152,14 @@ class ShardedTable:
         came = {name: come(grad) for name, grad in grads.items()}
         return summed(self._from_replicas(round_.asked), scratch, came, self._length)
 
-    def _squares(self, decayed, table, scratch, route, grads):
+    def _squares(self, update, frozen, table, scratch, route, grads):
         """The sum of squares of all rows' gradients, penalties included."""
+        update = update.replace(frozen=frozen)
 
         def add(round_, carry):
             square, scratch = carry
             touched, scratch = self._gathered(round_, grads, scratch)
-            rows = jax.tree.leaves(decayed(table, touched))
+            rows = jax.tree.leaves(update.decayed(table, touched))
             return square + sum(jnp.vdot(row, row) for row in rows), scratch
 
         zero = jnp.zeros((), jnp.float32)
@@ -162,8 +167,9 @@ class ShardedTable:
         square, scratch = exchange.in_rounds(route, size, self._length, (zero, scratch), add)
         return jax.lax.psum(square, SHARD_AXIS), scratch
 
-    def _move(self, update, factor, table, slots, scratch, route, grads):
-        update = update.replace(key=jax.random.fold_in(update.key, jax.lax.axis_index(SHARD_AXIS)))
+    def _move(self, update, frozen, factor, table, slots, scratch, route, grads):
+        key = jax.random.fold_in(update.key, jax.lax.axis_index(SHARD_AXIS))
+        update = update.replace(key=key, frozen=frozen)
 
         def move(round_, carry):
             table, slots, scratch = carry

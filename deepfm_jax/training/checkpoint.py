@@ -1,6 +1,7 @@
 """Checkpoints: the best and the last state of a run, with the position of its loop."""
 
 import dataclasses
+import math
 import os
 import pathlib
 from typing import Any
@@ -65,18 +66,13 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | os.PathLike[str]):
-        policies = [
-            LatestN(n=1),
-            BestN(
-                get_metric_fn=lambda metrics: metrics["score"],
-                n=1,
-                keep_checkpoints_without_metrics=False,
-            ),
-        ]
+        best = BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
         self._manager = ocp.CheckpointManager(
             pathlib.Path(workdir).absolute() / "checkpoints",
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=AnyPreservationPolicy(policies),
+                preservation_policy=AnyPreservationPolicy([LatestN(n=1), best]),
+                # Without it scores are not written, and a run that is resumed would drop its best.
+                best_fn=_score,
                 enable_async_checkpointing=True,
             ),
         )
@@ -106,7 +102,7 @@ class Checkpoints:
                 progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
                 layout=ocp.args.JsonSave(_layout(state)),
             ),
-            metrics=None if score is None else {"score": score},
+            metrics={"score": -math.inf if score is None else score},
             force=True,
         )
 
@@ -124,7 +120,7 @@ class Checkpoints:
         """
         weights = self.restore_weights(step, like.weights)
         rest = self._restored(step, "rest", _without_weights(like), _stripes(like.weights))
-        return rest.replace(scratch=like.scratch).with_weights(weights)
+        return like.replace(**{**rest, "scratch": like.scratch}).with_weights(weights)  # pyright: ignore[reportAttributeAccessIssue]
 
     def restore_weights(self, step: int, like: Weights) -> Weights:
         """The weights of ``step`` alone, laid out as ``like``."""
@@ -175,9 +171,18 @@ def restore_best(workdir: str | os.PathLike[str], like: Weights) -> Weights:
         return checkpoints.restore_weights(best, like=like)
 
 
-def _without_weights(state: TrainState) -> Any:
-    """What is saved beside the weights: scoring reads those alone, and scratch means nothing."""
-    return state.replace(params=(), batch_stats=(), scratch=())  # pyright: ignore[reportAttributeAccessIssue]
+def _score(metrics: dict[str, float]) -> float:
+    return metrics["score"]
+
+
+def _without_weights(state: TrainState) -> dict[str, Any]:
+    """What is saved beside the weights: scoring reads those alone, and scratch means nothing.
+
+    What says which rows are frozen came later than the rest, and so is there only where any are.
+    """
+    rest = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    rest.update(params=(), batch_stats=(), scratch=())
+    return rest if state.frozen else {key: rest[key] for key in rest if key != "frozen"}
 
 
 def _layout(state: TrainState) -> dict[str, Any]:

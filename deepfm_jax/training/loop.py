@@ -1,5 +1,6 @@
 """The training loop: epochs of steps, evaluations, checkpoints, and an end."""
 
+import dataclasses
 import functools
 import json
 import math
@@ -24,6 +25,12 @@ from deepfm_jax.training.checkpoint import Checkpoints, Progress, restore_best
 from deepfm_jax.training.evaluation import evaluate
 from deepfm_jax.training.loss_log import LossLog
 from deepfm_jax.training.optimizer import create_for
+from deepfm_jax.training.pretrained_vectors import (
+    FirstVectors,
+    digest,
+    read_first_vectors,
+    with_first_vectors,
+)
 from deepfm_jax.training.pretraining import shared_parameters, with_pretrained
 from deepfm_jax.training.report import write_report
 from deepfm_jax.training.settings import Experiment
@@ -60,7 +67,9 @@ def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, 
     hosts.check_same("configuration", _without_folder(experiment))
     data, trainer, first = hosts.together(lambda: _opened(experiment))
     earlier = hosts.together(lambda: trainer.earlier_model(workdir))
+    vectors = hosts.together(lambda: trainer.first_vectors(workdir))
     hosts.check_same("prepared data set", data.fingerprint)
+    hosts.check_same("pretrained_vectors", digest(vectors))
     hosts.on_first(lambda: workdirs.claim(workdir, experiment, data.encoder))
     with Checkpoints(workdir) as checkpoints:
         take_over = None
@@ -72,7 +81,10 @@ def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, 
             )
         elif earlier is not None and checkpoints.last_step is None:
             take_over = functools.partial(trainer.with_earlier, model=earlier)
+        elif vectors and checkpoints.last_step is None:
+            take_over = functools.partial(trainer.with_first_vectors, first=vectors)
         state, progress = trainer.start(checkpoints, take_over)
+        del take_over, vectors  # They may be large.
         if not progress.finished:
             writer = _writer(pathlib.Path(workdir) / "tensorboard")
             state, progress = trainer.run(state, progress, checkpoints, writer)
@@ -130,9 +142,8 @@ class _Trainer:
         self._steps_per_epoch = -(-self._rows_per_epoch // self._loop.batch_size)
         self.model = experiment.build_model(data.encoder)
         total_steps = self._loop.epochs * self._steps_per_epoch
-        self._optimizer = create_for(
-            experiment.optimizer, total_steps, self.model, self._loop.batch_size
-        )
+        optimizer = create_for(experiment.optimizer, total_steps, self.model, self._loop.batch_size)
+        self._optimizer = dataclasses.replace(optimizer, freezes=experiment.keeps_vectors)
         where = (self._mesh, self._partitioning)
         self._step = make_train_step(self.model, self._optimizer, OneTask(), *where)
         self._score = make_score_step(self.model, self._optimizer, *where, self._negative_rate)
@@ -189,6 +200,21 @@ class _Trainer:
         assert self.experiment.warm_start is not None
         weights = restore_best(self.experiment.warm_start, self.weights_layout(model))
         return with_warm_start(state, self._optimizer, self.model, model, weights, self._mesh)
+
+    def first_vectors(self, workdir: str | os.PathLike[str]) -> tuple[FirstVectors, ...]:
+        """What rows of the table start from; nothing where ``workdir`` has begun.
+
+        Raises:
+          UserError: see ``pretrained_vectors.read_first_vectors``.
+        """
+        if workdirs.has_checkpoints(workdir):
+            return ()
+        settings = self.experiment.pretrained_vectors
+        return read_first_vectors(settings, self.model, self._data.encoder)
+
+    def with_first_vectors(self, state: TrainState, first: tuple[FirstVectors, ...]) -> TrainState:
+        """A fresh state with what ``first_vectors`` gave."""
+        return with_first_vectors(state, self._optimizer, first, self._mesh)
 
     def weights_layout(self, model: nn.Module | None = None) -> Weights:
         """Shapes, dtypes and shardings of the weights, without arrays.

@@ -138,6 +138,33 @@ class Pretraining:
 
 
 @dataclasses.dataclass(frozen=True)
+class PretrainedVectors:
+    """Vectors made elsewhere for the values of a column, which start from them.
+
+    Parquet, with the values of the column under its name or ``value``, and lists of numbers under
+    ``vector``. Rows of values that the files do not have start at random, and so does id 0. Vectors
+    of more numbers than ``model.embed_dim`` are reduced to it by PCA, fitted on the values that
+    have an id; shorter ones are an error. First-order weights are left alone.
+
+    An L2 (``optimizer.embedding_l2``) draws vectors to 0, and not to what they were.
+
+    Attributes:
+      file: A file, or a pattern of several, on a disk or behind a URL.
+      scale: What all vectors are multiplied by. ``unit_length``: so that their mean square length
+        is 1, whatever made them: an inner product with another then moves a logit by about 1, and
+        none drowns the rest. ``init_std``: so that the mean square of their numbers is that of the
+        model's other first vectors; these are small to be out of the way, and a few steps then
+        undo what the vectors say. ``as_is``: by 1.
+      tuned: Whether training moves the vectors. If not, those that the file has stay as they are,
+        bit for bit, and all others are learnt; first-order weights are too.
+    """
+
+    file: str
+    scale: str = "unit_length"
+    tuned: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
     """Everything that decides a run's result.
 
@@ -150,6 +177,8 @@ class Experiment:
       pretraining: A stage before, on the same rows and seed; None for none.
       warm_start: Workdir of an earlier run whose weights it starts from; None for none. Every id of
         that run's encoder must mean the same in this data set's (``prepare``'s ``extend_from``).
+      pretrained_vectors: By column, vectors that its values start from, without a stage before and
+        without ``warm_start``. In a config a text is the file.
       partitioning: How it lies on the devices. It decides nothing of the result but the rounding.
     """
 
@@ -160,6 +189,7 @@ class Experiment:
     seed: int = 2021
     pretraining: Pretraining | None = None
     warm_start: str | None = None
+    pretrained_vectors: Mapping[str, PretrainedVectors] = dataclasses.field(default_factory=dict)
     partitioning: Partitioning = DEFAULT_PARTITIONING
 
     def __post_init__(self):
@@ -188,6 +218,14 @@ class Experiment:
             raise UserError("model.name is missing; name one of deepfm_jax.MODELS")
         if self.warm_start is not None and self.pretraining is not None:
             raise UserError("pretraining and warm_start both give the first weights; take one")
+        for column, vectors in self.pretrained_vectors.items():
+            key = f"pretrained_vectors.{column}.scale"
+            _choose(key, vectors.scale, ("unit_length", "init_std", "as_is"))
+        for key in ("pretraining", "warm_start"):
+            if self.pretrained_vectors and getattr(self, key) is not None:
+                raise UserError(
+                    f"pretrained_vectors and {key} both give the first weights; take one"
+                )
 
     @property
     def first_stage(self) -> "Experiment | None":
@@ -203,6 +241,11 @@ class Experiment:
             self.seed,
             partitioning=self.partitioning,
         )
+
+    @property
+    def keeps_vectors(self) -> bool:
+        """Whether some rows of the table have vectors that training does not move."""
+        return not all(vectors.tuned for vectors in self.pretrained_vectors.values())
 
     def build_model(self, encoder: Encoder) -> nn.Module:
         """The model for the rows that an encoder encodes.
@@ -222,6 +265,7 @@ class Experiment:
           UserError: a key that does not exist, a missing one, or a value out of its range.
         """
         config = dict(config)
+        config["pretrained_vectors"] = _vectors_by_column(config.get("pretrained_vectors") or {})
         for section in ("data", "model"):
             if section not in config:
                 raise UserError(f"config has no section {section!r}")
@@ -270,6 +314,21 @@ def from_mapping(kind: type[_T], values: Mapping[str, Any], prefix: str) -> _T:
                 f"{getattr(field.type, '__name__', field.type)}"
             )
     return kind(**values)
+
+
+def _vectors_by_column(values: Any) -> dict[str, PretrainedVectors]:
+    prefix = "pretrained_vectors"
+    if not isinstance(values, Mapping):
+        raise UserError(f"config key {prefix}={values!r} must name files by column")
+
+    def read(column: str, value: Any) -> PretrainedVectors:
+        if isinstance(value, str):
+            return PretrainedVectors(value)
+        if not isinstance(value, Mapping):
+            raise UserError(f"config key {prefix}.{column}={value!r} must be a file or settings")
+        return from_mapping(PretrainedVectors, value, f"{prefix}.{column}.")
+
+    return {column: read(column, value) for column, value in values.items()}
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -42,6 +42,8 @@ class TrainState:
       opt_state: State of the optax transformation: of all parameters on the dense path, of all
         but the table's on the sparse path.
       slots: The row optimizers' state for each array of the table; empty on the dense path.
+      frozen: By the table's names, for arrays with rows that no step moves: bool[V], which those
+        are. Empty as a rule.
       scratch: int32[V] for the slot map; empty where nobody uses it. Its content means nothing
         and is in no checkpoint: it is here to be donated, and so never filled or copied.
       rate_scale: Factor on every update, float32 scalar: the cuts of the plateau schedule. (Each
@@ -55,6 +57,7 @@ class TrainState:
     batch_stats: PyTree
     opt_state: PyTree
     slots: PyTree
+    frozen: PyTree
     scratch: PyTree
     rate_scale: PyTree
     rng: PyTree
@@ -105,7 +108,9 @@ def init_state(model: nn.Module, optimizer: Optimizer, seed: int, mesh: Mesh) ->
     """The state before the first step, as it lies on ``mesh``. Pure."""
     init_key, dropout_key = jax.random.split(jax.random.key(seed))
     weights = init_weights(model, init_key, table_stripes(optimizer, mesh))
-    moved_by_optax, slots, scratch = weights.params, {}, ()
+    moved_by_optax, slots, frozen, scratch = weights.params, {}, {}, ()
+    if optimizer.freezes:
+        frozen = {"embedding": jnp.zeros(len(weights.params["table"]["embedding"]), bool)}
     if optimizer.rows is not None:
         moved_by_optax, table = split_table(weights.params)
         slots = row_slots(optimizer, table)
@@ -117,6 +122,7 @@ def init_state(model: nn.Module, optimizer: Optimizer, seed: int, mesh: Mesh) ->
         batch_stats=weights.batch_stats,
         opt_state=optimizer.dense.init(moved_by_optax),
         slots=slots,
+        frozen=frozen,
         scratch=scratch,
         rate_scale=jnp.ones((), jnp.float32),
         rng=jax.random.key_data(dropout_key),

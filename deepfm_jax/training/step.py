@@ -55,7 +55,8 @@ def _dense_step(model, optimizer, head, state, batch):
         return _loss(model, head, state, batch, params, batch["ids"], "__call__")
 
     (loss, batch_stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-    grads = optimizer.clip(optimizer.decay(state.params, grads))
+    grads = optimizer.decay(state.params, grads)
+    grads = optimizer.clip(_without_frozen(state, grads))
     params, opt_state = _moved(optimizer, state, state.params, grads)
     state = state.replace(
         step=state.step + 1, params=params, opt_state=opt_state, batch_stats=batch_stats
@@ -81,6 +82,7 @@ def _sparse_step(model, optimizer, head, access: LocalTable | ShardedTable, stat
         optimizers=optimizer.rows,
         decay=optimizer.row_decay,
         clip_norm=optimizer.clip_norm,
+        frozen=state.frozen,
     )
     table, slots, scratch, grads = access.update(
         update,
@@ -123,6 +125,15 @@ def _loss(model, head, state, batch, params, inputs, method) -> tuple[jax.Array,
         method=method,
     )
     return head.loss(logits, batch["labels"], batch["mask"]), changed.get("batch_stats", {})
+
+
+def _without_frozen(state: TrainState, grads: PyTree) -> PyTree:
+    """Gradients that are 0 where a row is not to move; each optimizer here leaves it then."""
+    table = {
+        name: jnp.where(state.frozen[name][:, None], 0.0, grad) if name in state.frozen else grad
+        for name, grad in grads["table"].items()
+    }
+    return {**grads, "table": table}
 
 
 def _moved(

@@ -14,7 +14,10 @@ from deepfm_jax.training.settings import Experiment
 _CONFIG = "config.json"
 # pathlib leaves one slash of gs://; a letter before the colon is a drive.
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/")
-_SECTIONS = ("data", "model", "optimizer", "seed", "pretraining", "warm_start")
+_SECTIONS = (
+    *("data", "model", "optimizer", "seed"),
+    *("pretraining", "warm_start", "pretrained_vectors"),
+)
 
 
 def claim(workdir: str | os.PathLike[str], experiment: Experiment, encoder: Encoder) -> None:

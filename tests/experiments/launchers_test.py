@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 
+import pyarrow as pa
 import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
@@ -163,6 +165,36 @@ def test_new_values_are_trained_on_from_the_weights_of_before(frappe_files, tmp_
     assert done.returncode == 0, done.stderr
     assert "from warm start: 210 of 211 table rows and all other weights" in done.stdout
     assert "holds no run" in mistake("train", *warm[:-1], f"--warm_start={tmp_path}")
+
+
+def test_columns_start_from_vectors_of_a_file(prepared, tmp_path):
+    files = {column: tmp_path / f"{column}.parquet" for column in ("user", "item")}
+    for length, (column, file) in zip((10, 12), files.items(), strict=True):
+        vectors = [[float((i * j) % 7) for j in range(length)] for i in range(1, 21)]
+        pq.write_table(pa.table({column: range(20), "vector": vectors}), file)
+    data = f"--config.data.folder={prepared}"
+    small = (FRAPPE, *SMALL, data, "--config.loop.epochs=1", "--config.model.embed_dim=10")
+    tuned, frozen = (
+        f"--{flag}={column}={files[column]}"
+        for flag, column in (("pretrained_vectors", "user"), ("frozen_vectors", "item"))
+    )
+    done = run("train", *small, f"--workdir={tmp_path / 'run'}", tuned, frozen)
+    assert done.returncode == 0, done.stderr
+    user, item = (line for line in done.stdout.splitlines() if line.startswith("pretrained vec"))
+    assert " of 20 values of user have a vector; multiplied by" in user
+    assert "12 numbers reduced to 10" in item
+    assert item.endswith("they stay as they are")
+    config = json.loads((tmp_path / "run/config.json").read_text())["pretrained_vectors"]
+    assert {column: each["tuned"] for column, each in config.items()} == {
+        "user": True,
+        "item": False,
+    }
+    assert "--frozen_vectors=item: give COLUMN=FILE" in mistake(
+        "train", *small, "--frozen_vectors=item"
+    )
+    assert "column 'user' has vectors already" in mistake(
+        "train", *small, tuned, f"--frozen_vectors=user={files['user']}"
+    )
 
 
 def test_mistakes_about_schemas_are_one_line(frappe_files, tmp_path):

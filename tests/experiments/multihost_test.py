@@ -10,6 +10,8 @@ import sys
 import time
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from deepfm_jax.training.checkpoint import Checkpoints
@@ -111,6 +113,27 @@ def test_two_processes_train_as_one(whole, prepared, tmp_path):
         assert there["metrics"][split]["rows"] == click_logs.ROWS[split]
         for name, value in metrics.items():
             assert there["metrics"][split][name] == pytest.approx(value, rel=1e-4), name
+
+
+def test_pretrained_vectors_reach_the_rows_of_every_process(prepared, tmp_path):
+    files = {column: str(tmp_path / f"{column}.parquet") for column in ("user", "item")}
+    for column, file in files.items():
+        vectors = np.random.default_rng(len(column)).normal(size=(20, 4))
+        pq.write_table(pa.table({column: range(20), "vector": list(vectors)}), file)
+    flags = (f"--pretrained_vectors=user={files['user']}", f"--frozen_vectors=item={files['item']}")
+    job = Job(tmp_path / "job", [prepared, prepared], *flags, "--config.loop.epochs=1")
+    ends = job.ends()
+    assert [status for status, _, _ in ends] == [0, 0], ends
+    told = [out.count("pretrained vectors: ") for _, out, _ in ends]
+    assert told == [2, 0]
+    alone = experiment_settings.small(
+        prepared,
+        **{**SETTINGS, "data": {}, "loop": {**SETTINGS["loop"], "streams": 2, "epochs": 1}},
+        pretrained_vectors={"user": files["user"], "item": {"file": files["item"], "tuned": False}},
+    )
+    train(alone, tmp_path / "alone")
+    losses, same = (np.array(progress_of(tmp_path / w).train_losses) for w in ("alone", "job"))
+    np.testing.assert_allclose(same, losses, rtol=1e-5)
 
 
 def test_only_the_first_process_speaks_and_writes(whole):

@@ -42,6 +42,13 @@ def test_the_best_and_the_last_are_kept(tmp_path):
     assert int(best.step) == 2
 
 
+def test_the_best_is_kept_when_a_run_is_resumed(tmp_path):
+    for step, score in ((1, 0.5), (2, 0.9), (3, None), (4, 0.7), (5, None)):
+        with Checkpoints(tmp_path) as checkpoints:
+            checkpoints.save(state_at(step, step), Progress(), score=score)
+    assert steps_kept(tmp_path) == [2, 5]
+
+
 def test_a_new_folder_has_no_last_step(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.last_step is None
