@@ -60,14 +60,15 @@ class RowUpdate:
         """Table and slots with the touched rows moved by ``grads``, in place where donated."""
         new_table, new_slots = dict(table), dict(slots)
         for index, name in enumerate(sorted(table)):
-            row_ids = touched.row_ids
+            rows = touched
             if name in self.frozen:  # As if they were no rows, of which nothing is written.
                 frozen = self.frozen[name]
-                row_ids = jnp.where(_asked(frozen, touched), len(frozen), row_ids)
+                row_ids = jnp.where(_asked(frozen, touched), len(frozen), touched.row_ids)
+                rows = touched.replace(row_ids=row_ids, ascending=False)  # pyright: ignore[reportAttributeAccessIssue]
             new_table[name], new_slots[name] = self.optimizers[name].update(
                 table[name],
                 slots[name],
-                touched.replace(row_ids=row_ids, grads=grads[name]),  # pyright: ignore[reportAttributeAccessIssue]
+                rows.replace(grads=grads[name]),  # pyright: ignore[reportAttributeAccessIssue]
                 self.step,
                 self.scale,
                 jax.random.fold_in(self.key, 1 + index),
