@@ -207,6 +207,7 @@ def test_lines_stay_right_over_many_blocks(write, block):
     [
         (b"", "the file is empty"),
         (HEADER.encode(), "the file holds no rows"),
+        (HEADER.strip().encode(), "the file holds no rows"),
         (b"click,app\n1,a\n", "line 1: column 'price' is missing"),
         (b"app,note,price\na,b,1\n", "line 1: column 'click' is missing"),
         (b"click,app,app,price\n1,a,a,1\n", "column 'app' stands twice"),
