@@ -108,8 +108,10 @@ class TextFormat:
     missing: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if len(self.delimiter.encode()) != 1:
+        if len(self.delimiter) != 1 or not self.delimiter.isascii():
             raise UserError(f"delimiter={self.delimiter!r} must be one (ASCII) character")
+        if self.delimiter in "\r\n" or (self.quoting and self.delimiter == '"'):
+            raise UserError(f"delimiter={self.delimiter!r} ends lines or quotes cells; use another")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -344,11 +346,14 @@ class Schema:
                 raise UserError(f"column {entry!r} needs a kind and a name")
             options = dict(entry)
             kind = options.pop("kind")
-            if kind not in _KINDS:
+            if not isinstance(kind, str) or kind not in _KINDS:
                 raise UserError(f"column kind {kind!r} is unknown; use one of {sorted(_KINDS)}")
             columns.append(from_data(_KINDS[kind], options, f"column {entry['name']!r}"))
         text = from_data(TextFormat, data.get("text", {}), "text")
-        crosses = tuple(from_data(Cross, each, "cross") for each in data.get("crosses", ()))
+        crosses = data.get("crosses", [])
+        if not isinstance(crosses, list):
+            raise UserError(f"crosses={crosses!r} must be a list")
+        crosses = tuple(from_data(Cross, each, "cross") for each in crosses)
         return cls(columns=tuple(columns), text=text, crosses=crosses)
 
 
