@@ -1,6 +1,9 @@
 """What the columns of a click log mean: declared once, carried by data, checkpoint and model."""
 
 import dataclasses
+import functools
+import itertools
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -133,7 +136,7 @@ class Schema:
         for column in self.columns:
             if isinstance(column, Timestamp):
                 names += [field.name for field in column.fields]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise UserError(f"schema declares column {twice[0]!r} twice; give each its own name")
         if not self.fields:
@@ -201,7 +204,7 @@ class Schema:
                     "'log2_floor'"
                 )
 
-    @property
+    @functools.cached_property
     def fields(self) -> tuple[Field, ...]:
         """The columns that carry features, in the order of the model's fields."""
         fields: list[Field] = []
@@ -235,10 +238,8 @@ class Schema:
     @property
     def field_slots(self) -> tuple[slice, ...]:
         """For each field, its slots in an encoded row."""
-        counts = [_slot_count(field) for field in self.fields]
-        return tuple(
-            slice(sum(counts[:number]), sum(counts[: number + 1])) for number in range(len(counts))
-        )
+        ends = itertools.accumulate((_slot_count(field) for field in self.fields), initial=0)
+        return tuple(itertools.starmap(slice, itertools.pairwise(ends)))
 
     @property
     def slot_names(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import functools
 import io
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -57,13 +58,14 @@ def check_names(where: str, names: list[str], schema: Schema, labelled: bool | N
     Raises:
       UserError: it is not so.
     """
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise UserError(f"{where}: column {twice[0]!r} stands twice in the header")
     needed = [column.name for column in schema.inputs]
     if labelled:
         needed += schema.targets
-    missing = [name for name in needed if name not in names]
+    there = set(names)
+    missing = [name for name in needed if name not in there]
     if missing:
         raise UserError(f"{where}: column {missing[0]!r} is missing; found {', '.join(names)}")
 
@@ -96,6 +98,8 @@ def first_line(path: SourcePath) -> str:
 def split_line(line: str, text: TextFormat) -> list[str]:
     """The cells of a line."""
     if text.quoting:
+        # Of the whole process; a cell may be as long as its line.
+        csv.field_size_limit(max(csv.field_size_limit(), len(line)))
         cells = next(csv.reader([line], delimiter=text.delimiter), [""])
     else:
         cells = line.split(text.delimiter)
