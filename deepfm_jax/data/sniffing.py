@@ -6,6 +6,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from deepfm_jax.data.paths import SourcePath
 from deepfm_jax.data.text_files import split_line
@@ -18,7 +19,7 @@ _SNIFFED_ROWS = 50
 _SNIFFED_LINES = 1000
 _ALIKE = 0.8
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
-_Rows = Sequence[Sequence[str]]
+_Rows: TypeAlias = list[list[str]]
 
 
 def sniff(path: SourcePath, lines: Sequence[str]) -> tuple[TextFormat, _Rows]:
