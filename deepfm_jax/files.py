@@ -49,12 +49,14 @@ def is_full_disk(error: BaseException) -> bool:
 def only_writer(folder: pathlib.Path) -> Iterator[bool]:
     """Holds a folder for this process; gives whether it is known that no other writes there.
 
-    It is made where it is not there, and gone again where it is left empty. The lock is the
-    system's, and ends with the process, however that ends. Some network disks have none.
+    It is made where it is not there, with those above it, and what was made is gone again where it
+    is left empty. The lock is the system's, and ends with the process, however that ends. Some
+    network disks have none.
 
     Raises:
       UserError: another process holds it.
     """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -62,7 +64,8 @@ def only_writer(folder: pathlib.Path) -> Iterator[bool]:
     finally:
         os.close(handle)
         with contextlib.suppress(OSError):
-            folder.rmdir()
+            for path in made:
+                path.rmdir()
 
 
 def _locked(handle: int, folder: pathlib.Path) -> bool:

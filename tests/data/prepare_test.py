@@ -106,7 +106,7 @@ def test_nothing_but_the_data_set_is_left_in_its_folder(source, out):
     (source / "train.csv").rename(source / "kept.csv")
     with pytest.raises(UserError, match="no file for split 'train'"):
         prepare("frappe", out, source=source)
-    assert not list(out.iterdir())
+    assert not out.exists()
     (source / "kept.csv").rename(source / "train.csv")
     prepare("frappe", out, source=source)
     assert [path.name for path in out.iterdir()] == ["frappe"]
