@@ -25,11 +25,11 @@ class Categorical:
 
     Attributes:
       name: Column name.
-      dtype: ``"string"`` takes a cell as it stands; ``"integer"`` parses it, so that ``007`` and
-        ``7`` are one value and ``x7`` is a bad row; ``"id"`` takes integers from 0 to ``size - 1``
-        as ids of the field. One outside that range is a bad row and not an unseen value: whoever
-        numbered the values knows how many there are, and a wrong ``size`` would go unnoticed. A
-        missing cell has id 0, which is the column's own 0 too.
+      dtype: ``"string"`` takes a cell as it stands; ``"integer"`` parses it, so that ``007``,
+        ``7`` and ``7.0`` are one value and ``x7`` is a bad row; ``"id"`` takes integers from 0 to
+        ``size - 1`` as ids of the field. One outside that range is a bad row and not an unseen
+        value: whoever numbered the values knows how many there are, and a wrong ``size`` would go
+        unnoticed. A missing cell has id 0, which is the column's own 0 too.
       min_count: Values seen in fewer training rows than this share id 0.
       separate_missing: Give missing cells id 1, apart from the unseen and rare values of id 0.
         Without a vocabulary there are no such values, and it changes nothing.

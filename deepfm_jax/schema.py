@@ -1,6 +1,9 @@
 """What the columns of a click log mean: declared once, carried by data, checkpoint and model."""
 
 import dataclasses
+import functools
+import itertools
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -108,8 +111,10 @@ class TextFormat:
     missing: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if len(self.delimiter.encode()) != 1:
+        if len(self.delimiter) != 1 or not self.delimiter.isascii():
             raise UserError(f"delimiter={self.delimiter!r} must be one (ASCII) character")
+        if self.delimiter in "\r\n" or (self.quoting and self.delimiter == '"'):
+            raise UserError(f"delimiter={self.delimiter!r} ends lines or quotes cells; use another")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +136,7 @@ class Schema:
         for column in self.columns:
             if isinstance(column, Timestamp):
                 names += [field.name for field in column.fields]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise UserError(f"schema declares column {twice[0]!r} twice; give each its own name")
         if not self.fields:
@@ -199,7 +204,7 @@ class Schema:
                     "'log2_floor'"
                 )
 
-    @property
+    @functools.cached_property
     def fields(self) -> tuple[Field, ...]:
         """The columns that carry features, in the order of the model's fields."""
         fields: list[Field] = []
@@ -233,10 +238,8 @@ class Schema:
     @property
     def field_slots(self) -> tuple[slice, ...]:
         """For each field, its slots in an encoded row."""
-        counts = [_slot_count(field) for field in self.fields]
-        return tuple(
-            slice(sum(counts[:number]), sum(counts[: number + 1])) for number in range(len(counts))
-        )
+        ends = itertools.accumulate((_slot_count(field) for field in self.fields), initial=0)
+        return tuple(itertools.starmap(slice, itertools.pairwise(ends)))
 
     @property
     def slot_names(self) -> tuple[str, ...]:
@@ -344,11 +347,14 @@ class Schema:
                 raise UserError(f"column {entry!r} needs a kind and a name")
             options = dict(entry)
             kind = options.pop("kind")
-            if kind not in _KINDS:
+            if not isinstance(kind, str) or kind not in _KINDS:
                 raise UserError(f"column kind {kind!r} is unknown; use one of {sorted(_KINDS)}")
             columns.append(from_data(_KINDS[kind], options, f"column {entry['name']!r}"))
         text = from_data(TextFormat, data.get("text", {}), "text")
-        crosses = tuple(from_data(Cross, each, "cross") for each in data.get("crosses", ()))
+        crosses = data.get("crosses", [])
+        if not isinstance(crosses, list):
+            raise UserError(f"crosses={crosses!r} must be a list")
+        crosses = tuple(from_data(Cross, each, "cross") for each in crosses)
         return cls(columns=tuple(columns), text=text, crosses=crosses)
 
 

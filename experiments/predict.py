@@ -1,7 +1,7 @@
 """Scores raw rows: ``python -m experiments.predict --workdir=DIR --input=FILE --output=FILE``.
 
-The output holds the same rows in the same order with a ``probability`` column at the end; its
-format (TSV, CSV or Parquet) is told by its name.
+The output holds the same rows in the same order with a ``probability`` column at the end. One
+whose name ends by ``.parquet`` is Parquet; any other is text, in the layout of the schema.
 """
 
 from absl import flags

@@ -203,6 +203,10 @@ def test_an_impossible_column_is_refused(kind, options, message):
          "column 'x' has no option 'max_len'; did you mean 'max_length'"),
         ({"crosses": [{"columns": "a,b"}]}, "cross: columns='a,b' must be a list"),
         ({"crosses": ["a"]}, "cross: 'a' must be an object"),
+        ({"crosses": None}, "crosses=None must be a list"),
+        ({"columns": [{"kind": ["label"], "name": "y"}]}, "column kind .* is unknown"),
+        ({"text": {"delimiter": "\n"}}, "ends lines or quotes cells"),
+        ({"text": {"delimiter": '"'}}, "ends lines or quotes cells"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_written_schema_is_named(change, message):

@@ -3,6 +3,8 @@
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
 
+import decimal
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,8 +13,10 @@ from deepfm_jax.columns import Categorical, Category, Group, Label, Numeric, Tim
 from deepfm_jax.data.times import seconds_of_numbers, seconds_of_text, seconds_of_times
 from deepfm_jax.schema import TextFormat
 
-_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-_INTEGER = r"^[+-]?\d{1,18}$"
+_NUMBER = r"^-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+# 12.0 is what tools write of the integers of a column that lacks some.
+_INTEGER = r"^-?0*\d{1,19}(\.0*)?$"
+_LEAST, _GREATEST = (pa.scalar(decimal.Decimal(n)) for n in (-(2**63), 2**63 - 1))
 
 
 def typed_column(
@@ -159,9 +163,9 @@ def as_text(raw: pa.Array) -> pa.Array:
 
 
 def _trimmed(raw: pa.Array) -> pa.Array:
-    """Text without surrounding spaces or a leading plus, empty cells null."""
+    """Text without surrounding spaces or the plus of a number, empty cells null."""
     text = pc.utf8_trim_whitespace(as_text(raw))
-    return _empty_to_null(pc.replace_substring_regex(text, r"^\+", ""))
+    return _empty_to_null(pc.replace_substring_regex(text, r"^\+([\d.])", r"\1"))
 
 
 def _keep_matching(text: pa.Array, pattern: str) -> tuple[pa.Array, np.ndarray]:
@@ -184,7 +188,8 @@ def typed_numbers(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
         # "nan" and "inf" are words in a text file; an empty cell is how a value is missing.
         bad = bad | ~pc.fill_null(pc.is_finite(values), True).to_numpy(zero_copy_only=False)
         return values, bad
-    values = raw.cast(pa.float64())
+    # Integers above 2^53 are rounded, as those of a text are.
+    values = raw.cast(pa.float64(), safe=False)
     values = pc.if_else(pc.fill_null(pc.is_nan(values), False), None, values)
     return values, ~pc.fill_null(pc.is_finite(values), True).to_numpy(zero_copy_only=False)
 
@@ -194,10 +199,17 @@ def _integers(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
     if is_text(raw.type):
         text = _trimmed(raw)
         try:
-            return text.cast(pa.int64()), bad
+            values = text.cast(pa.int64())
         except pa.ArrowInvalid:
-            text, bad = _keep_matching(text, _INTEGER)
-            return text.cast(pa.int64()), bad
+            return _integers_among_others(text)
+        # The cast takes 0x1f for a number, too.
+        if any(len(rows_with(text, character)) for character in "xX"):
+            return _integers_among_others(text)
+        return values, bad
+    if pa.types.is_uint64(raw.type):
+        fits = pc.less_equal(raw, pa.scalar(2**63 - 1, raw.type))
+        bad = ~pc.fill_null(fits, True).to_numpy(zero_copy_only=False)
+        raw = pc.if_else(fits, raw, pa.scalar(None, raw.type))
     try:
         return raw.cast(pa.int64()), bad
     except pa.ArrowInvalid:
@@ -205,3 +217,13 @@ def _integers(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
         whole = np.isfinite(numbers) & (np.floor(numbers) == numbers) & (np.abs(numbers) < 2**53)
         bad = ~whole & ~np.isnan(numbers)
         return pa.array(np.where(whole, numbers, 0).astype(np.int64), mask=~whole), bad
+
+
+def _integers_among_others(text: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """The cells that are integers of 64 bits as int64, the others null, and which those were."""
+    kept, bad = _keep_matching(text, _INTEGER)
+    numbers = pc.replace_substring_regex(kept, r"\..*$", "").cast(pa.decimal128(38, 0))
+    inside = pc.and_(pc.less_equal(_LEAST, numbers), pc.less_equal(numbers, _GREATEST))
+    numbers = pc.if_else(inside, numbers, pa.scalar(None, numbers.type))
+    bad |= ~pc.fill_null(inside, True).to_numpy(zero_copy_only=False)
+    return numbers.cast(pa.int64()), bad

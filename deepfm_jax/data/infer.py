@@ -3,11 +3,9 @@
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
 
-import csv
 import dataclasses
 import io
 import os
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -20,18 +18,17 @@ from deepfm_jax.data.infer_columns import infer_column, infer_label
 from deepfm_jax.data.infer_libsvm import infer_features
 from deepfm_jax.data.libsvm_files import feature_extension
 from deepfm_jax.data.paths import SourcePath, find_files, open_random, open_text
+from deepfm_jax.data.sniffing import NUMBER, is_header, sniff, usual_width
 from deepfm_jax.data.sources import text_extension
-from deepfm_jax.data.text_files import split_line
+from deepfm_jax.data.text_files import cause, no_rows
 from deepfm_jax.errors import UserError, one_line
 from deepfm_jax.schema import Column, Label, Schema, TextFormat
 
 _SAMPLE_ROWS = 100_000
 _SAMPLE_BYTES = 32 << 20
-_DELIMITERS = (",", "\t", ";", "|")
-_SNIFFED_LINES = 50
+_BLOCK_BYTES = 4 << 20  # As long as a row may be for ``sources.read_tables``.
 # Words that tools write where a value is missing.
 _MISSING = ("NA", "N/A", "NaN", "nan", "NULL", "null", "None", "\\N", "?")
-_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,14 +126,14 @@ def _text_sample(path: SourcePath) -> tuple[pa.Table, TextFormat, str]:
         ) from None
     if not lines:  # Of characters that are space in text, though not in bytes.
         raise UserError(f"{path}: the file is empty")
-    text, width = _sniff(path, lines)
-    first = split_line(lines[0], text)
+    text, rows = sniff(path, lines)
+    width, first = usual_width(rows), rows[0]
     if len(first) != width:
         raise UserError(
             f"{path}, line 1: {len(first)} columns instead of {width} in {lines[0][:60]!r}; the "
             "names of the columns, or the first row, must come first"
         )
-    header = _is_header(first, [split_line(line, text) for line in lines[1:_SNIFFED_LINES]])
+    header = is_header(first, rows[1:])
     names = first if header else [f"column_{number}" for number in range(1, len(first) + 1)]
     text = dataclasses.replace(text, header=header)
     table = _trimmed(_read(path, content, names, text), text)
@@ -169,53 +166,14 @@ def _whole_lines(path: SourcePath) -> bytes:
     return content
 
 
-def _sniff(path: SourcePath, lines: Sequence[str]) -> tuple[TextFormat, int]:
-    """The delimiter that splits the first lines into most cells, equally many, and how many."""
-    best, width = TextFormat(), 1
-    for delimiter in _DELIMITERS:
-        for quoting in (True, False):
-            text = TextFormat(delimiter, quoting=quoting)
-            try:
-                widths = Counter(len(split_line(line, text)) for line in lines[:_SNIFFED_LINES])
-            except csv.Error:
-                continue
-            found, count = widths.most_common(1)[0]
-            if count < 0.8 * widths.total():
-                continue
-            if found > width:
-                best, width = text, found
-            break  # Quotes are marks of the text itself only where they cannot be quotes.
-    if width == 1:
-        raise UserError(
-            f"{path}: no delimiter splits its lines into cells; tried "
-            f"{', '.join(map(repr, _DELIMITERS))}"
-        )
-    cells = [cell for line in lines[1:_SNIFFED_LINES] for cell in split_line(line, best)]
-    padded = sum(cell != cell.strip() for cell in cells if cell.strip())
-    return dataclasses.replace(best, trim=padded > 0.2 * max(len(cells), 1)), width
-
-
-def _is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first line names columns: it has no number, and few cells of the lines below.
-
-    A name may be empty, as that of the row numbers which pandas writes.
-    """
-    if any(_NUMBER.fullmatch(cell) for cell in first) or not any(first):
-        return False
-    again = sum(
-        any(position < len(row) and row[position] == cell for row in rows)
-        for position, cell in enumerate(first)
-        if cell
-    )
-    return again <= len(first) // 2
-
-
 def _read(path: SourcePath, content: bytes, names: list[str], text: TextFormat) -> pa.Table:
     """The sample's cells as text; rows that do not split are left for ``prepare`` to name."""
     try:
         return pa_csv.read_csv(
             io.BytesIO(content),
-            read_options=pa_csv.ReadOptions(column_names=names, skip_rows=int(text.header)),
+            read_options=pa_csv.ReadOptions(
+                column_names=names, skip_rows=int(text.header), block_size=_BLOCK_BYTES
+            ),
             parse_options=pa_csv.ParseOptions(
                 delimiter=text.delimiter,
                 quote_char='"' if text.quoting else False,
@@ -229,9 +187,9 @@ def _read(path: SourcePath, content: bytes, names: list[str], text: TextFormat) 
             ),
         ).slice(0, _SAMPLE_ROWS)
     except pa.ArrowInvalid as error:
-        if "Empty CSV" in str(error):
+        if no_rows(error):
             return pa.table({name: pa.array([], pa.string()) for name in names})
-        raise UserError(f"{path}: {one_line(error)}") from None
+        raise UserError(f"{path}{cause(path, error, text, _BLOCK_BYTES)}") from None
 
 
 def _trimmed(table: pa.Table, text: TextFormat) -> pa.Table:
@@ -251,7 +209,7 @@ def _missing_words(table: pa.Table) -> tuple[str, ...]:
         rows = dict(zip(values.to_pylist(), counts.to_pylist(), strict=True))
         words = [word for word in _MISSING if word in rows]
         others = [value for value in rows if value is not None and value not in _MISSING]
-        if words and all(_NUMBER.fullmatch(value) for value in others):
+        if words and all(NUMBER.fullmatch(value) for value in others):
             found.update(words)
         found.update(word for word in words if rows[word] >= 0.01 * table.num_rows)
     return tuple(word for word in _MISSING if word in found)

@@ -15,7 +15,16 @@ from deepfm_jax.data.list_cells import is_list
 from deepfm_jax.data.paths import SourcePath
 from deepfm_jax.data.times import seconds_of_text
 from deepfm_jax.errors import UserError
-from deepfm_jax.schema import Categorical, Column, Ignored, Label, MultiValued, Numeric, Timestamp
+from deepfm_jax.schema import (
+    Categorical,
+    Column,
+    Ignored,
+    Label,
+    MultiValued,
+    Numeric,
+    Timestamp,
+    Vector,
+)
 
 _LABELS = ("label", "click", "clicked", "y", "target")
 # Texts of no and yes.
@@ -31,6 +40,8 @@ _OWN_VALUES = 0.95
 # What stands between values of a cell, and how many more values than cells make it a list.
 _BETWEEN, _LISTS = "|", 0.1
 _ALMOST_ALL = 0.99
+# Numbers of a vector, each a slot of every row, from which on it should be somebody's decision.
+_LONG_VECTOR = 256
 _YEARS = (-2_208_988_800, 4_102_444_800)  # 1900 to 2099
 _UNIX = {"unix": (946_684_800, 4_102_444_800), "unix_ms": (946_684_800_000, 4_102_444_800_000)}
 
@@ -97,7 +108,7 @@ def infer_column(name: str, column: pa.Array) -> tuple[Column, str]:
         return Timestamp(name, parts=_parts(column)), "times"
     several = is_list(column.type) and not pa.types.is_map(column.type)
     if several and pa.types.is_floating(column.type.value_type):
-        return Ignored(name), "lists of numbers with fractions, which no model reads"
+        return _vector(name, pc.list_value_length(cells).unique())
     if several and _is_plain_or_text(column.type.value_type):
         return _several(name, pc.list_value_length(cells), pc.list_flatten(cells))
     if not _is_plain_or_text(column.type):
@@ -115,9 +126,10 @@ def infer_column(name: str, column: pa.Array) -> tuple[Column, str]:
     when = _time(name, text)
     if when is not None:
         return when
-    if _all_match(text, r"^[+-]?\d{1,18}$"):
-        return _integer(name, text, distinct, values)
     # Integers that do not fit 64 bits are names, as hashes are.
+    whole = pc.replace_substring_regex(text, r"\.0+$", "")
+    if _all_match(whole, r"^[+-]?\d{1,18}$"):  # 12.0, as pandas writes where some are missing.
+        return _integer(name, whole, len(whole.unique()), values)
     fraction = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
     if _all_match(text, fraction) and not _any_match(text, r"^\d{19,}$"):
         return Numeric(name, transform="quantile"), f"numbers with fractions, {values}"
@@ -128,6 +140,16 @@ def infer_column(name: str, column: pa.Array) -> tuple[Column, str]:
     if _tells_rows_apart(text, distinct):
         return Ignored(name), f"almost every row has a value of its own, {values}"
     return Categorical(name, min_count=2), f"text, {values}"
+
+
+def _vector(name: str, sizes: pa.Array) -> tuple[Column, str]:
+    """A column of lists of numbers with fractions, by their lengths."""
+    if len(sizes) != 1 or sizes[0].as_py() == 0:
+        return Ignored(name), "lists of numbers with fractions, of different lengths"
+    size = sizes[0].as_py()
+    if size > _LONG_VECTOR:
+        return Ignored(name), f"vectors of {size:,} numbers, which cost much; reduce them before"
+    return Vector(name, size), f"vectors of {size} numbers"
 
 
 def _is_plain_or_text(kind: pa.DataType) -> bool:
@@ -149,7 +171,10 @@ def _several(name: str, lengths: pa.Array, elements: pa.Array) -> tuple[Column, 
 
 
 def _is_plain(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_dictionary)
+    tests = (
+        *(pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
+        *(pa.types.is_boolean, pa.types.is_dictionary),
+    )
     return any(test(kind) for test in tests)
 
 

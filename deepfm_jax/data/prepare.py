@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,7 +25,7 @@ from deepfm_jax.data.paths import is_url
 from deepfm_jax.data.rejects import REJECTS_FILE
 from deepfm_jax.errors import UserError, one_line
 from deepfm_jax.fields import slot_counts, total_rows
-from deepfm_jax.files import is_full_disk
+from deepfm_jax.files import is_full_disk, only_writer
 from deepfm_jax.schema import MultiValued
 
 
@@ -92,17 +93,30 @@ def prepare(
             )
         _check_same(folder, options, source)
         return split_summaries(folder)
-    if not folder.is_dir():
-        _build(
-            builder_class(options=options, source=source, beam=beam, data_dir=os.fspath(out)), beam
-        )
+    with _full_disk_told(folder), only_writer(folder.parent) as alone:
+        if alone:
+            _clear_up(folder)
+        # As late as here, for its constructor reads a data set that is there.
+        if not folder.is_dir():
+            _build(
+                builder_class(options=options, source=source, beam=beam, data_dir=os.fspath(out)),
+                beam,
+            )
+            return split_summaries(folder)
+        # The old one stays until the new one is whole.
+        with tempfile.TemporaryDirectory(dir=out, prefix=f".{name}.") as staging:
+            _build(builder_class(options=options, source=source, beam=beam, data_dir=staging), beam)
+            os.replace(folder, pathlib.Path(staging) / "replaced")
+            os.replace(dataset_folder(name, staging), folder)
         return split_summaries(folder)
-    # The old one stays until the new one is whole.
-    with tempfile.TemporaryDirectory(dir=out, prefix=f".{name}.") as staging:
-        _build(builder_class(options=options, source=source, beam=beam, data_dir=staging), beam)
-        os.replace(folder, pathlib.Path(staging) / "replaced")
-        os.replace(dataset_folder(name, staging), folder)
-    return split_summaries(folder)
+
+
+def _clear_up(folder: pathlib.Path) -> None:
+    """Removes what processes have left that were killed while they wrote this data set."""
+    name = folder.parent.name
+    half = [*folder.parent.glob("incomplete.*"), *folder.parents[1].glob(f".{name}.*")]
+    for path in half:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _check_same(folder: pathlib.Path, options: BuildOptions, source) -> None:
@@ -135,9 +149,15 @@ def _build(builder: ClickLogBuilder, beam: BeamEngine | None) -> None:
         check_same_schema(Encoder.load(builder.options.extend_from), builder.schema)
     # TFDS announces a download, which there is none of, and counts blocks; ours counts rows.
     tfds.disable_progress_bar()
-    with _full_disk_told(builder.data_dir), contextlib.redirect_stdout(io.StringIO()):
+    with (
+        _full_disk_told(builder.data_dir),
+        contextlib.redirect_stdout(io.StringIO()),
+        tempfile.TemporaryDirectory() as downloads,  # It makes one, whatever it is for.
+    ):
         builder.download_and_prepare(
-            download_config=_download_config(beam), file_format="array_record"
+            download_dir=downloads,
+            download_config=_download_config(beam),
+            file_format="array_record",
         )
 
 

@@ -153,11 +153,13 @@ class RowChecker:
         """
         columns: dict[str, pa.Array] = {}
         faults = dict(suspects or {})
+        # Tables may have ten thousand columns, and look through all of them for a name.
+        places = {name: place for place, name in enumerate(table.column_names)}
         for column in self.schema.columns:
             # A label, or a time that rows are split by, may be absent; fields may not.
-            if isinstance(column, Ignored) or column.name not in table.column_names:
+            if isinstance(column, Ignored) or column.name not in places:
                 continue
-            raw = table[column.name].combine_chunks()
+            raw = table.column(places[column.name]).combine_chunks()
             try:
                 values, found = self._typed(raw, column)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

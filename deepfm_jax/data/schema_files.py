@@ -17,7 +17,8 @@ def read_schema(path: str | os.PathLike[str]) -> Schema:
     """
     path = pathlib.Path(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        # Some editors write a byte order mark.
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except json.JSONDecodeError as error:

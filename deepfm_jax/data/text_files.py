@@ -6,6 +6,7 @@ import functools
 import io
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -57,13 +58,14 @@ def check_names(where: str, names: list[str], schema: Schema, labelled: bool | N
     Raises:
       UserError: it is not so.
     """
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise UserError(f"{where}: column {twice[0]!r} stands twice in the header")
     needed = [column.name for column in schema.inputs]
     if labelled:
         needed += schema.targets
-    missing = [name for name in needed if name not in names]
+    there = set(names)
+    missing = [name for name in needed if name not in there]
     if missing:
         raise UserError(f"{where}: column {missing[0]!r} is missing; found {', '.join(names)}")
 
@@ -96,6 +98,8 @@ def first_line(path: SourcePath) -> str:
 def split_line(line: str, text: TextFormat) -> list[str]:
     """The cells of a line."""
     if text.quoting:
+        # Of the whole process; a cell may be as long as its line.
+        csv.field_size_limit(max(csv.field_size_limit(), len(line)))
         cells = next(csv.reader([line], delimiter=text.delimiter), [""])
     else:
         cells = line.split(text.delimiter)
@@ -139,7 +143,9 @@ def read_text(
                 suspects = _swallowed_rows(table, schema.text, len(names))
                 yield checker.good_rows(table, positions, malformed, suspects)
     except pa.ArrowInvalid as error:
-        raise UserError(f"{path}{_cause(path, error, schema.text, block_bytes)}") from None
+        if no_rows(error):
+            return
+        raise UserError(f"{path}{cause(path, error, schema.text, block_bytes)}") from None
     positions, malformed = lines.take(0)
     if malformed:
         empty = pa.table({name: pa.array([], pa.string()) for name in include})
@@ -191,7 +197,7 @@ def _batches(
 
 @contextlib.contextmanager
 def _decoding_untold() -> Iterator[None]:
-    """Keeps stack traces of text that is not UTF-8 off stderr; ``_cause`` tells it by line.
+    """Keeps stack traces of text that is not UTF-8 off stderr; ``cause`` tells it by line.
 
     The reader decodes a malformed row before it calls the handler, and where that fails, it
     prints a trace, for nobody can catch it there, and only then raises. As it reads ahead, that
@@ -260,11 +266,14 @@ def _swallowed_rows(table: pa.Table, text: TextFormat, width: int) -> dict[int, 
     return faults
 
 
-def _cause(path: SourcePath, error: pa.ArrowInvalid, text: TextFormat, block_bytes: int) -> str:
+def no_rows(error: pa.ArrowInvalid) -> bool:
+    """Whether a reader's error says that the file ends after its header, or before it."""
+    return "Empty CSV file" in str(error) or "Could not skip initial" in str(error)
+
+
+def cause(path: SourcePath, error: pa.ArrowInvalid, text: TextFormat, block_bytes: int) -> str:
     """What a reader's error means, by line where it can be found, to stand after the path."""
     told = str(error)
-    if "Empty CSV file" in told:
-        return ": the file holds no rows"
     straddling = "straddling" in told
     if straddling or "UTF8" in told or "Expected" in told:
         start, length, quotes = 1, 0, 0

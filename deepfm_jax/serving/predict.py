@@ -11,7 +11,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
 from deepfm_jax.data.sources import RowReport, read_rows, text_extension
-from deepfm_jax.errors import UserError
+from deepfm_jax.errors import UserError, one_line
 from deepfm_jax.schema import TextFormat
 from deepfm_jax.serving.predictor import Predictor
 
@@ -28,11 +28,12 @@ def predict_file(
     """Writes every column of each good row as it stands, then its probability.
 
     The output's name tells its format: ``.parquet``, or text in the layout of the schema (a header
-    line where the input has one), compressed where the name ends so. It is complete or absent.
+    line where the input has one), compressed where the name ends so. It is complete or absent. Of
+    several files with columns in different order, all rows have the order of the first.
 
     Raises:
       UserError: see ``sources.read_tables``; an output that cannot be written or whose format is
-        unknown; an input with a column ``probability``.
+        unknown; lists to be written as text; an input with a column ``probability``.
     """
     output = pathlib.Path(output)
     if output.suffix != ".parquet" and text_extension(output) is None:
@@ -60,19 +61,27 @@ def predict_file(
 
 
 def _scored(predictor, path, max_bad_rows, report) -> Iterator[pa.Table]:
-    schema = predictor.encoder.schema
+    schema, names = predictor.encoder.schema, None
     for rows in read_rows(path, schema, max_bad_rows=max_bad_rows, report=report):
         if _COLUMN in rows.raw.column_names:
             raise UserError(f"{path}: has a column {_COLUMN!r} already; rename it")
+        names = names or rows.raw.column_names
         probability = pa.array(predictor.probabilities(rows.typed), pa.float64())
-        yield rows.raw.append_column(_COLUMN, probability)
+        yield rows.raw.select(names).append_column(_COLUMN, probability)
 
 
 def _write_parquet(path: pathlib.Path, tables: Iterator[pa.Table]) -> None:
     writer = None
     for table in tables:
         writer = writer or pa_parquet.ParquetWriter(path, table.schema)
-        writer.write_table(table)
+        try:
+            # Integers of several files may differ in width, and text in its encoding.
+            writer.write_table(table.cast(writer.schema))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise UserError(
+                f"the columns of a later file are not those of the first ({one_line(error)}); "
+                "score the files one by one"
+            ) from None
     if writer is not None:
         writer.close()
 
@@ -100,6 +109,11 @@ def _lines(table: pa.Table, text: TextFormat) -> pa.Buffer:
         pa_csv.write_csv(table, buffer, options)
         return buffer.getvalue()
 
+    for name, kind in zip(table.column_names, table.schema.types, strict=True):
+        if pa.types.is_nested(kind):
+            raise UserError(
+                f"column {name}: text has no cells of type {kind}; write the output as .parquet"
+            )
     try:
         return written("none")
     except pa.ArrowInvalid:

@@ -19,6 +19,7 @@ from deepfm_jax import (
     UserError,
     Weight,
 )
+from deepfm_jax.data.cells import typed_column
 from deepfm_jax.data.sources import read_tables, typed_table
 
 PLAIN = TextFormat()
@@ -154,6 +155,46 @@ def test_ids_are_integers_below_their_number(cells, expected):
         cell = str(bad) if isinstance(cells[0], str) else bad
         message = fault(column, [cells[0], cell])
         assert f"table, row 2, column c: value '{bad}' is not an id from 0 to 9" in message
+
+
+@pytest.mark.parametrize("other", [[], ["x"]])
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        ("9223372036854775807", 2**63 - 1),
+        ("-9223372036854775808", -(2**63)),
+        ("9223372036854775808", None),
+        ("0" * 40 + "7", 7),
+        ("12.0", 12),  # So pandas writes the integers of a column that lacks some.
+        ("12.5", None),
+        (" +5 ", 5),
+        ("++5", None),
+        ("+-5", None),
+        ("+", None),
+        ("0x1f", None),
+    ],
+)
+def test_what_an_integer_is_does_not_depend_on_the_cells_beside_it(cell, value, other):
+    array = pa.array([cell, *other])
+    for cells in (array, array.dictionary_encode()):
+        values, bad, _ = typed_column(cells, Categorical("n", dtype="integer"), PLAIN)
+        assert values[0].as_py() == value
+        assert bad.tolist() == [value is None, *(True for _ in other)]
+
+
+@pytest.mark.parametrize("cell", ["++5", "+", "+-5", "0x1f"])
+def test_a_sign_is_that_of_a_number(cell):
+    assert f"value '{cell}' is not a finite number" in fault(Numeric("n"), [cell])
+    assert typed(Numeric("n"), ["+.5"])["n"].to_pylist() == [0.5]
+
+
+def test_large_integers_of_a_typed_table():
+    large = pa.array([2**53 + 1, 2**63 - 1])
+    assert typed(Categorical("n", dtype="integer"), large)["n"].to_pylist() == large.to_pylist()
+    assert typed(Numeric("n"), large)["n"].to_pylist() == [2.0**53, 2.0**63]
+    larger = pa.array([2**53 + 1, 2**63], pa.uint64())
+    message = fault(Categorical("n", dtype="integer"), larger)
+    assert "row 2, column n: value '9223372036854775808' is not an integer" in message
 
 
 def test_labels_may_have_names():

@@ -19,6 +19,7 @@ from deepfm_jax import (
     TextFormat,
     Timestamp,
     UserError,
+    Vector,
 )
 from deepfm_jax.data.infer import infer_schema
 from deepfm_jax.data.sources import read_tables
@@ -167,6 +168,32 @@ def test_quoted_cells_with_delimiters(write):
     assert table["title"][0].as_py() == 'Item 0, the "best"'
 
 
+def test_quoted_cells_with_line_breaks(write):
+    cells = {**CELLS, "title": [f'"Item {i % 9}\nthe, ""best""\none"' for i in range(ROWS)]}
+    path = write(lines(cells))
+    schema = infer_schema(path).schema
+    assert schema.text == TextFormat()
+    assert schema.columns[-2:] == (Label("clicked"), Categorical("title", min_count=2))
+    (table,) = read_tables(path, schema)
+    assert table["title"][0].as_py() == 'Item 0\nthe, "best"\none'
+
+
+def test_integers_of_a_column_that_lacks_some_are_integers(write):
+    cells = {name: [f"{c}.0" for c in CELLS[name]] for name in ("position", "item_id", "views")}
+    cells["position"][5] = ""
+    path = write(lines({**cells, "clicked": CELLS["clicked"]}))
+    schema = infer_schema(path).schema
+    assert schema.columns[:-1] == tuple(c for c in EXPECTED if c.name in cells)
+    (table,) = read_tables(path, schema)
+    assert table["item_id"].to_pylist() == [int(cell) for cell in CELLS["item_id"]]
+
+
+def test_a_row_that_is_too_long_is_named(write):
+    path = write("click,x\n1,a\n0," + "z" * (9 << 20) + "\n")
+    with pytest.raises(UserError, match="line 3: the row is longer than 4,194,304 bytes"):
+        infer_schema(path)
+
+
 @pytest.mark.parametrize(
     ("name", "cells", "label"),
     [
@@ -213,7 +240,10 @@ def test_parquet_is_guessed_by_its_types(tmp_path):
             "tags": [["a", "b", None], None, []] * (ROWS // 3),
             "past": [list(range(i % 5)) for i in range(ROWS)],
             "pairs": pa.array([[("a", 1)]] * ROWS, pa.map_(pa.string(), pa.int64())),
-            "vector": [[0.5, 1.0]] * ROWS,
+            "vector": [[0.5, 1.0], None] * (ROWS // 2),
+            "scores": [[0.5] * (1 + i % 3) for i in range(ROWS)],
+            "long": [[0.5] * 300] * ROWS,
+            "amount": pa.array(CELLS["price"]).cast(pa.decimal128(12, 2)),
             "none": pa.array([[]] * ROWS, pa.list_(pa.string())),
         }
     )
@@ -229,7 +259,10 @@ def test_parquet_is_guessed_by_its_types(tmp_path):
         MultiValued("tags", max_length=3, min_count=2),
         MultiValued("past", "integer", max_length=4, min_count=2),
         Ignored("pairs"),
-        Ignored("vector"),
+        Vector("vector", 2),
+        Ignored("scores"),
+        Ignored("long"),
+        Numeric("amount", transform="quantile"),
         Ignored("none"),
     )
     (typed,) = read_tables(path, schema)
@@ -274,6 +307,7 @@ def test_avazu_is_guessed_as_its_builder_has_it(tmp_path):
         ("\n\n", "the file is empty"),
         ("\x1c\n", "the file is empty"),
         ("click,device\n", "the file holds no rows"),
+        ("click,device", "the file holds no rows"),
         ("one\ntwo\n", "no delimiter splits its lines into cells"),
         ("click,x,x\n1,2,3\n", "column 'x' stands twice"),
         ("My export\nclick,x\n1,2\n0,3\n1,4\n0,5\n", "line 1: 1 columns instead of 2 in 'My exp"),

@@ -105,6 +105,13 @@ def test_a_path_with_a_colon_is_a_path(tmp_path, monkeypatch):
     assert len(rows("gs:/a.csv")) == 500
 
 
+def test_a_link_to_nowhere_is_not_passed_over(tmp_path):
+    (tmp_path / "a.csv").touch()
+    (tmp_path / "b.csv").mkdir()
+    (tmp_path / "c.csv").symlink_to(tmp_path / "none.csv")
+    assert find_files(tmp_path / "*.csv") == [tmp_path / "a.csv", tmp_path / "c.csv"]
+
+
 def test_files_that_are_not_there_are_told_by_their_url(bucket):
     put(f"{bucket}/logs/a.csv", TEXT)
     assert failure(f"{bucket}/b.csv") == f"{bucket}/b.csv: no such file"

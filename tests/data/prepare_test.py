@@ -22,6 +22,7 @@ from deepfm_jax.data.encoder import Encoder
 from deepfm_jax.data.pipeline import PreparedData
 from deepfm_jax.data.prepare import dataset_folder, describe, prepare
 from deepfm_jax.data.sources import read_tables
+from deepfm_jax.files import only_writer
 from deepfm_jax.schema import Cross
 from deepfm_jax.training.settings import Experiment, from_mapping
 from tests import click_logs
@@ -99,6 +100,39 @@ def test_overwrite_replaces_it(source, out):
     assert changed["train"].fingerprint != summaries["train"].fingerprint
     rows = sum(int(b["mask"].sum()) for b in PreparedData("frappe", out).batches("train", 8))
     assert rows == 60
+
+
+def test_nothing_but_the_data_set_is_left_in_its_folder(source, out):
+    (source / "train.csv").rename(source / "kept.csv")
+    with pytest.raises(UserError, match="no file for split 'train'"):
+        prepare("frappe", out, source=source)
+    assert not out.exists()
+    (source / "kept.csv").rename(source / "train.csv")
+    prepare("frappe", out, source=source)
+    assert [path.name for path in out.iterdir()] == ["frappe"]
+    assert list((out / "frappe").iterdir()) == [dataset_folder("frappe", out)]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_a_killed_process_left_is_cleared_up_by_the_next(source, out, overwrite):
+    if overwrite:
+        prepare("frappe", out, source=source)
+    left = [out / "frappe" / "incomplete.ABC_1.0.0", out / ".frappe.abc", out / ".criteo.abc"]
+    for folder in left:
+        folder.mkdir(parents=True)
+        (folder / "frappe-train.array_record-00000-of-00001").touch()
+    prepare("frappe", out, source=source, overwrite=overwrite)
+    assert [folder.exists() for folder in left] == [False, False, True]
+    assert PreparedData("frappe", out).rows("train") == SMALL["train"]
+
+
+def test_two_do_not_prepare_one_data_set_at_once(source, out):
+    with (
+        only_writer(out / "frappe"),
+        pytest.raises(UserError, match="frappe: another process is writing there; wait"),
+    ):
+        prepare("frappe", out, source=source)
+    prepare("frappe", out, source=source)
 
 
 def test_a_failed_overwrite_keeps_what_was_there(source, out):

@@ -162,6 +162,12 @@ def test_a_bad_row_is_named_by_line_column_and_value(write, line, expected):
     assert "--max_bad_rows" in message
 
 
+def test_a_first_row_with_a_long_cell_is_a_row(write):
+    path = write("1,x," + "z" * 200_000 + ",2\n")
+    (row,) = rows(path, Schema(COLUMNS, TextFormat(header=False)))
+    assert len(row["app"]) == 200_000
+
+
 def test_lines_count_from_one_without_a_header(write):
     message = failure(write("1\tx\ta\t1\n1\tx\ta\tq\n", "rows.tsv"), TSV)
     assert "line 2, column price: value 'q'" in message
@@ -207,6 +213,7 @@ def test_lines_stay_right_over_many_blocks(write, block):
     [
         (b"", "the file is empty"),
         (HEADER.encode(), "the file holds no rows"),
+        (HEADER.strip().encode(), "the file holds no rows"),
         (b"click,app\n1,a\n", "line 1: column 'price' is missing"),
         (b"app,note,price\na,b,1\n", "line 1: column 'click' is missing"),
         (b"click,app,app,price\n1,a,a,1\n", "column 'app' stands twice"),

@@ -4,6 +4,7 @@ import gzip
 
 import fsspec
 import numpy as np
+import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 import pytest
@@ -107,6 +108,35 @@ def test_files_of_a_pattern_are_scored_one_after_the_other(predictor, frappe_fil
     predict_file(predictor, tmp_path / "whole.csv", tmp_path / "one.csv")
     predict_file(predictor, tmp_path / "part-*.csv", tmp_path / "several.csv")
     assert (tmp_path / "one.csv").read_text() == (tmp_path / "several.csv").read_text()
+
+
+def test_columns_of_several_files_are_those_of_the_first(predictor, frappe_files, tmp_path):
+    rows = pa_csv.read_csv(frappe_files / "test.csv").slice(0, 6)
+    turned = rows.slice(3).select(rows.column_names[::-1])
+    for name, part in (("a", rows.slice(0, 3)), ("b", turned)):
+        pa_csv.write_csv(part, tmp_path / f"{name}.csv")
+    # As other writers have them: narrower integers, in another order.
+    narrow = turned.cast(pa.schema([(column, pa.int32()) for column in turned.column_names]))
+    pa_parquet.write_table(rows.slice(0, 3), tmp_path / "a.parquet")
+    pa_parquet.write_table(narrow, tmp_path / "b.parquet")
+    expected = predictor.predict(rows)
+    for suffix in (".csv", ".parquet"):
+        output = tmp_path / f"scored{suffix}"
+        predict_file(predictor, tmp_path / f"[ab]{suffix}", output)
+        read = pa_csv.read_csv if suffix == ".csv" else pa_parquet.read_table
+        assert read(output).drop_columns("probability").equals(rows)
+        np.testing.assert_allclose(read(output)["probability"], expected, rtol=1e-6)
+
+
+def test_lists_are_written_to_parquet_alone(predictor, frappe_files, tmp_path):
+    rows = pa_csv.read_csv(frappe_files / "test.csv").slice(0, 2)
+    rows = rows.append_column("tags", pa.array([["a"], None]))
+    pa_parquet.write_table(rows, tmp_path / "in.parquet")
+    with pytest.raises(UserError, match="column tags: text has no cells of type list"):
+        predict_file(predictor, tmp_path / "in.parquet", tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+    predict_file(predictor, tmp_path / "in.parquet", tmp_path / "out.parquet")
+    assert pa_parquet.read_table(tmp_path / "out.parquet")["tags"].to_pylist() == [["a"], None]
 
 
 def test_rows_behind_a_url_and_in_libfm_form_score_as_those_of_the_file(

@@ -171,7 +171,11 @@ def split_by_time(
         raise UserError(f"time_column {column!r} does not hold times or numbers; {known}")
     counts = (passes or Passes()).count_values(read, kinds[column]).sort_by("value")
     if counts["value"].null_count:
-        raise UserError(f"time_column {column!r}: a row has no time, and belongs to no split")
+        timeless = counts.filter(counts["value"].is_null())["count"][0].as_py()
+        raise UserError(
+            f"time_column {column!r}: rows without a time ({timeless:,}) belong to no split; leave "
+            "them out, or split by a draw, without a time_column"
+        )
     times, rows = counts["value"].to_numpy(), counts["count"].to_numpy()
     # The share of the rows that are earlier than each time.
     earlier = (np.cumsum(rows) - rows) / rows.sum()
