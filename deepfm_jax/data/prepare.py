@@ -28,6 +28,9 @@ from deepfm_jax.fields import slot_counts, total_rows
 from deepfm_jax.files import is_full_disk, only_writer
 from deepfm_jax.schema import MultiValued
 
+# What a data set is called while another takes its place.
+_REPLACED = "replaced"
+
 
 def dataset_folder(name: str, out: str | os.PathLike[str]) -> pathlib.Path:
     """Where ``prepare`` puts the data set ``name`` under ``out``.
@@ -86,16 +89,12 @@ def prepare(
                 "that was trained on it, or choose another --out"
             )
     if folder.is_dir() and not overwrite:
-        if not (folder / OPTIONS_FILE).is_file():
-            raise UserError(
-                f"{folder}: not a data set that prepare made ({OPTIONS_FILE} is missing); choose "
-                "another --out, or pass --overwrite"
-            )
-        _check_same(folder, options, source)
-        return split_summaries(folder)
+        return _reused(folder, options, source)
     with _full_disk_told(folder), only_writer(folder.parent) as alone:
         if alone:
-            _clear_up(folder)
+            _clear_up(name, folder)
+        if folder.is_dir() and not overwrite:  # It was left by a process that was killed.
+            return _reused(folder, options, source)
         # As late as here, for its constructor reads a data set that is there.
         if not folder.is_dir():
             _build(
@@ -106,16 +105,37 @@ def prepare(
         # The old one stays until the new one is whole.
         with tempfile.TemporaryDirectory(dir=out, prefix=f".{name}.") as staging:
             _build(builder_class(options=options, source=source, beam=beam, data_dir=staging), beam)
-            os.replace(folder, pathlib.Path(staging) / "replaced")
-            os.replace(dataset_folder(name, staging), folder)
+            old = pathlib.Path(staging) / _REPLACED
+            try:
+                os.replace(folder, old)
+                os.replace(dataset_folder(name, staging), folder)
+            except BaseException:  # A signal, too, must not lose both.
+                if not folder.exists():
+                    os.replace(old, folder)
+                raise
         return split_summaries(folder)
 
 
-def _clear_up(folder: pathlib.Path) -> None:
-    """Removes what processes have left that were killed while they wrote this data set."""
-    name = folder.parent.name
-    half = [*folder.parent.glob("incomplete.*"), *folder.parents[1].glob(f".{name}.*")]
-    for path in half:
+def _reused(folder: pathlib.Path, options: BuildOptions, source) -> dict[str, SplitSummary]:
+    if not (folder / OPTIONS_FILE).is_file():
+        raise UserError(
+            f"{folder}: not a data set that prepare made ({OPTIONS_FILE} is missing); choose "
+            "another --out, or pass --overwrite"
+        )
+    _check_same(folder, options, source)
+    return split_summaries(folder)
+
+
+def _clear_up(name: str, folder: pathlib.Path) -> None:
+    """Removes what processes have left that were killed while they wrote this data set.
+
+    One that was killed while it put the new one in the place of the old has left the old beside.
+    """
+    left = [*folder.parents[1].glob(f".{name}.*")]
+    for path in left:
+        if (path / _REPLACED).is_dir() and not folder.exists():
+            os.replace(path / _REPLACED, folder)
+    for path in [*folder.parent.glob("incomplete.*"), *left]:
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -1,4 +1,6 @@
 import json
+import os
+import pathlib
 
 import jax
 import numpy as np
@@ -133,6 +135,27 @@ def test_two_do_not_prepare_one_data_set_at_once(source, out):
     ):
         prepare("frappe", out, source=source)
     prepare("frappe", out, source=source)
+
+
+def test_a_data_set_is_not_lost_between_the_old_and_the_new(source, out, monkeypatch):
+    before = prepare("frappe", out, source=source)
+    folder, replace = out / "frappe" / "1.0.0", os.replace
+
+    def stopped(old, new):
+        if pathlib.Path(new) == folder and "replaced" not in str(old):
+            raise SystemExit
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", stopped)
+    with pytest.raises(SystemExit):
+        prepare("frappe", out, source=source, overwrite=True)
+    assert prepare("frappe", out, source=source) == before
+    # What a process that was killed there leaves.
+    (out / ".frappe.abc").mkdir()
+    folder.rename(out / ".frappe.abc" / "replaced")
+    monkeypatch.undo()
+    assert prepare("frappe", out, source=source) == before
+    assert not (out / ".frappe.abc").exists()
 
 
 def test_a_failed_overwrite_keeps_what_was_there(source, out):

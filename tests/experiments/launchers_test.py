@@ -215,7 +215,7 @@ def test_mistakes_about_schemas_are_one_line(frappe_files, tmp_path):
 def test_killed_and_started_again_it_goes_on(prepared, tmp_path):
     workdir = tmp_path / "run"
     flags = (FRAPPE, f"--config.data.folder={prepared}", f"--workdir={workdir}", *SMALL)
-    arguments = command("train", *flags, "--config.loop.epochs=12")
+    arguments = command("train", *flags, "--config.loop.epochs=6")
     with subprocess.Popen(
         arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:

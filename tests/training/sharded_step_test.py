@@ -36,6 +36,15 @@ def batch_of(seed):
 
 
 @functools.cache
+def scored(name, devices, partitioning, **changes):
+    """The compiled score step, which is that of every row optimizer."""
+    mesh = create_mesh(jax.devices()[:devices], partitioning.replicas)
+    model = small_model(name, DIMS, **changes)
+    optimizer = create_optimizer(OptimizerSettings("sgd"), 1, "sparse")
+    return make_score_step(model, optimizer, mesh, partitioning)
+
+
+@functools.cache
 def run(name, settings, devices=8, steps=50, partitioning=DEFAULT_PARTITIONING, **changes):
     """Losses, final parameters with the table's rows in their order, and logits of a batch."""
     mesh = create_mesh(jax.devices()[:devices], partitioning.replicas)
@@ -51,7 +60,7 @@ def run(name, settings, devices=8, steps=50, partitioning=DEFAULT_PARTITIONING, 
         losses.append(metrics["loss"])
     weights = state.weights
     batch = jax.device_put(batch_of(steps), spread)
-    logits = make_score_step(model, optimizer, *where)(weights, batch["ids"], batch["values"])
+    logits = scored(name, devices, partitioning, **changes)(weights, batch["ids"], batch["values"])
     alone = weights_layout(model, optimizer, create_mesh(jax.devices()[:1]))
     table = {
         array: restripe(weights.params["table"][array], mesh.shape["shard"], 1, shape.shape[0])
