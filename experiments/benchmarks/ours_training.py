@@ -3,9 +3,9 @@
 DeepFM of workload.py (lazy Adam) on the criteo data set that ``prepare`` put into DIR. One pass of
 ``--steps`` steps takes its batches from a list in memory, the next from the data set on disk as
 the trainer does, from the first batch of an epoch on, the filling of the shuffle's window included;
-which of them comes first changes with ``--round``. A third one, from disk, lets each step end
-before it asks for the next batch: what it then waits is time in which no step runs. Prints one
-line of JSON (workload.report) with the seconds of the first two and the share waited of the third.
+which of them comes first changes with ``--round``. Prints one line of JSON (workload.report) with
+the seconds of both, and the share of the second in which no step ran for want of a batch, as the
+trainer counts it.
 """
 
 import argparse
@@ -38,6 +38,7 @@ def main() -> None:
     from deepfm_jax.training.settings import OptimizerSettings, from_mapping
     from deepfm_jax.training.state import create_state
     from deepfm_jax.training.step import make_train_step
+    from deepfm_jax.training.waiting import TimedBatches
 
     data = PreparedData("criteo", flags.data)
     steps = min(flags.steps, data.steps_per_epoch("train", BATCH))
@@ -52,44 +53,36 @@ def main() -> None:
     def read(epoch):
         return itertools.islice(data.batches("train", BATCH, seed=0, epoch=epoch), steps)
 
-    def train(state, batches, idle=False):
-        """The state, and seconds in all, or with ``idle`` the share of them spent waiting."""
+    def train(state, batches):
+        """The state, seconds in all, and those in which the device waited for a batch."""
         waited = 0.0
         losses = []
         begin = time.perf_counter()
-        on_device = prefetch_to_device(batches, sharding)
-        while True:
-            if idle:
-                # Only then does nothing run while the next batch is waited for.
-                jax.block_until_ready(state)
-            start = time.perf_counter()
-            batch = next(on_device, None)
-            waited += time.perf_counter() - start
-            if batch is None:
-                break
+        timed = TimedBatches(prefetch_to_device(batches, sharding))
+        for batch in timed:
+            waited += timed.waited
             state, metrics = train_step(state, batch)
+            timed.started(metrics["loss"])
             losses.append(metrics["loss"])
             if len(losses) == _LOG_STEPS:
                 jax.device_get(losses)
                 losses = []
         jax.block_until_ready(state)
-        seconds = time.perf_counter() - begin
-        return state, waited / seconds if idle else seconds
+        return state, time.perf_counter() - begin, waited
 
     in_memory = list(read(epoch=0))
-    state, _ = train(state, in_memory[:_WARM_UP])
+    state, _, _ = train(state, in_memory[:_WARM_UP])
     sources = {"memory": lambda: iter(in_memory), "disk": lambda: read(epoch=1)}
-    seconds = {}
+    seconds, waited = {}, {}
     for name in sorted(sources, reverse=flags.round % 2 == 0):
-        state, seconds[name] = train(state, sources[name]())
-    state, waiting = train(state, read(epoch=2), idle=True)
+        state, seconds[name], waited[name] = train(state, sources[name]())
     report(
         [],
         system="ours_training",
         examples=steps * BATCH,
         memory_seconds=seconds["memory"],
         disk_seconds=seconds["disk"],
-        waiting_share=waiting,
+        waiting_share=waited["disk"] / seconds["disk"],
     )
 
 
