@@ -173,7 +173,12 @@ class PreparedData:
                     for name in shares[0]
                 }
             )
-        return dataset.prefetch(2).as_numpy_iterator()  # pyright: ignore[reportReturnType]
+        # A thread for each stream reads as fast as more do, and where the step runs on the same
+        # cores, more would take them from it in the middle of its parallel loops.
+        options = tf.data.Options()
+        options.threading.private_threadpool_size = len(read)
+        options.autotune.enabled = False
+        return dataset.with_options(options).prefetch(2).as_numpy_iterator()  # pyright: ignore[reportReturnType]
 
     def _source(
         self, split: str, negative_rate: float, seed: int | None, epoch: int
