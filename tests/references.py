@@ -332,13 +332,24 @@ def bilinear_fusion(params, first, second):
     return np.array(out)
 
 
-def final_mlp(params, field_dims, ids, values, context=(), second_context=(), gated=True):
+def final_mlp(
+    params,
+    field_dims,
+    ids,
+    values,
+    context=(),
+    second_context=(),
+    gated=True,
+    shared_context=True,
+):
     e = scaled_embeddings(params, field_dims, ids, values)
+    half = e.shape[2] if shared_context else e.shape[2] // 2
+    e, for_gates = e[:, :, :half], e if shared_context else e[:, :, half:]
     outputs = []
     for index, fields in enumerate((context, second_context)):
         inputs = flat(e)
         if gated:
-            seen = flat(e[:, list(fields)]) if fields else None
+            seen = flat(for_gates[:, list(fields)]) if fields else None
             inputs = feature_gate(params[f"gates_{index}"], inputs, seen)
         outputs.append(hidden_layers(params[f"streams_{index}"], inputs))
     return bilinear_fusion(params["fusion"], *outputs)

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from deepfm_jax.embedding import EmbeddingTable, Rows
+from deepfm_jax.errors import UserError
 from deepfm_jax.fields import FieldDims
 from deepfm_jax.layers import MLP, BilinearFusion, FeatureGate
 from deepfm_jax.typing import Ids, Logits, Values
@@ -25,6 +27,8 @@ class FinalMLP(nn.Module):
       gate_dims: Hidden widths of both gates.
       context: Positions of the fields that the first gate sees; empty for a learnt vector.
       second_context: The same for the second gate.
+      shared_context: Whether the gates see the same vectors of those fields as the streams read;
+        False gives them vectors of their own (for every field, at twice the size of the table).
       heads: Heads of the bilinear fusion, a divisor of both streams' last widths.
       dropout: Probability of dropping a hidden unit of a stream in training.
       batch_norm: Whether the streams normalise their blocks.
@@ -33,8 +37,8 @@ class FinalMLP(nn.Module):
       compute_dtype: What the streams multiply in, likewise; sums are float32.
 
     Source: Mao et al. 2023, "FinalMLP: An Enhanced Two-Stream MLP Model for CTR Prediction" (arXiv
-      2304.00902). Deviation: a gate's context are the fields' own embeddings, where the authors'
-      code has a second table for them.
+      2304.00902). It does not say whose vectors a gate sees; the authors' code has a second table
+      for them, which is ``shared_context=False`` here.
     """
 
     field_dims: FieldDims
@@ -45,6 +49,7 @@ class FinalMLP(nn.Module):
     gate_dims: Sequence[int] = (64,)
     context: Sequence[int] = ()
     second_context: Sequence[int] = ()
+    shared_context: bool = True
     heads: int = 1
     dropout: float = 0.2
     batch_norm: bool = False
@@ -53,8 +58,11 @@ class FinalMLP(nn.Module):
     compute_dtype: str = "float32"
 
     def setup(self):
+        self._check_context()
+        # Vectors for the gates are the second halves of longer ones: one lookup serves both.
+        width = self.embed_dim if self.shared_context else 2 * self.embed_dim
         self.table = EmbeddingTable(
-            self.field_dims, self.embed_dim, self.init_std, self.table_dtype, first_order=False
+            self.field_dims, width, self.init_std, self.table_dtype, first_order=False
         )
         if self.gated:
             self.gates = [FeatureGate(self.gate_dims) for _ in range(2)]
@@ -70,19 +78,37 @@ class FinalMLP(nn.Module):
         ]
         self.fusion = BilinearFusion(self.heads)
 
+    def _check_context(self) -> None:
+        for name in ("context", "second_context"):
+            for field in getattr(self, name):
+                # An index beyond the fields would read the last one: JAX clamps it.
+                if not 0 <= field < len(self.field_dims):
+                    raise UserError(
+                        f"model.{name}: there is no field {field}; positions are 0 to "
+                        f"{len(self.field_dims) - 1}"
+                    )
+        seen = self.gated and (self.context or self.second_context)
+        if not (self.shared_context or seen):
+            raise UserError(
+                "model.shared_context=False doubles the table for gates that see fields, and none "
+                "does: name fields in model.context or model.second_context"
+            )
+
     def __call__(self, ids: Ids, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] of ids [B, S] and values [B, S] (all 1 when None); see ``models``."""
         return self.from_rows(self.table(ids), values, train=train)
 
     def from_rows(self, rows: Rows, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] from rows gathered already."""
-        embeddings = rows.embeddings(values)
+        embeddings = for_gates = rows.embeddings(values)
+        if not self.shared_context:
+            embeddings, for_gates = jnp.split(embeddings, 2, axis=2)
         flat = embeddings.reshape(embeddings.shape[0], -1)
         outputs = []
         for index, fields in enumerate((self.context, self.second_context)):
             inputs = flat
             if self.gated:
-                seen = embeddings[:, list(fields)].reshape(flat.shape[0], -1) if fields else None
+                seen = for_gates[:, list(fields)].reshape(flat.shape[0], -1) if fields else None
                 inputs = self.gates[index](flat, seen)
             outputs.append(self.streams[index](inputs, train=train))
         return self.fusion(*outputs)

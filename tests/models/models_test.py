@@ -17,6 +17,7 @@ DIMS = (4, 3, 6, 2)
 TOWER = {"embed_dim": 3, "mlp_dims": (5, 4), "dropout": 0.3, "init_std": 0.5}
 CIN = {"cin_dims": (4, 3)}
 STREAMS = {"mlp_dims": (6, 4), "second_mlp_dims": (2,), "gate_dims": (5,), "heads": 2}
+OWN_CONTEXT = {"context": (2,), "shared_context": False}
 VARIANTS = {
     "lr": ("lr", {}, {}),
     "fm": ("fm", {"embed_dim": 3, "init_std": 0.5}, {}),
@@ -41,6 +42,7 @@ VARIANTS = {
     "dcn_v2_low_rank": ("dcn_v2", {**TOWER, "experts": 3}, {"rank": 2}),
     "cross_alone": ("dcn_v2", {**TOWER, "mlp_dims": ()}, {}),
     "final_mlp": ("final_mlp", {**TOWER, **STREAMS}, {"context": (0,), "second_context": (1, 3)}),
+    "final_mlp_own_context": ("final_mlp", {**TOWER, **STREAMS}, OWN_CONTEXT),
     "final_mlp_learnt": ("final_mlp", {**TOWER, **STREAMS}, {}),
     "final_mlp_ungated": ("final_mlp", {**TOWER, **STREAMS}, {"gated": False}),
 }  # fmt: skip
@@ -257,6 +259,9 @@ def test_the_default_model_is_an_ordinary_flax_module():
         ("pnn", {"products": ("inner", "outter")}, "outter"),
         ("dcn_v2", {"structure": "serial"}, "model.structure='serial'"),
         ("xdeepfm", {"cin_dims": (5, 4)}, r"cin_dims\[0\]=5 is odd"),
+        ("final_mlp", {"context": (4,)}, r"model.context: there is no field 4; .* 0 to 3"),
+        ("final_mlp", {"second_context": (-1,)}, "model.second_context: there is no field -1"),
+        ("final_mlp", {"shared_context": False}, "model.shared_context=False doubles the table"),
         ("final_mlp", {"mlp_dims": (5,), "heads": 2}, "heads=2 does not divide .* width 5"),
         ("fnn", {"activation": "rlu"}, "activation='rlu'"),
         ("dnn", {"compute_dtype": "float16"}, "compute_dtype='float16'"),
