@@ -9,6 +9,7 @@ from deepfm_jax import Categorical, Label, Schema, Weight
 from deepfm_jax.data.builders import Avazu, CensusIncome, Criteo, Frappe
 
 ROWS = {"train": 10_000, "valid": 1500, "test": 1500}
+SMALL = {"train": 60, "valid": 30, "test": 30}
 
 
 def write_frappe(folder, rows=None, seed=0):

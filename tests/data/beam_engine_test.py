@@ -47,7 +47,7 @@ def test_a_mistake_in_the_options_is_named(text, message):
 
 def test_without_beam_the_remedy_is_told_and_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
-    click_logs.write_criteo(tmp_path, {"train": 60, "valid": 30, "test": 30})
+    click_logs.write_criteo(tmp_path, click_logs.SMALL)
     out = tmp_path / "out"
     with pytest.raises(UserError, match=r"pip install 'deepfm_jax\[beam\]'"):
         prepare("criteo", out, source=tmp_path, beam=BeamEngine("DirectRunner"))
@@ -55,7 +55,7 @@ def test_without_beam_the_remedy_is_told_and_nothing_is_written(tmp_path, monkey
 
 
 def test_preparing_without_beam_does_not_import_it(tmp_path):
-    click_logs.write_criteo(tmp_path, {"train": 60, "valid": 30, "test": 30})
+    click_logs.write_criteo(tmp_path, click_logs.SMALL)
     code = (
         "import sys; sys.modules['apache_beam'] = None; "
         "from deepfm_jax.data.prepare import prepare; "

@@ -229,7 +229,7 @@ def test_of_two_mistakes_the_first_in_the_order_of_the_files_is_told(tmp_path, s
 
 @pytest.mark.parametrize("split", ["train", "valid"])
 def test_a_split_of_one_class(tmp_path, source, split):
-    click_logs.write_criteo(source, {"train": 60, "valid": 30, "test": 30})
+    click_logs.write_criteo(source, click_logs.SMALL)
     path = source / f"{split}.tsv"
     path.write_text("".join("0" + line[1:] + "\n" for line in path.read_text().splitlines()))
     assert f"split '{split}': all" in same_error("criteo", tmp_path, source)
@@ -293,7 +293,7 @@ def test_simulated_rows_have_no_files(tmp_path):
 
 
 def test_what_a_beam_prepared_is_taken_for_what_it_is(tmp_path, source):
-    click_logs.write_criteo(source, {"train": 60, "valid": 30, "test": 30})
+    click_logs.write_criteo(source, click_logs.SMALL)
     summaries = prepare("criteo", tmp_path, source=source, beam=ENGINE)
     assert prepare("criteo", tmp_path, source=source) == summaries
     options = BuildOptions(min_count=3)
@@ -314,7 +314,7 @@ def test_workers_in_processes_of_their_own(tmp_path, source):
 
 
 def test_the_launcher_takes_a_runner_and_its_options(tmp_path, source):
-    click_logs.write_criteo(source, {"train": 60, "valid": 30, "test": 30})
+    click_logs.write_criteo(source, click_logs.SMALL)
     done = subprocess.run(
         [sys.executable, "-m", "experiments.prepare", "--dataset=criteo", f"--source={source}",
          f"--out={tmp_path / 'beam'}", "--beam_runner=DirectRunner",
@@ -329,6 +329,6 @@ def test_the_launcher_takes_a_runner_and_its_options(tmp_path, source):
 
 
 def test_a_runner_that_does_not_exist(tmp_path, source):
-    click_logs.write_criteo(source, {"train": 60, "valid": 30, "test": 30})
+    click_logs.write_criteo(source, click_logs.SMALL)
     with pytest.raises(UserError, match="--beam_runner=Flunk: Unexpected pipeline runner"):
         prepare("criteo", tmp_path, source=source, beam=BeamEngine("Flunk"))

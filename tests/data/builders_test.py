@@ -23,11 +23,6 @@ SPLITS = ("train", "valid", "test")
 
 
 @pytest.fixture
-def out(tmp_path):
-    return tmp_path / "out"
-
-
-@pytest.fixture
 def source(tmp_path):
     folder = tmp_path / "source"
     folder.mkdir()

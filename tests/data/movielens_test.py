@@ -21,11 +21,6 @@ USERS = ("age", "gender", "occupation", "zip_area")
 
 
 @pytest.fixture
-def out(tmp_path):
-    return tmp_path / "out"
-
-
-@pytest.fixture
 def source(tmp_path):
     folder = tmp_path / "source"
     folder.mkdir()

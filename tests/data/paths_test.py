@@ -216,7 +216,7 @@ def test_rows_come_before_the_whole_file_is_fetched(unreliable, suffix):
 def test_a_data_set_is_prepared_from_a_folder_behind_a_url(bucket, tmp_path):
     source = tmp_path / "source"
     source.mkdir()
-    click_logs.write_frappe(source, {"train": 60, "valid": 30, "test": 30})
+    click_logs.write_frappe(source, click_logs.SMALL)
     (source / "train.csv.gz").write_bytes(gzip.compress((source / "train.csv").read_bytes()))
     (source / "train.csv").unlink()
     put_folder(f"{bucket}/frappe", source)

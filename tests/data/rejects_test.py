@@ -18,21 +18,7 @@ from deepfm_jax.data.prepare import dataset_folder, describe, prepare
 from tests import click_logs
 
 ROOT = pathlib.Path(__file__).parents[2]
-SMALL = {"train": 60, "valid": 30, "test": 30}
 ESCAPES = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r", "\\0": "\0"}
-
-
-@pytest.fixture
-def source(tmp_path):
-    folder = tmp_path / "source"
-    folder.mkdir()
-    click_logs.write_frappe(folder, SMALL)
-    return folder
-
-
-@pytest.fixture
-def out(tmp_path):
-    return tmp_path / "out"
 
 
 def change_line(path, number, change):
@@ -53,7 +39,7 @@ def test_every_rejected_row_is_written_with_its_place_and_fault(source, out):
         "train": 2, "valid": 0, "test": 1,
     }  # fmt: skip
     for split, summary in summaries.items():
-        assert summary.read == SMALL[split] == summary.rows + summary.rejected
+        assert summary.read == click_logs.SMALL[split] == summary.rows + summary.rejected
     folder = dataset_folder("frappe", out)
     header, *rows = (folder / "rejects.tsv").read_text().splitlines()
     assert header.split("\t") == ["split", "file", "line", "column", "value", "fault", "text"]
@@ -145,7 +131,7 @@ def test_a_disk_that_is_really_full_leaves_nothing(tmp_path, size):
     try:
         source = tmp_path / "source"
         source.mkdir()
-        click_logs.write_frappe(source, {**SMALL, "train": 20_000})
+        click_logs.write_frappe(source, {**click_logs.SMALL, "train": 20_000})
         with pytest.raises(UserError, match="no space left on the disk"):
             prepare("frappe", small, source=source)
         assert not files_of(small)
