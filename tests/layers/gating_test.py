@@ -45,3 +45,11 @@ def test_heads_are_the_diagonal_blocks_of_one_matrix():
         BilinearFusion(1).apply({"params": {**params, "kernel": whole}}, first, second),
         rtol=1e-5, atol=1e-6,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("heads", [1, 5])
+def test_products_start_as_one_linear_layer_of_all_of_them(heads):
+    first, second = np.ones((1, 100), np.float32), np.ones((1, 50), np.float32)
+    kernel = BilinearFusion(heads).init(jax.random.key(0), first, second)["params"]["kernel"]
+    products = 100 * 50 / heads
+    np.testing.assert_allclose(kernel.std(), np.sqrt(2 / (products + 1)), rtol=0.05)
