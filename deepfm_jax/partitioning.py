@@ -1,6 +1,7 @@
 """Which device holds what: the mesh, how a batch lies on it, and rules for the state."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -51,9 +52,10 @@ class Partitioning:
     def __post_init__(self):
         if self.replicas < 1:
             raise UserError(f"partitioning.replicas={self.replicas} must be at least 1")
-        if self.exchange_capacity <= 0:
+        if not 0 < self.exchange_capacity < math.inf:
             raise UserError(
-                f"partitioning.exchange_capacity={self.exchange_capacity} must be above 0"
+                f"partitioning.exchange_capacity={self.exchange_capacity} must be above 0 and "
+                "finite"
             )
         if self.exchange_dtype not in ("float32", "bfloat16"):
             raise UserError(

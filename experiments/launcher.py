@@ -117,7 +117,8 @@ def to_mapping(config: ConfigDict) -> dict:
 def change(config: ConfigDict, changes: Mapping[str, Any], model: str) -> None:
     """Makes the changes of the command line to one of several models' configs.
 
-    ``loop.epochs`` shortens a stage before as well: it is the budget of the whole comparison.
+    ``loop.epochs`` shortens a stage before as well: it is the budget of the whole comparison. What
+    else a stage before takes from its model, the config says itself (see ``plateau_recipe``).
 
     Args:
       config: Changed in place.

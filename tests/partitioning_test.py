@@ -88,6 +88,7 @@ def test_a_rule_that_does_not_fit_its_array_is_refused(spec, message):
     [
         ({"replicas": 0}, "partitioning.replicas=0 must be at least 1"),
         ({"exchange_capacity": 0.0}, "exchange_capacity=0.0 must be above 0"),
+        ({"exchange_capacity": float("nan")}, "exchange_capacity=nan must be above 0 and finite"),
         ({"exchange_dtype": "float16"}, "exchange_dtype='float16' is unknown"),
         ({"rules": (("(", ()),)}, r"partitioning.rules has \('\(', \(\)\).*give a regex"),
         ({"rules": ("kernel",)}, "partitioning.rules has 'kernel'"),

@@ -17,7 +17,7 @@ def fm_pairwise(e):
 
 
 def tower(params, x, epsilon=1e-5, batch_stats=None, activation="relu"):
-    """Guo et al. 2017, Eq. 3: a(W x + b) layer by layer; the last one linear. [B, X] -> [B]"""
+    """Guo et al. 2017, Eq. 4: a(W x + b) layer by layer; the last one linear. [B, X] -> [B]"""
     hidden = hidden_layers(params, x, epsilon, batch_stats, activation)
     return np.array([affine(params["out"], row)[0] for row in hidden])
 
@@ -272,7 +272,7 @@ def cross_network(params, x):
 
 
 def low_rank_cross_network(params, x):
-    """Wang et al. 2021, Eq. 3 to 5, tanh for g and a softmax gate. [B, X] -> [B, X]"""
+    """Wang et al. 2021, Eq. 3 and 4, tanh for g and a softmax gate. [B, X] -> [B, X]"""
     layers = sum(name.startswith("bias_") for name in params)
     out = []
     for x0 in np.asarray(x, np.float64):

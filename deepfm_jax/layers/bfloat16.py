@@ -17,6 +17,9 @@ def bfloat16_matmul(
     The gradients are products of the same kind: autodiff would multiply a float32 cotangent with a
     bfloat16 operand, for which there is no fast product anywhere. Parameters and activations stay
     float32, so nothing is rounded twice.
+
+    They are of reverse mode alone: ``jax.jvp``, ``jax.jacfwd`` and ``jax.hessian`` of a model in
+    bfloat16 raise a TypeError. Take these of the same weights with ``compute_dtype="float32"``.
     """
     return _product(_rounded(inputs), _rounded(kernel))
 

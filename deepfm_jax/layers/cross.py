@@ -35,18 +35,20 @@ class CrossNetwork(nn.Module):
 class LowRankCrossNetwork(nn.Module):
     """The cross network with a mixture of low-rank experts in each layer.
 
-      x_{l+1} = sum_i G_i(x_l) E_i(x_l) + x_l                          (Eq. 4)
-      E_i(x_l) = x_0 * (U_i g(C_i g(V_i^T x_l)) + b_l)                  (Eq. 3 and 5)
+      x_{l+1} = sum_i G_i(x_l) E_i(x_l) + x_l                          (Eq. 3)
+      E_i(x_l) = x_0 * (U_i g(C_i g(V_i^T x_l)) + b_l)                  (Eq. 4)
 
-    with U_i, V_i of shape [X, R] and C_i of [R, R].
+    with U_i, V_i of shape [X, R] and C_i of [R, R], and a gate G = softmax(x_l W_gate) without a
+    bias.
 
     Attributes:
       layers: How many.
       rank: R.
-      experts: E, how many in each layer; the gate is G = softmax(x_l W_gate).
+      experts: E, how many in each layer. With one the gate is 1.
 
-    Source: Wang et al. 2021, Eq. 3 to 5 (arXiv 2008.13535), which leaves the gate and g open: a
-      softmax and tanh here. With one expert the gate is 1. Kernels start Glorot normal.
+    Source: Wang et al. 2021, Eq. 3 and 4 (arXiv 2008.13535), which leaves the gate ("sigmoid or
+      softmax") and g open: a softmax and tanh here. Kernels, the gate's too, start Glorot normal,
+      biases at zero; the paper names no initialiser.
     """
 
     layers: int
@@ -66,7 +68,13 @@ class LowRankCrossNetwork(nn.Module):
             # Q is R again, after C.
             low = jnp.tanh(jnp.einsum("bx,exr->ber", crossed, v))
             low = jnp.tanh(jnp.einsum("ber,erq->beq", low, c))
-            gate = jax.nn.softmax(nn.Dense(self.experts, name=f"gate_{layer}")(crossed))
+            scores = nn.Dense(
+                self.experts,
+                use_bias=False,
+                kernel_init=nn.initializers.glorot_normal(),
+                name=f"gate_{layer}",
+            )(crossed)
+            gate = jax.nn.softmax(scores)
             # Gates add up to 1: the bias and x_0, which all experts share, may wait for their sum.
             experts = jnp.einsum("beq,eqx->bx", gate[:, :, None] * low, u)
             crossed = x_0 * (experts + bias[None, :]) + crossed

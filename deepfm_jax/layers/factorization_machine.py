@@ -11,6 +11,12 @@ def factorization_machine(embeddings: Embeddings) -> Logits:
     sum_{i<j} <e_i, e_j> = 1/2 (||sum_i e_i||^2 - sum_i ||e_i||^2), which costs O(F D) instead of
     the double sum's O(F^2 D). With e_i = x_i v_i this is the pairwise term of Rendle's Eq. 1.
 
+    Its rounding error in float32 is some 2e-7 of sum_i ||e_i||^2 at most, whatever the term's own
+    size. That is nothing while fields are of like size, but where one is far larger than all others
+    its square drowns their products: one field of N(0, 1e3^2) beside nine of N(0, 1e-3^2), D = 16,
+    has an rms error of 0.64 in a term whose standard deviation is 11.9. Where values are numbers of
+    your own, standardise them or take logarithms; numeric columns that are prepared are so already.
+
     Args:
       embeddings: e_i = x_i v_i, [B, F, D]: latent vectors already multiplied by their values.
 

@@ -19,7 +19,9 @@ class FeatureGate(nn.Module):
       gate_dims: Hidden widths of the gate, an MLP.
 
     Source: Mao et al. 2023, "FinalMLP: An Enhanced Two-Stream MLP Model for CTR Prediction",
-      stream-specific feature selection (arXiv 2304.00902).
+      stream-specific feature selection (arXiv 2304.00902). Deviation: the learnt vector that stands
+      for absent context is as long as the gate's first width and starts normal with deviation 0.01;
+      in the authors' code it is as long as an embedding and starts at zero.
     """
 
     gate_dims: Sequence[int]

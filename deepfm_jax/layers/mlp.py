@@ -26,11 +26,14 @@ class MLP(nn.Module):
       compute_dtype: ``"float32"``, or ``"bfloat16"`` for the products of the hidden layers, with
         sums, parameters and everything else in float32 (see ``bfloat16_matmul``).
       batch_norm: Normalise each block before its activation; statistics live in ``batch_stats`` and
-        move only when ``train``.
+        move only when ``train``. A training batch of one row has no variance, so that every row
+        gives the same output. The variance is E[x^2] - E[x]^2 in float32, which is lost in rounding
+        where a unit's mean is thousands of times its standard deviation.
       activation: ``"relu"`` or ``"tanh"``.
 
-    Source: Guo et al. 2017, Eq. 3 and Sec. 2.1 (arXiv 1703.04247). Kernels start Glorot normal,
-      biases at zero; the paper names no initialiser.
+    Source: Guo et al. 2017, Eq. 4 and Sec. 2.1 (arXiv 1703.04247). Kernels start Glorot normal,
+      biases at zero; the paper names no initialiser. Deviation: the paper puts a sigmoid behind the
+      last layer; here it is linear, and its output a logit.
     """
 
     mlp_dims: Sequence[int]

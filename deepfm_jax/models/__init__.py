@@ -10,6 +10,10 @@ multi-valued field) or with the rows of another. Whatever reads fields then read
 their slots, e_f = sum_k v_{i_k} x_k: a factorization machine pairs fields, and not the values of
 one field with each other (libFM, which knows no fields, pairs those too).
 
+DeepFM, Wide & Deep, xDeepFM and AutoInt+ add a constant twice where their papers' equations have
+one: ``bias`` (AutoInt+: ``out.bias``), and ``tower.out.bias`` of the tower's last layer. Only their
+sum matters; it moves about twice as fast as one would.
+
 ``apply(..., method="from_rows")`` takes the rows of the table in place of ids, gathered already.
 """
 

@@ -35,7 +35,8 @@ class AutoInt(nn.Module):
       compute_dtype: What the tower multiplies in, likewise; sums are float32.
 
     Source: Song et al. 2019, "AutoInt: Automatic Feature Interaction Learning via Self-Attentive
-      Neural Networks", Eq. 5 to 9 and Sec. 5.5 (arXiv 1810.11921).
+      Neural Networks", Eq. 5 to 9 and Sec. 5.5 (arXiv 1810.11921). Deviation: dropout is the
+      tower's alone; the paper has it in AutoInt itself, on the smallest of its data sets.
     """
 
     field_dims: FieldDims

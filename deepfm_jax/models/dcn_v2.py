@@ -38,7 +38,8 @@ class DCNv2(nn.Module):
       UserError: a structure that does not exist.
 
     Source: Wang et al. 2021, "DCN V2: Improved Deep & Cross Network and Practical Lessons for
-      Web-scale Learning to Rank Systems" (arXiv 2008.13535).
+      Web-scale Learning to Rank Systems", Sec. 3 (arXiv 2008.13535). Deviation: its last layer has
+      no b.
     """
 
     field_dims: FieldDims

@@ -31,7 +31,9 @@ class DeepFM(nn.Module):
       compute_dtype: What the tower multiplies in, likewise; sums are float32.
 
     Source: Guo et al. 2017, "DeepFM: A Factorization-Machine based Neural Network for CTR
-      Prediction" (arXiv 1703.04247). Deviation: Eq. 2 has no constant; w_0 is Rendle's.
+      Prediction" (arXiv 1703.04247). Deviation: w_0 is Rendle's; Eq. 2 omits it "for
+      simplicity". The paper puts a sigmoid around y_DNN, and another around the sum (Eq. 1); y_DNN
+      is linear here, as it is mostly read, for else it could add no more than 1 to a logit.
     """
 
     field_dims: FieldDims

@@ -38,7 +38,8 @@ class FinalMLP(nn.Module):
 
     Source: Mao et al. 2023, "FinalMLP: An Enhanced Two-Stream MLP Model for CTR Prediction" (arXiv
       2304.00902). It does not say whose vectors a gate sees; the authors' code has a second table
-      for them, which is ``shared_context=False`` here.
+      for them, which is ``shared_context=False`` here. Deviation: see ``FeatureGate`` for the
+      learnt vector.
     """
 
     field_dims: FieldDims

@@ -31,7 +31,9 @@ class FNN(nn.Module):
       compute_dtype: What the tower multiplies in, likewise; sums are float32.
 
     Source: Zhang et al. 2016, "Deep Learning over Multi-field Categorical Data", Sec. 3.1 (arXiv
-      1601.02376). The table goes on training in the second stage, as there.
+      1601.02376). The table goes on training in the second stage, as there. Deviation: the paper
+      also trains the hidden layers one by one before that, as restricted Boltzmann machines by
+      contrastive divergence; here they start at random.
     """
 
     field_dims: FieldDims

@@ -21,7 +21,7 @@ class XDeepFM(nn.Module):
       embed_dim: D, length of the latent vectors.
       cin_dims: Feature maps of each CIN layer; empty for no CIN.
       split_half: Whether half of each CIN layer's maps are put out and the others passed on.
-      mlp_dims: Widths of the tower's hidden layers; empty for no tower (the paper's Sec. 4.3, CIN).
+      mlp_dims: Widths of the tower's hidden layers; empty for no tower (the paper's Sec. 4.2, CIN).
       dropout: Probability of dropping a hidden unit in training.
       batch_norm: Whether the tower normalises its blocks.
       init_std: Standard deviation of the vectors' initialiser.
@@ -29,7 +29,8 @@ class XDeepFM(nn.Module):
       compute_dtype: What the tower multiplies in, likewise; sums are float32.
 
     Source: Lian et al. 2018, "xDeepFM: Combining Explicit and Implicit Feature Interactions for
-      Recommender Systems" (arXiv 1803.05170).
+      Recommender Systems" (arXiv 1803.05170): CIN alone is compared in its Sec. 4.2, the whole in
+      its Sec. 4.3.
     """
 
     field_dims: FieldDims

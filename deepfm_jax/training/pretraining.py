@@ -6,12 +6,12 @@ import jax
 
 from deepfm_jax import hosts
 from deepfm_jax.errors import UserError
-from deepfm_jax.training.optimizer import Optimizer
+from deepfm_jax.training.optimizer import Optimizer, is_table
 from deepfm_jax.training.state import TrainState, Weights, row_slots
 
 
 def shared_parameters(weights: Weights, pretrained: Weights) -> set[tuple]:
-    """Paths of the parameters that both have in one shape.
+    """Paths of the parameters that both have.
 
     Args:
       weights: Of the model that starts, as ``weights_shapes`` gives them: rows that fill up stripes
@@ -19,20 +19,39 @@ def shared_parameters(weights: Weights, pretrained: Weights) -> set[tuple]:
       pretrained: Of the model that was trained before it, likewise.
 
     Raises:
-      UserError: there are none.
+      UserError: there are none, or one has another shape in the other model: it could not be taken
+        over, and to leave it out would lose what the stage before has learnt.
     """
     found = dict(jax.tree.leaves_with_path(pretrained.params))
     shared = {
-        path
+        path: (leaf.shape, found[path].shape)
         for path, leaf in jax.tree.leaves_with_path(weights.params)
-        if path in found and found[path].shape == leaf.shape
+        if path in found
     }
     if not shared:
         raise UserError(
-            "pretraining: the two models have no parameter of one name and shape; give both the "
-            "same embed_dim, and a table of the same kind"
+            "pretraining: the two models have no parameter of one name; take a stage before with a "
+            "table of the same kind"
         )
-    return shared
+    # The table first, for an embed_dim changes the shapes of other parameters too.
+    for path in sorted(shared, key=lambda path: not is_table(path)):
+        here, there = shared[path]
+        if here != there:
+            raise UserError(
+                f"pretraining: {_name(path)} is {list(here)} in the model and {list(there)} in the "
+                f"stage before; {_remedy(path, here, there)}"
+            )
+    return set(shared)
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _remedy(path: tuple, here: tuple[int, ...], there: tuple[int, ...]) -> str:
+    if is_table(path) and here[:1] == there[:1]:
+        return "set model.embed_dim and pretraining.model.embed_dim so that they agree"
+    return "give both models settings by which they agree, or take a stage before without it"
 
 
 def with_pretrained(
@@ -48,16 +67,17 @@ def with_pretrained(
       pretrained: Laid out as the state's weights are.
       shared: See ``shared_parameters``.
 
-    Source: Zhang et al. 2016, Sec. 3.1 (arXiv 1601.02376): FNN starts from an FM.
+    Source: Zhang et al. 2016, Sec. 3.1 (arXiv 1601.02376): FNN starts from an FM. Deviation: its
+      hidden layers, which start at random here, are trained one by one before the fine-tuning
+      there, as restricted Boltzmann machines by contrastive divergence.
     """
     weights = state.weights
     found = dict(jax.tree.leaves_with_path(pretrained.params))
     params = jax.tree.map_with_path(
         lambda path, leaf: found[path] if path in shared else leaf, weights.params
     )
-    names = sorted(jax.tree_util.keystr(path, simple=True, separator=".") for path in shared)
     if hosts.is_first():
-        print(f"from pretraining: {', '.join(names)}")
+        print(f"from pretraining: {', '.join(sorted(map(_name, shared)))}")
     return started_from(state, optimizer, Weights(params, weights.batch_stats))
 
 

@@ -3,17 +3,18 @@
 import dataclasses
 import difflib
 import json
+import types
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import flax.linen as nn
 
 from deepfm_jax.calibration import check_negative_rate
 from deepfm_jax.data.encoder import Encoder
-from deepfm_jax.embedding import ROW_OPTIMIZERS
 from deepfm_jax.errors import UserError
 from deepfm_jax.models import build_model
 from deepfm_jax.partitioning import DEFAULT_PARTITIONING, Partitioning
+from deepfm_jax.training.setting_checks import check_choice, check_seed, check_stage
 
 _T = TypeVar("_T")
 
@@ -127,7 +128,7 @@ class Pretraining:
 
     Attributes:
       model: ``name`` and hyperparameters, as ``models.build_model`` takes them. Parameters that
-        both models have, by name and shape, are taken over.
+        both models have, by name, are taken over; one of another shape is an error.
       optimizer: How its parameters move.
       loop: How long.
     """
@@ -193,34 +194,16 @@ class Experiment:
     partitioning: Partitioning = DEFAULT_PARTITIONING
 
     def __post_init__(self):
-        _ = self.first_stage  # Its settings are checked as well.
         check_negative_rate(self.data.negative_rate)
-        _choose("optimizer.name", self.optimizer.name, ("adam", "adagrad", "sgd"))
-        _check_table_path(self.optimizer)
-        _choose(
-            "optimizer.schedule", self.optimizer.schedule, ("constant", "warmup_cosine", "plateau")
-        )
-        _choose("loop.monitor", self.loop.monitor, ("auc", "logloss"))
-        for key in ("batch_size", "epochs", "evaluations_per_epoch", "log_steps",
-                    "eval_batch_size", "checkpoint_steps"):  # fmt: skip
-            if getattr(self.loop, key) < 1:
-                raise UserError(f"loop.{key}={getattr(self.loop, key)} must be at least 1")
-        streams, batch_size = self.loop.streams, self.loop.batch_size
-        if streams < 0 or (streams and batch_size % streams):
-            raise UserError(
-                f"loop.streams={streams} must split loop.batch_size={batch_size} evenly"
-            )
-        if self.optimizer.learning_rate <= 0:
-            raise UserError(
-                f"optimizer.learning_rate={self.optimizer.learning_rate} must be above 0"
-            )
-        if "name" not in self.model:
-            raise UserError("model.name is missing; name one of deepfm_jax.MODELS")
+        check_seed(self.seed)
+        check_stage(self)
+        if self.pretraining is not None:
+            check_stage(self.pretraining, "pretraining.")
         if self.warm_start is not None and self.pretraining is not None:
             raise UserError("pretraining and warm_start both give the first weights; take one")
         for column, vectors in self.pretrained_vectors.items():
             key = f"pretrained_vectors.{column}.scale"
-            _choose(key, vectors.scale, ("unit_length", "init_std", "as_is"))
+            check_choice(key, vectors.scale, ("unit_length", "init_std", "as_is"))
         for key in ("pretraining", "warm_start"):
             if self.pretrained_vectors and getattr(self, key) is not None:
                 raise UserError(
@@ -311,7 +294,7 @@ def from_mapping(kind: type[_T], values: Mapping[str, Any], prefix: str) -> _T:
         if field.name in values and not _fits(values[field.name], field.type):
             raise UserError(
                 f"config key {prefix}{field.name}={values[field.name]!r} must be of type "
-                f"{getattr(field.type, '__name__', field.type)}"
+                f"{_told(field.type)}"
             )
     return kind(**values)
 
@@ -332,32 +315,18 @@ def _vectors_by_column(values: Any) -> dict[str, PretrainedVectors]:
 
 
 def _fits(value: Any, kind: Any) -> bool:
+    if isinstance(kind, types.UnionType) or get_origin(kind) is Union:
+        return any(_fits(value, each) for each in get_args(kind))
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
+    # Of a mapping or a sequence the kind alone; what it is of is checked where it is read.
+    kind = get_origin(kind) or kind
     return not isinstance(kind, type) or isinstance(value, kind)
 
 
-def _check_table_path(optimizer: OptimizerSettings) -> None:
-    _choose("optimizer.table", optimizer.table, ("auto", "dense", "sparse"))
-    for key in ("row_optimizer", "first_order_optimizer"):
-        name = getattr(optimizer, key)
-        _choose(f"optimizer.{key}", name, ("", *ROW_OPTIMIZERS))
-        if name == "ftrl" and optimizer.schedule != "constant":
-            raise UserError(
-                f"optimizer.{key}='ftrl' has a schedule of its own for each weight; set "
-                f"optimizer.schedule='constant' instead of {optimizer.schedule!r}"
-            )
-    for key in ("row_optimizer", "first_order_optimizer", "row_learning_rate",
-                "first_order_learning_rate"):  # fmt: skip
-        if optimizer.table == "dense" and getattr(optimizer, key):
-            raise UserError(
-                f"optimizer.{key}={getattr(optimizer, key)!r} is of the sparse path, and "
-                "optimizer.table='dense'"
-            )
-
-
-def _choose(key: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UserError(f"{key}={value!r} is unknown; use one of {choices}")
+def _told(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) else str(kind)

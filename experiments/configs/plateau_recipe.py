@@ -33,13 +33,15 @@ def plateau_config(
       data: Name of the data set.
       models: By label, ``model``: hyperparameters, with ``name`` where it is not the label;
         ``optimizer`` and, perhaps, ``loop``: settings that are the model's own.
-      model: A label. FNN has an FM as its first stage, trained for five epochs.
+      model: A label. An FNN has the first FM of ``models`` as its first stage, for five epochs at
+        most, with vectors as long and batches as large as its own: a change to those is one to both
+        stages, unless the stage's own keys (``pretraining.model.embed_dim``) are set.
       embed_dim: D of all models that have vectors.
       batch_size: B.
       epochs: Most passes over the training rows.
 
     Raises:
-      ValueError: a label that ``models`` does not have.
+      ValueError: a label that ``models`` does not have, or an FNN without an FM.
     """
     if model not in models:
         raise ValueError(f"model {model!r} has no settings here; use one of {sorted(models)}")
@@ -48,20 +50,37 @@ def plateau_config(
     config.data = data_settings(data)
     config.partitioning = partitioning_settings()
     config.update(_stage(models, model, embed_dim, batch_size, epochs))
-    if model == "fnn":
+    if _name(models, model) == "fnn":
+        fm = next((label for label in models if _name(models, label) == "fm"), None)
+        if fm is None:
+            raise ValueError(f"model {model!r} starts from an FM, and there are no settings of one")
         # Briefly, and held back: vectors that already fit the training rows have overfitted them.
-        stage = _stage(models, "fm", embed_dim, batch_size, 5)
+        stage = _stage(models, fm, embed_dim, batch_size, 5)
         stage["optimizer"].update(learning_rate=1e-3, embedding_l2=1e-3)
         config.pretraining = stage
+        _follow(config, "model", "embed_dim")
+        _follow(config, "loop", "batch_size", "eval_batch_size", "streams")
     return config
 
 
-def _stage(models, model: str, embed_dim: int, batch_size: int, epochs: int) -> dict[str, Any]:
-    vectors = {} if model == "lr" else dict(embed_dim=embed_dim, init_std=1e-4)
+def _name(models, label: str) -> str:
+    return models[label]["model"].get("name", label)
+
+
+def _follow(config: Any, section: str, *keys: str) -> None:
+    """Gives the first stage the model's own values, now and when those are changed."""
+    for key in keys:
+        # One way: what is then set for the stage is not set for the model.
+        config.pretraining[section][key] = config[section].get_oneway_ref(key)
+
+
+def _stage(models, label: str, embed_dim: int, batch_size: int, epochs: int) -> dict[str, Any]:
+    name = _name(models, label)
+    vectors = {} if name == "lr" else dict(embed_dim=embed_dim, init_std=1e-4)
     optimizer = dict(table="dense", schedule="plateau", clip_norm=10.0)
     loop = dict(batch_size=batch_size, epochs=epochs)
     return {
-        "model": {"name": model, **vectors, **models[model]["model"]},
-        "optimizer": optimizer_settings(**{**optimizer, **models[model]["optimizer"]}),
-        "loop": loop_settings(**{**loop, **models[model].get("loop", {})}),
+        "model": {"name": name, **vectors, **models[label]["model"]},
+        "optimizer": optimizer_settings(**{**optimizer, **models[label]["optimizer"]}),
+        "loop": loop_settings(**{**loop, **models[label].get("loop", {})}),
     }

@@ -1,10 +1,12 @@
 """What the command line changes in the configs of a comparison."""
 
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
 from deepfm_jax import UserError
 from experiments import launcher
-from experiments.configs import frappe
+from experiments.configs import frappe, plateau_recipe
 
 
 @pytest.mark.parametrize(
@@ -20,6 +22,61 @@ def test_fewer_epochs_shorten_the_stage_before_too(changes, epochs):
     config = frappe.get_config("fnn").lock()
     launcher.change(config, changes, "fnn")
     assert (config.loop.epochs, config.pretraining.loop.epochs) == epochs
+
+
+FOLLOWING = ("model.embed_dim", "loop.batch_size", "loop.eval_batch_size", "loop.streams")
+
+
+def value(config, key):
+    section, name = key.split(".")
+    return config[section][name]
+
+
+@pytest.mark.parametrize("key", FOLLOWING)
+def test_the_stage_before_has_vectors_and_batches_as_large_as_the_model(key):
+    config = frappe.get_config("fnn").lock()
+    assert value(config.pretraining, key) == value(config, key)
+    launcher.change(config, {key: 32}, "fnn")
+    assert value(config, key) == value(config.pretraining, key) == 32
+    launcher.change(config, {f"pretraining.{key}": 8}, "fnn")
+    assert (value(config, key), value(config.pretraining, key)) == (32, 8)
+    launcher.change(config, {key: 64}, "fnn")
+    assert (value(config, key), value(config.pretraining, key)) == (64, 8)
+
+
+def test_it_follows_what_a_single_run_changes_as_well():
+    values = flags.FlagValues()
+    arguments = ["train", "--config.model.embed_dim=32", "--config.loop.batch_size=1024"]
+    config_flags.DEFINE_config_dict(
+        "config", frappe.get_config("fnn"), flag_values=values, sys_argv=arguments
+    )
+    values(arguments)
+    config = values.config.to_dict()
+    assert config["pretraining"]["model"]["embed_dim"] == 32
+    assert config["pretraining"]["loop"]["batch_size"] == 1024
+    assert config["pretraining"]["loop"]["epochs"] == 5
+
+
+def test_what_a_model_is_decides_and_not_its_label():
+    fnn = {"name": "fnn", "embed_dim": 6, "activation": "tanh"}
+    models = {
+        "fm_small": {"model": {"name": "fm", "embed_dim": 4}, "optimizer": {}},
+        "first_order": {"model": {"name": "lr"}, "optimizer": {}},
+        "fnn_tanh": {"model": fnn, "optimizer": {}, "loop": {"batch_size": 64}},
+    }
+
+    def config(label, among=models):
+        return plateau_recipe.plateau_config(
+            "frappe", among, label, embed_dim=10, batch_size=512, epochs=9
+        )
+
+    stage = config("fnn_tanh").pretraining
+    assert stage.model.to_dict() == {"name": "fm", "embed_dim": 6, "init_std": 1e-4}
+    assert (stage.loop.batch_size, stage.loop.epochs) == (64, 5)
+    assert config("first_order").model.to_dict() == {"name": "lr"}
+    assert "pretraining" not in config("fm_small")
+    with pytest.raises(ValueError, match="'fnn_tanh' starts from an FM, and there are no settings"):
+        config("fnn_tanh", among={"fnn_tanh": models["fnn_tanh"]})
 
 
 def test_models_of_one_stage_and_keys_that_do_not_exist():

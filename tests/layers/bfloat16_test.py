@@ -44,6 +44,12 @@ def test_gradients_are_products_of_the_same_kind():
     np.testing.assert_allclose(dw, product(x.T, g), rtol=1e-6, atol=1e-6)
 
 
+def test_forward_mode_is_refused_and_not_wrong():
+    x, w = drawn(2, 3), drawn(3, 2, seed=1)
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(bfloat16_matmul, (x, w), (x, w))
+
+
 def test_a_tower_in_bfloat16_has_float32_parameters_and_nearly_the_same_output():
     x = drawn(32, 20)
     plain, fast = MLP((16, 8)), MLP((16, 8), compute_dtype="bfloat16")

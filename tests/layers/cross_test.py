@@ -26,6 +26,19 @@ def test_the_low_rank_network_equals_the_loop(experts):
     np.testing.assert_allclose(network.apply({"params": params}, X), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_kernels_start_glorot_normal_and_biases_at_zero():
+    width, rank, experts = 150, 80, 70
+    network = LowRankCrossNetwork(layers=1, rank=rank, experts=experts)
+    params = network.init(jax.random.key(0), np.ones((1, width), np.float32))["params"]
+    fans = {"v_0_kernel": (width, rank), "c_0_kernel": (rank, rank), "u_0_kernel": (rank, width)}
+    found = {**{name: params[name] for name in fans}, "gate": params["gate_0"].pop("kernel")}
+    for name, (fan_in, fan_out) in {**fans, "gate": (width, experts)}.items():
+        expected = np.sqrt(2 / (fan_in + fan_out))
+        assert np.std(found[name]) == pytest.approx(expected, rel=0.03), name
+    assert not params["gate_0"]  # Without a bias.
+    np.testing.assert_array_equal(params["bias_0"], np.zeros(width))
+
+
 @pytest.mark.parametrize("network", [CrossNetwork(2), LowRankCrossNetwork(2, rank=2)])
 def test_with_zero_weights_the_input_passes(network):
     params = jax.tree.map(jnp.zeros_like, network.init(jax.random.key(0), X))

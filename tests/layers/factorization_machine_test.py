@@ -2,6 +2,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +12,12 @@ from tests import references
 
 def embeddings(batch=3, fields=5, dim=4, seed=0, scale=1.0):
     return np.random.default_rng(seed).normal(0, scale, (batch, fields, dim)).astype(np.float32)
+
+
+def exact(e):
+    """The identity in float64, whose own error is negligible here; the loop is too slow for it."""
+    e = e.astype(np.float64)
+    return 0.5 * (np.square(e.sum(axis=1)).sum(axis=1) - np.square(e).sum(axis=(1, 2)))
 
 
 @settings(max_examples=40, deadline=None)
@@ -28,6 +35,25 @@ def test_equals_the_explicit_double_sum(batch, fields, dim, scale, seed):
     np.testing.assert_allclose(
         factorization_machine(jnp.asarray(e)), references.fm_pairwise(e), rtol=0, atol=tolerance
     )
+
+
+@pytest.mark.parametrize(("fields", "dim"), [(10, 10), (39, 16), (100, 64)])
+@pytest.mark.parametrize("scale", [0.01, 0.3, 3.0])
+def test_the_error_among_fields_of_like_size_is_lost_in_the_last_digits(fields, dim, scale):
+    e = embeddings(500, fields, dim, scale=scale)
+    error = np.asarray(factorization_machine(jnp.asarray(e)), np.float64) - exact(e)
+    assert np.abs(error).max() < 5e-7 * np.square(e).sum(axis=(1, 2)).max()
+    assert np.sqrt(np.mean(error**2)) < 1e-6 * exact(e).std()
+
+
+def test_one_field_far_larger_than_the_others_drowns_their_products():
+    # The condition that the docstring states, with its figures.
+    e = embeddings(2000, 10, 16, scale=1e-3)
+    e[:, 0] *= 1e6
+    error = np.asarray(factorization_machine(jnp.asarray(e)), np.float64) - exact(e)
+    assert 0.3 < np.sqrt(np.mean(error**2)) < 1.3
+    assert exact(e).std() == pytest.approx(11.9, rel=0.1)
+    assert np.abs(error).max() < 5e-7 * np.square(e).sum(axis=(1, 2)).max()
 
 
 def test_hand_computed_value():

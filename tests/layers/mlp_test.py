@@ -57,6 +57,15 @@ def test_batch_norm_moves_its_statistics_only_in_training(inputs):
     )
 
 
+def test_batch_norm_of_one_training_row_gives_every_row_the_same_output(inputs):
+    mlp = MLP((4,), batch_norm=True)
+    variables = randomised(mlp.init(jax.random.key(0), inputs))
+    outputs = [
+        mlp.apply(variables, row[None], train=True, mutable=["batch_stats"])[0] for row in inputs
+    ]
+    np.testing.assert_allclose(outputs, np.broadcast_to(outputs[0], (6, 1, 1)), rtol=1e-6)
+
+
 def test_dropout_drops_its_share_and_scales_the_rest():
     # One wide layer with weights 1 and inputs 1: the output counts the units that stayed.
     mlp = MLP((10_000,), dropout=0.2)

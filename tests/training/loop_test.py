@@ -78,13 +78,29 @@ def test_fnn_starts_from_the_fm_that_was_trained_before_it(prepared, tmp_path, s
     assert after["metrics"] == json.loads(before)["metrics"]
 
 
-def test_a_stage_before_that_has_nothing_to_give_is_refused(prepared, tmp_path):
-    experiment = experiment_settings.small(
-        prepared,
-        model={"name": "dnn", "embed_dim": 3, "mlp_dims": [8]},
-        pretraining={"model": {"name": "fm", "embed_dim": 4}, "loop": {"epochs": 1}},
-    )
-    with pytest.raises(UserError, match=r"no parameter of one name and shape.*embed_dim"):
+@pytest.mark.parametrize(
+    ("model", "first", "message"),
+    [
+        ({"name": "dnn", "embed_dim": 3, "mlp_dims": [8]}, {"name": "lr"}, "no parameter of one n"),
+        (
+            {"name": "fnn", "embed_dim": 3, "mlp_dims": [8]},
+            {"name": "fm", "embed_dim": 4},
+            r"table\.embedding is \[210, 3\] in the model and \[210, 4\] in the stage before; set "
+            r"model\.embed_dim and pretraining\.model\.embed_dim so that they agree",
+        ),
+        (
+            {"name": "deepfm", "embed_dim": 4, "mlp_dims": [8, 4]},
+            {"name": "dnn", "embed_dim": 4, "mlp_dims": [6]},
+            r"tower\.dense_0\.bias is \[8\] in the model and \[6\] in the stage before; give both",
+        ),
+    ],
+)
+def test_a_stage_before_whose_weights_do_not_fit_is_refused(
+    prepared, tmp_path, model, first, message
+):
+    pretraining = {"model": first, "loop": {"epochs": 1}}
+    experiment = experiment_settings.small(prepared, model=model, pretraining=pretraining)
+    with pytest.raises(UserError, match=f"pretraining: .*{message}"):
         train(experiment, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
