@@ -11,7 +11,7 @@ from deepfm_jax.training.state import TrainState, Weights, row_slots
 
 
 def shared_parameters(weights: Weights, pretrained: Weights) -> set[tuple]:
-    """Paths of the parameters that both have.
+    """Paths of the parameters that both have, with one shape.
 
     Args:
       weights: Of the model that starts, as ``weights_shapes`` gives them: rows that fill up stripes
@@ -19,39 +19,32 @@ def shared_parameters(weights: Weights, pretrained: Weights) -> set[tuple]:
       pretrained: Of the model that was trained before it, likewise.
 
     Raises:
-      UserError: there are none, or one has another shape in the other model: it could not be taken
-        over, and to leave it out would lose what the stage before has learnt.
+      UserError: there are none; or both have a table and its shapes differ, so that what the stage
+        before has learnt would be lost. Towers of two models may well differ.
     """
     found = dict(jax.tree.leaves_with_path(pretrained.params))
-    shared = {
-        path: (leaf.shape, found[path].shape)
-        for path, leaf in jax.tree.leaves_with_path(weights.params)
-        if path in found
-    }
+    shared = set()
+    for path, leaf in jax.tree.leaves_with_path(weights.params):
+        if path not in found:
+            continue
+        if leaf.shape == found[path].shape:
+            shared.add(path)
+        elif is_table(path):
+            raise UserError(
+                f"pretraining: {_name(path)} is {list(leaf.shape)} in the model and "
+                f"{list(found[path].shape)} in the stage before; set model.embed_dim and "
+                "pretraining.model.embed_dim so that they agree"
+            )
     if not shared:
         raise UserError(
-            "pretraining: the two models have no parameter of one name; take a stage before with a "
-            "table of the same kind"
+            "pretraining: the two models have no parameter of one name and shape; take a stage "
+            "before with a table of the same kind"
         )
-    # The table first, for an embed_dim changes the shapes of other parameters too.
-    for path in sorted(shared, key=lambda path: not is_table(path)):
-        here, there = shared[path]
-        if here != there:
-            raise UserError(
-                f"pretraining: {_name(path)} is {list(here)} in the model and {list(there)} in the "
-                f"stage before; {_remedy(path, here, there)}"
-            )
-    return set(shared)
+    return shared
 
 
 def _name(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
-
-
-def _remedy(path: tuple, here: tuple[int, ...], there: tuple[int, ...]) -> str:
-    if is_table(path) and here[:1] == there[:1]:
-        return "set model.embed_dim and pretraining.model.embed_dim so that they agree"
-    return "give both models settings by which they agree, or take a stage before without it"
 
 
 def with_pretrained(

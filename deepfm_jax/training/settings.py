@@ -128,7 +128,7 @@ class Pretraining:
 
     Attributes:
       model: ``name`` and hyperparameters, as ``models.build_model`` takes them. Parameters that
-        both models have, by name, are taken over; one of another shape is an error.
+        both models have, by name and shape, are taken over; tables of other shapes are an error.
       optimizer: How its parameters move.
       loop: How long.
     """
