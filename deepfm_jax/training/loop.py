@@ -319,7 +319,8 @@ class _Trainer:
         else:
             progress.bad_evaluations += 1
             message += f" (best {abs(best):.5f} at step {progress.best_step})"
-            if self._settings.schedule == "plateau":
+            cut_after = self._settings.plateau_patience + 1
+            if self._settings.schedule == "plateau" and progress.bad_evaluations % cut_after == 0:
                 floor = self._settings.plateau_floor / self._settings.learning_rate
                 state = cut_learning_rate(state, self._settings.plateau_factor, floor)
         if hosts.is_first():

@@ -54,6 +54,7 @@ _RANGES = {
     "optimizer.warmup_steps": _COUNT_OR_0,
     "optimizer.plateau_factor": _BETWEEN_0_AND_1,
     "optimizer.plateau_floor": _AT_LEAST_0,
+    "optimizer.plateau_patience": _COUNT_OR_0,
     # A negative norm would turn the gradient round, and a negative lambda reward large weights.
     "optimizer.clip_norm": _AT_LEAST_0,
     "optimizer.embedding_l2": _AT_LEAST_0,
@@ -113,6 +114,12 @@ def check_stage(stage: Any, prefix: str = "") -> None:
     if streams and batch_size % streams:
         raise UserError(
             f"{prefix}loop.streams={streams} must split {prefix}loop.batch_size={batch_size} evenly"
+        )
+    waits, patience = stage.optimizer.plateau_patience, stage.loop.patience
+    if stage.optimizer.schedule == "plateau" and 0 < patience <= waits:
+        raise UserError(
+            f"{prefix}optimizer.plateau_patience={waits} must be below {prefix}loop.patience="
+            f"{patience}, or the run ends before the first cut"
         )
 
 

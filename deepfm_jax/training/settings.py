@@ -59,8 +59,11 @@ class OptimizerSettings:
         ``row_learning_rate``.
       learning_rate: Peak learning rate.
       schedule: ``constant``; ``warmup_cosine``: linear over ``warmup_steps``, then a cosine to 0
-        at the end of ``loop.epochs``; ``plateau``: multiplied by ``plateau_factor`` after each
-        evaluation that does not improve, not below ``plateau_floor``.
+        at the end of ``loop.epochs``; ``plateau``: multiplied by ``plateau_factor`` after
+        evaluations that do not improve, not below ``plateau_floor``.
+      plateau_patience: Evaluations in a row without improvement that pass before such a cut, and
+        before the next; 0 cuts at each. A metric that jumps about from one to the next cuts the
+        rate too early by chance; then let one pass, and let ``loop.patience`` be larger.
       clip_norm: Largest global norm of the gradient, L2 terms included; 0 for no clipping.
       embedding_l2: lambda of (lambda / 2) ||W||^2 over the table, first-order weights included.
         It is part of the gradient, not decoupled weight decay. On the dense path every row
@@ -83,6 +86,7 @@ class OptimizerSettings:
     warmup_steps: int = 0
     plateau_factor: float = 0.1
     plateau_floor: float = 1e-6
+    plateau_patience: int = 0
     clip_norm: float = 0.0
     embedding_l2: float = 0.0
     embedding_l1: float = 0.0

@@ -29,6 +29,7 @@ def optimizer_settings(**changes: Any) -> dict[str, Any]:
         warmup_steps=0,
         plateau_factor=0.1,
         plateau_floor=1e-6,
+        plateau_patience=0,
         clip_norm=0.0,
         embedding_l2=0.0,
         embedding_l1=0.0,

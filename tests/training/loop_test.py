@@ -218,6 +218,18 @@ def test_a_plateau_cuts_the_rate(prepared, tmp_path):
     assert restored(tmp_path, best=False).rate_scale == pytest.approx(1e-3 / 0.05)
 
 
+@pytest.mark.parametrize(("waits", "cuts"), [(0, 4), (1, 2), (2, 1), (3, 1)])
+def test_a_plateau_waits_before_each_cut(prepared, tmp_path, waits, cuts):
+    experiment = experiment_settings.small(
+        prepared,
+        optimizer={"schedule": "plateau", "plateau_patience": waits, "plateau_floor": 0.0},
+        # After the first of five evaluations, none is better.
+        loop={"epochs": 5, "patience": 4, "min_improvement": 0.9},
+    )
+    train(experiment, tmp_path)
+    assert restored(tmp_path, best=False).rate_scale == pytest.approx(0.1**cuts)
+
+
 def test_the_monitor_chooses_the_best_weights(prepared, tmp_path):
     experiment = experiment_settings.small(
         prepared,

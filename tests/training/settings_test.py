@@ -50,6 +50,13 @@ def test_json_carries_it_whole():
             {"pretrained_vectors": {"a": "f"}, "warm_start": "runs/a"},
             "pretrained_vectors and warm_start both give the first weights",
         ),
+        (
+            {
+                "optimizer": {"schedule": "plateau", "plateau_patience": 2},
+                "loop": {"patience": 2},
+            },
+            r"optimizer\.plateau_patience=2 must be below loop\.patience=2",
+        ),
     ],
 )
 def test_a_wrong_key_or_value_is_named(changes, message):
@@ -85,6 +92,7 @@ OUT_OF_RANGE = {
     },
     "whole numbers of at least 0": {
         "optimizer.warmup_steps": (-5,),
+        "optimizer.plateau_patience": (-1,),
         "loop.patience": (-3,),
         "loop.streams": (-1,),
     },
