@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -40,11 +40,11 @@ def field_specs(field_dims: FieldDims) -> tuple[FieldSpec, ...]:
     """The fields of a table, in their order.
 
     Raises:
-      UserError: no field, a field without rows or slots, one that shares the rows of a field that
-        has none of its own or another number of them, or more than 2^31 - 1 rows in all (ids are
-        int32).
+      UserError: no field, a field without rows or slots, numbers of them that are not whole, one
+        that shares the rows of a field that has none of its own or another number of them, or more
+        than 2^31 - 1 rows in all (ids are int32).
     """
-    specs = tuple(dim if isinstance(dim, FieldSpec) else FieldSpec(int(dim)) for dim in field_dims)
+    specs = tuple(_as_spec(index, dim) for index, dim in enumerate(_listed(field_dims)))
     if not specs or min(min(spec.rows, spec.slots) for spec in specs) < 1:
         raise UserError(
             "field_dims must name at least one row (and slot) for each field; got "
@@ -67,6 +67,23 @@ def field_specs(field_dims: FieldDims) -> tuple[FieldSpec, ...]:
             f"field_dims sum to {total} rows; int32 ids reach {_MAX_ROWS}: raise min_count"
         )
     return specs
+
+
+def _listed(field_dims: Any) -> tuple[Any, ...]:
+    try:
+        return tuple(field_dims)
+    except TypeError:
+        raise UserError(f"field_dims={field_dims!r} must be a list of rows of each field") from None
+
+
+def _as_spec(index: int, dim: Any) -> FieldSpec:
+    spec = dim if isinstance(dim, FieldSpec) else FieldSpec(dim)
+    owner = spec.shared_with
+    numbers = (spec.rows, spec.slots, 0 if owner is None else owner)
+    # Nothing is rounded or read from a text: other rows than those meant would be looked up.
+    if not all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in numbers):
+        raise UserError(f"field_dims[{index}]={dim!r} must be whole numbers, as 1000")
+    return FieldSpec(int(spec.rows), int(spec.slots), None if owner is None else int(owner))
 
 
 def total_rows(field_dims: FieldDims) -> int:

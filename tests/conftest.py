@@ -33,6 +33,14 @@ for _library in (
 jaxtyping.install_import_hook("deepfm_jax", "beartype.beartype")
 
 
+@pytest.fixture
+def unchecked_types():
+    """As in a user's process, where no signature is checked: the library must do it alone."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 @pytest.fixture(scope="session")
 def frappe_files(tmp_path_factory):
     """Raw files in Frappe's layout, a few thousand learnable rows."""

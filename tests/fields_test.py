@@ -55,5 +55,25 @@ def test_impossible_fields_are_told(dims, message):
         field_specs(dims)
 
 
+@pytest.mark.parametrize(
+    ("dims", "message"),
+    [
+        ((4.0, 3), r"field_dims\[0\]=4.0 must be whole numbers"),
+        ((4, "3"), r"field_dims\[1\]='3' must be"),
+        ((True,), r"field_dims\[0\]=True must be"),
+        ((4, FieldSpec(3, True)), r"field_dims\[1\]=FieldSpec\(rows=3, slots=True.* must be"),
+        ((3, FieldSpec(3, shared_with=False)), r"field_dims\[1\]=FieldSpec.* must be"),
+        (5, "field_dims=5 must be a list"),
+    ],
+)
+def test_what_is_no_whole_number_is_told(unchecked_types, dims, message):
+    with pytest.raises(UserError, match=message):
+        field_specs(dims)
+
+
+def test_numbers_may_be_numpys(unchecked_types):
+    assert field_specs(np.array([4, 7])) == field_specs((np.int32(4), FieldSpec(np.int64(7))))
+
+
 def test_shared_rows_do_not_count_towards_the_limit():
     assert total_rows((2**31 - 2, FieldSpec(2**31 - 2, shared_with=0), 1)) == 2**31 - 1

@@ -47,9 +47,14 @@ class Rows:
         return Rows(self.first_order, self.embedding, slot_counts(field_dims))
 
     def first_order_terms(self, values: Values | None) -> FirstOrder:
-        """sum_k w_k x_k over the slots of each field, [B, F]; see ``embeddings``."""
+        """sum_k w_k x_k over the slots of each field, [B, F]; see ``embeddings``.
+
+        Raises:
+          UserError: see ``embeddings``.
+        """
         if self.first_order is None:
             raise ValueError("this table holds no first-order weights (first_order=False)")
+        _check_values(values, self.first_order)
         return _by_field(self.first_order, values, self.slots)
 
     def embeddings(self, values: Values | None, fields: int | None = None) -> Embeddings:
@@ -60,14 +65,24 @@ class Rows:
           fields: The first so many fields alone; None for all.
 
         Raises:
-          UserError: no values, where a field has several slots.
+          UserError: no values, where a field has several slots, or values of another shape than
+            [B, S], which would else be repeated or cut.
         """
         if self.embedding is None:
             raise ValueError("this table holds no vectors (embed_dim=0)")
+        _check_values(values, self.embedding)
         slots = None if self.slots is None else self.slots[:fields]
         read = fields if slots is None else sum(slots)
         values = None if values is None else values[:, :read]
         return _by_field(self.embedding[:, :read], values, slots)
+
+
+def _check_values(values: Values | None, features: AnyArray) -> None:
+    if values is not None and values.shape != features.shape[:2]:
+        raise UserError(
+            f"values have shape {values.shape}, and the ids {features.shape[:2]}; pass one value "
+            "for each id"
+        )
 
 
 def _by_field(features: AnyArray, values: Values | None, slots: tuple[int, ...] | None) -> AnyArray:
@@ -102,12 +117,15 @@ def check_ids(ids, field_dims: FieldDims) -> None:
       field_dims: Rows of each field.
 
     Raises:
-      UserError: ids that are not integers, not [B, S], or outside 0 <= id < rows of the field; the
-        message names row, slot, field and value. Empty slots of a field with several, id -1, pass.
+      UserError: ids that are not integers, not [B, S], of no row, or outside 0 <= id < rows of the
+        field; the message names row, slot, field and value. Empty slots of a field with several, id
+        -1, pass.
     """
     slots = slot_counts(field_dims)
     if ids.ndim != 2 or ids.shape[1] != sum(slots):
         raise UserError(f"ids have shape {tuple(ids.shape)}; the model reads [batch, {sum(slots)}]")
+    if not ids.shape[0]:
+        raise UserError("ids have no row; a batch has one at least")
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise UserError(f"ids have dtype {ids.dtype}; pass int32 (float32 confuses ids above 2^24)")
     if isinstance(ids, Tracer) or not getattr(ids, "is_fully_addressable", True):

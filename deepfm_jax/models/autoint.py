@@ -7,6 +7,7 @@ import flax.linen as nn
 from deepfm_jax.embedding import EmbeddingTable, Rows
 from deepfm_jax.fields import FieldDims
 from deepfm_jax.layers import MLP, InteractingLayer
+from deepfm_jax.models.hyperparameters import check_hyperparameters
 from deepfm_jax.typing import Ids, Logits, Values
 
 
@@ -54,6 +55,7 @@ class AutoInt(nn.Module):
     compute_dtype: str = "float32"
 
     def setup(self):
+        check_hyperparameters(self)
         self.table = EmbeddingTable(
             self.field_dims, self.embed_dim, self.init_std, self.table_dtype, first_order=False
         )

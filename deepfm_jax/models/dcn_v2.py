@@ -1,17 +1,16 @@
 """DCN-V2: a cross network and a tower, one after the other or side by side."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from deepfm_jax.embedding import EmbeddingTable, Rows
-from deepfm_jax.errors import UserError
 from deepfm_jax.fields import FieldDims
 from deepfm_jax.layers import MLP, CrossNetwork, LowRankCrossNetwork
+from deepfm_jax.models.hyperparameters import check_hyperparameters
 from deepfm_jax.typing import Ids, Logits, Values
-
-STRUCTURES = ("stacked", "parallel")
 
 
 class DCNv2(nn.Module):
@@ -23,7 +22,7 @@ class DCNv2(nn.Module):
     Attributes:
       field_dims: Rows of each field.
       embed_dim: D, length of the latent vectors.
-      cross_layers: Layers of the cross network.
+      cross_layers: Layers of the cross network; 0 for none.
       rank: R of a mixture of low-rank cross layers; 0 for full matrices.
       experts: Of each low-rank layer.
       structure: ``"stacked"`` or ``"parallel"``.
@@ -33,9 +32,6 @@ class DCNv2(nn.Module):
       init_std: Standard deviation of the vectors' initialiser.
       table_dtype: What the table is stored in, ``"float32"`` or ``"bfloat16"``.
       compute_dtype: What the tower multiplies in, likewise; sums are float32.
-
-    Raises:
-      UserError: a structure that does not exist.
 
     Source: Wang et al. 2021, "DCN V2: Improved Deep & Cross Network and Practical Lessons for
       Web-scale Learning to Rank Systems", Sec. 3 (arXiv 2008.13535). Deviation: its last layer has
@@ -47,7 +43,7 @@ class DCNv2(nn.Module):
     cross_layers: int = 3
     rank: int = 0
     experts: int = 4
-    structure: str = "parallel"
+    structure: Literal["stacked", "parallel"] = "parallel"
     mlp_dims: Sequence[int] = (400, 400, 400)
     dropout: float = 0.2
     batch_norm: bool = False
@@ -56,10 +52,7 @@ class DCNv2(nn.Module):
     compute_dtype: str = "float32"
 
     def setup(self):
-        if self.structure not in STRUCTURES:
-            raise UserError(
-                f"model.structure={self.structure!r} is unknown; use one of {STRUCTURES}"
-            )
+        check_hyperparameters(self)
         self.table = EmbeddingTable(
             self.field_dims, self.embed_dim, self.init_std, self.table_dtype, first_order=False
         )

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from deepfm_jax.embedding import EmbeddingTable, Rows
 from deepfm_jax.fields import FieldDims
 from deepfm_jax.layers import MLP, factorization_machine
+from deepfm_jax.models.hyperparameters import check_hyperparameters
 from deepfm_jax.typing import Ids, Logits, Values
 
 
@@ -23,7 +24,7 @@ class DeepFM(nn.Module):
       embed_dim: D, length of the latent vectors.
       shared: Whether FM and tower read the same embeddings, which is the model's point; False gives
         each its own (the paper's ablation "FM & DNN", with twice the vectors).
-      mlp_dims: Widths of the tower's hidden layers.
+      mlp_dims: Widths of the tower's hidden layers; empty for a linear layer over the embeddings.
       dropout: Probability of dropping a hidden unit in training.
       batch_norm: Whether the tower normalises its blocks (the paper does not).
       init_std: Standard deviation of the vectors' initialiser.
@@ -47,6 +48,7 @@ class DeepFM(nn.Module):
     compute_dtype: str = "float32"
 
     def setup(self):
+        check_hyperparameters(self)
         # Unshared vectors are the halves of longer ones: one lookup serves both.
         width = self.embed_dim if self.shared else 2 * self.embed_dim
         self.table = EmbeddingTable(self.field_dims, width, self.init_std, self.table_dtype)

@@ -7,6 +7,7 @@ import flax.linen as nn
 from deepfm_jax.embedding import EmbeddingTable, Rows
 from deepfm_jax.fields import FieldDims
 from deepfm_jax.layers import MLP
+from deepfm_jax.models.hyperparameters import check_hyperparameters
 from deepfm_jax.typing import Ids, Logits, Values
 
 
@@ -16,7 +17,7 @@ class DNN(nn.Module):
     Attributes:
       field_dims: Rows of each field.
       embed_dim: D, length of the latent vectors.
-      mlp_dims: Widths of the tower's hidden layers.
+      mlp_dims: Widths of the tower's hidden layers; empty for a linear layer over the embeddings.
       dropout: Probability of dropping a hidden unit in training.
       batch_norm: Whether the tower normalises its blocks.
       init_std: Standard deviation of the vectors' initialiser.
@@ -37,6 +38,7 @@ class DNN(nn.Module):
     compute_dtype: str = "float32"
 
     def setup(self):
+        check_hyperparameters(self)
         self.table = EmbeddingTable(
             self.field_dims, self.embed_dim, self.init_std, self.table_dtype, first_order=False
         )

@@ -9,6 +9,7 @@ from deepfm_jax.embedding import EmbeddingTable, Rows
 from deepfm_jax.errors import UserError
 from deepfm_jax.fields import FieldDims
 from deepfm_jax.layers import MLP, BilinearFusion, FeatureGate
+from deepfm_jax.models.hyperparameters import check_hyperparameters
 from deepfm_jax.typing import Ids, Logits, Values
 
 
@@ -59,7 +60,7 @@ class FinalMLP(nn.Module):
     compute_dtype: str = "float32"
 
     def setup(self):
-        self._check_context()
+        check_hyperparameters(self)
         # Vectors for the gates are the second halves of longer ones: one lookup serves both.
         width = self.embed_dim if self.shared_context else 2 * self.embed_dim
         self.table = EmbeddingTable(
@@ -79,11 +80,12 @@ class FinalMLP(nn.Module):
         ]
         self.fusion = BilinearFusion(self.heads)
 
-    def _check_context(self) -> None:
+    def check_together(self) -> None:
+        """Checks fields of context, and heads; see ``check_hyperparameters``."""
         for name in ("context", "second_context"):
             for field in getattr(self, name):
                 # An index beyond the fields would read the last one: JAX clamps it.
-                if not 0 <= field < len(self.field_dims):
+                if field >= len(self.field_dims):
                     raise UserError(
                         f"model.{name}: there is no field {field}; positions are 0 to "
                         f"{len(self.field_dims) - 1}"
@@ -94,6 +96,13 @@ class FinalMLP(nn.Module):
                 "model.shared_context=False doubles the table for gates that see fields, and none "
                 "does: name fields in model.context or model.second_context"
             )
+        for name in ("mlp_dims", "second_mlp_dims"):
+            dims = getattr(self, name) or (len(self.field_dims) * self.embed_dim,)
+            if dims[-1] % self.heads:
+                raise UserError(
+                    f"model.heads={self.heads} does not divide the last width of model.{name}, "
+                    f"which is {dims[-1]}"
+                )
 
     def __call__(self, ids: Ids, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] of ids [B, S] and values [B, S] (all 1 when None); see ``models``."""

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from deepfm_jax.embedding import EmbeddingTable, Rows
 from deepfm_jax.fields import FieldDims
 from deepfm_jax.layers import factorization_machine
+from deepfm_jax.models.hyperparameters import check_hyperparameters
 from deepfm_jax.typing import Ids, Logits, Values
 
 
@@ -27,6 +28,7 @@ class FM(nn.Module):
     table_dtype: str = "float32"
 
     def setup(self):
+        check_hyperparameters(self)
         self.table = EmbeddingTable(
             self.field_dims, self.embed_dim, self.init_std, self.table_dtype
         )

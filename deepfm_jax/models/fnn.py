@@ -1,6 +1,7 @@
 """FNN: a tower that starts from a factorization machine."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from deepfm_jax.embedding import EmbeddingTable, Rows
 from deepfm_jax.fields import FieldDims
 from deepfm_jax.layers import MLP
+from deepfm_jax.models.hyperparameters import check_hyperparameters
 from deepfm_jax.typing import Ids, Logits, Values
 
 
@@ -22,7 +24,7 @@ class FNN(nn.Module):
     Attributes:
       field_dims: Rows of each field.
       embed_dim: D, length of the latent vectors.
-      mlp_dims: Widths of the tower's hidden layers.
+      mlp_dims: Widths of the tower's hidden layers; empty for a linear layer over its inputs.
       dropout: Probability of dropping a hidden unit in training.
       batch_norm: Whether the tower normalises its blocks.
       activation: Of the hidden layers, ``"tanh"`` as in the paper or ``"relu"``.
@@ -41,12 +43,13 @@ class FNN(nn.Module):
     mlp_dims: Sequence[int] = (400, 400, 400)
     dropout: float = 0.2
     batch_norm: bool = False
-    activation: str = "tanh"
+    activation: Literal["tanh", "relu"] = "tanh"
     init_std: float = 0.01
     table_dtype: str = "float32"
     compute_dtype: str = "float32"
 
     def setup(self):
+        check_hyperparameters(self)
         self.table = EmbeddingTable(
             self.field_dims, self.embed_dim, self.init_std, self.table_dtype
         )

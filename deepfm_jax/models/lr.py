@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from deepfm_jax.embedding import EmbeddingTable, Rows
 from deepfm_jax.fields import FieldDims
+from deepfm_jax.models.hyperparameters import check_hyperparameters
 from deepfm_jax.typing import Ids, Logits, Values
 
 
@@ -24,6 +25,7 @@ class LR(nn.Module):
     table_dtype: str = "float32"
 
     def setup(self):
+        check_hyperparameters(self)
         self.table = EmbeddingTable(self.field_dims, 0, dtype=self.table_dtype)
         self.bias = self.param("bias", nn.initializers.zeros, ())
 

@@ -1,17 +1,16 @@
 """PNN: a tower over embeddings and their products."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from deepfm_jax.embedding import EmbeddingTable, Rows
-from deepfm_jax.errors import UserError
 from deepfm_jax.fields import FieldDims
 from deepfm_jax.layers import MLP, KernelProducts, inner_products, outer_product_of_sum
+from deepfm_jax.models.hyperparameters import check_hyperparameters
 from deepfm_jax.typing import Ids, Logits, Values
-
-PRODUCTS = ("inner", "outer", "kernel")
 
 
 class PNN(nn.Module):
@@ -26,15 +25,12 @@ class PNN(nn.Module):
       products: Which products p is made of, one or more of: ``"inner"``, <e_i, e_j> of all pairs
         (IPNN); ``"outer"``, the outer product of sum_i e_i with itself (OPNN by superposition);
         ``"kernel"``, e_i^T K_ij e_j of all pairs (OPNN by kernel). Inner and outer make PNN*.
-      mlp_dims: Widths of the tower's hidden layers.
+      mlp_dims: Widths of the tower's hidden layers; empty for a linear layer over its inputs.
       dropout: Probability of dropping a hidden unit in training.
       batch_norm: Whether the tower normalises its blocks.
       init_std: Standard deviation of the vectors' initialiser.
       table_dtype: What the table is stored in, ``"float32"`` or ``"bfloat16"``.
       compute_dtype: What the tower multiplies in, likewise; sums are float32.
-
-    Raises:
-      UserError: no product, or one that does not exist.
 
     Source: Qu et al. 2016, "Product-based Neural Networks for User Response Prediction" (arXiv
       1611.00144); the kernel product from Qu et al. 2018 (arXiv 1807.00311). Deviation: W_p is a
@@ -43,7 +39,7 @@ class PNN(nn.Module):
 
     field_dims: FieldDims
     embed_dim: int = 16
-    products: Sequence[str] = ("inner",)
+    products: Sequence[Literal["inner", "outer", "kernel"]] = ("inner",)
     mlp_dims: Sequence[int] = (400, 400, 400)
     dropout: float = 0.2
     batch_norm: bool = False
@@ -52,8 +48,7 @@ class PNN(nn.Module):
     compute_dtype: str = "float32"
 
     def setup(self):
-        if not self.products or set(self.products) - set(PRODUCTS):
-            raise UserError(f"model.products={list(self.products)}: use one or more of {PRODUCTS}")
+        check_hyperparameters(self)
         self.table = EmbeddingTable(
             self.field_dims, self.embed_dim, self.init_std, self.table_dtype, first_order=False
         )

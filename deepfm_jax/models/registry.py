@@ -8,7 +8,7 @@ from typing import Any
 import flax.linen as nn
 
 from deepfm_jax.errors import UserError
-from deepfm_jax.fields import FieldDims
+from deepfm_jax.fields import FieldDims, field_specs
 from deepfm_jax.models.autoint import AutoInt
 from deepfm_jax.models.dcn_v2 import DCNv2
 from deepfm_jax.models.deepfm import DeepFM
@@ -16,6 +16,7 @@ from deepfm_jax.models.dnn import DNN
 from deepfm_jax.models.final_mlp import FinalMLP
 from deepfm_jax.models.fm import FM
 from deepfm_jax.models.fnn import FNN
+from deepfm_jax.models.hyperparameters import check_hyperparameters
 from deepfm_jax.models.lr import LR
 from deepfm_jax.models.pnn import PNN
 from deepfm_jax.models.wide_deep import WideDeep
@@ -49,10 +50,11 @@ def build_model(
         its own is told; to others they are fields like any.
 
     Raises:
-      UserError: an unknown name, or a hyperparameter that the model does not have; a misspelt
-        one never turns into the default.
+      UserError: an unknown name, impossible fields (see ``fields.field_specs``), a hyperparameter
+        that the model does not have (a misspelt one never turns into the default), or one that may
+        not be what it is (see ``check_hyperparameters``).
     """
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise UserError(f"model.name={name!r} is unknown; use one of {sorted(MODELS)}")
     known = {field.name for field in dataclasses.fields(MODELS[name])}
     known -= {"field_dims", "parent", "name"}
@@ -64,4 +66,7 @@ def build_model(
             hint = f"did you mean {close[0]!r}?" if close else f"it has {sorted(known)}"
             raise UserError(f"model.{key}: {name} has no such hyperparameter; {hint}")
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in hyperparameters.items()}
-    return MODELS[name](field_dims=tuple(field_dims), **told, **options)
+    field_specs(field_dims)
+    model = MODELS[name](field_dims=tuple(field_dims), **told, **options)
+    check_hyperparameters(model)
+    return model

@@ -6,8 +6,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from deepfm_jax.embedding import EmbeddingTable, Rows
+from deepfm_jax.errors import UserError
 from deepfm_jax.fields import FieldDims
 from deepfm_jax.layers import MLP
+from deepfm_jax.models.hyperparameters import check_hyperparameters
 from deepfm_jax.typing import Ids, Logits, Values
 
 
@@ -24,7 +26,7 @@ class WideDeep(nn.Module):
       field_dims: Rows of each field.
       embed_dim: D, length of the latent vectors.
       crosses: How many of the last fields are crosses. A run takes it from the data set.
-      mlp_dims: Widths of the tower's hidden layers.
+      mlp_dims: Widths of the tower's hidden layers; empty for a linear layer over the embeddings.
       dropout: Probability of dropping a hidden unit in training.
       batch_norm: Whether the tower normalises its blocks.
       init_std: Standard deviation of the vectors' initialiser.
@@ -46,6 +48,7 @@ class WideDeep(nn.Module):
     compute_dtype: str = "float32"
 
     def setup(self):
+        check_hyperparameters(self)
         self.table = EmbeddingTable(
             self.field_dims,
             self.embed_dim,
@@ -60,6 +63,14 @@ class WideDeep(nn.Module):
             batch_norm=self.batch_norm,
             compute_dtype=self.compute_dtype,
         )
+
+    def check_together(self) -> None:
+        """Checks the number of crosses; see ``check_hyperparameters``."""
+        if self._deep_fields < 1:
+            raise UserError(
+                f"model.crosses={self.crosses} leaves none of {len(self.field_dims)} fields to the "
+                "tower; it must be less"
+            )
 
     @property
     def _deep_fields(self) -> int:

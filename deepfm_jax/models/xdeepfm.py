@@ -6,8 +6,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from deepfm_jax.embedding import EmbeddingTable, Rows
+from deepfm_jax.errors import UserError
 from deepfm_jax.fields import FieldDims
 from deepfm_jax.layers import MLP, CompressedInteractionNetwork
+from deepfm_jax.models.hyperparameters import check_hyperparameters
 from deepfm_jax.typing import Ids, Logits, Values
 
 
@@ -45,6 +47,7 @@ class XDeepFM(nn.Module):
     compute_dtype: str = "float32"
 
     def setup(self):
+        check_hyperparameters(self)
         self.table = EmbeddingTable(
             self.field_dims, self.embed_dim, self.init_std, self.table_dtype
         )
@@ -59,6 +62,15 @@ class XDeepFM(nn.Module):
                 batch_norm=self.batch_norm,
                 compute_dtype=self.compute_dtype,
             )
+
+    def check_together(self) -> None:
+        """Checks that layers can be split; see ``check_hyperparameters``."""
+        for layer, width in enumerate(self.cin_dims[:-1]):
+            if self.split_half and width % 2:
+                raise UserError(
+                    f"model.cin_dims[{layer}]={width} is odd and cannot be split in half; make it "
+                    "even, or set model.split_half=False"
+                )
 
     def __call__(self, ids: Ids, values: Values | None = None, *, train: bool = False) -> Logits:
         """Logits [B] of ids [B, S] and values [B, S] (all 1 when None); see ``models``."""

@@ -49,9 +49,9 @@ def read_first_vectors(
       encoder: Of its rows.
 
     Raises:
-      UserError: a model without vectors; two columns of one vocabulary; vectors that are too short,
-        or are longer and fewer than the model's numbers, or 0 throughout; see
-        ``data.value_vectors.read_value_vectors``.
+      UserError: a model without vectors, or without ``embed_dim`` and ``init_std``; two columns of
+        one vocabulary; vectors that are too short, or are longer and fewer than the model's
+        numbers, or 0 throughout; see ``data.value_vectors.read_value_vectors``.
     """
     if not settings:
         return ()
@@ -60,6 +60,12 @@ def read_first_vectors(
         raise UserError(
             f"pretrained_vectors: model {type(model).__name__} has no vectors; leave them out"
         )
+    for key in ("embed_dim", "init_std"):
+        if not hasattr(model, key):
+            raise UserError(
+                f"pretrained_vectors: model {type(model).__name__} has no {key}, by which vectors "
+                "are made as long and as large as its own; leave them out"
+            )
     columns: dict[int, str] = {}
     for column in settings:
         field = _told(column, field_of_values, encoder, column)

@@ -115,3 +115,24 @@ def test_values_scale_weights_and_vectors(table, variables):
         for s in range(3):
             np.testing.assert_allclose(e[b, s], values[b, s] * rows.embedding[b, s])
             np.testing.assert_allclose(first_order[b, s], values[b, s] * rows.first_order[b, s])
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (1, 3), (3, 4), (3,), (3, 3, 1)])
+@pytest.mark.parametrize("read", ["first_order_terms", "embeddings"])
+def test_values_of_another_shape_are_refused(unchecked_types, table, variables, shape, read):
+    rows = table.apply(variables, IDS)
+    with pytest.raises(UserError, match=r"values have shape .*, and the ids \(3, 3\)"):
+        getattr(rows, read)(np.ones(shape, np.float32))
+
+
+def test_values_of_the_first_fields_are_cut_from_those_of_all(table, variables):
+    rows, values = table.apply(variables, IDS), np.ones((3, 3), np.float32)
+    chex.assert_trees_all_equal(rows.embeddings(values, 2), rows.embedding[:, :2])
+    with pytest.raises(UserError, match=r"values have shape \(3, 2\)"):
+        rows.embeddings(values[:, :2], 2)
+
+
+@pytest.mark.parametrize("by", [lambda f: f, jax.jit])
+def test_a_batch_without_rows_is_refused(table, variables, by):
+    with pytest.raises(UserError, match="ids have no row"):
+        by(table.apply)(variables, IDS[:0])

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deepfm_jax import UserError
 from deepfm_jax.layers import CompressedInteractionNetwork
 from tests import references
 
@@ -46,3 +47,8 @@ def test_columns_of_the_embedding_do_not_mix():
     np.testing.assert_allclose(
         layer.apply(variables, E[:, :, [2, 0, 1]]), layer.apply(variables, E), rtol=1e-4, atol=1e-6
     )
+
+
+def test_an_odd_layer_cannot_be_split():
+    with pytest.raises(UserError, match=r"cin_dims\[0\]=5 is odd"):
+        CompressedInteractionNetwork((5, 4)).init(jax.random.key(0), E)

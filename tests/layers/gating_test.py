@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from deepfm_jax import UserError
 from deepfm_jax.layers import BilinearFusion, FeatureGate
 from tests import references
 from tests.layers.mlp_test import randomised
@@ -53,3 +54,8 @@ def test_products_start_as_one_linear_layer_of_all_of_them(heads):
     kernel = BilinearFusion(heads).init(jax.random.key(0), first, second)["params"]["kernel"]
     products = 100 * 50 / heads
     np.testing.assert_allclose(kernel.std(), np.sqrt(2 / (products + 1)), rtol=0.05)
+
+
+def test_heads_divide_both_streams():
+    with pytest.raises(UserError, match=r"heads=4 does not divide a stream's width 6"):
+        BilinearFusion(4).init(jax.random.key(0), E, E)

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from deepfm_jax import UserError
 from deepfm_jax.layers import MLP
 from tests import references
 
@@ -90,3 +91,8 @@ def test_gradient_equals_finite_differences(inputs):
 
     numeric = references.numeric_gradient(total, params["dense_0"]["kernel"])
     np.testing.assert_allclose(gradient["dense_0"]["kernel"], numeric, rtol=1e-4, atol=1e-4)
+
+
+def test_an_activation_that_does_not_exist_is_told(inputs):
+    with pytest.raises(UserError, match="activation='rlu' is not one of"):
+        MLP((3,), activation="rlu").init(jax.random.key(0), inputs)

@@ -1,7 +1,9 @@
 """Runs whose values start from vectors made elsewhere."""
 
 import dataclasses
+from collections.abc import Sequence
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pyarrow as pa
@@ -9,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.decomposition import PCA
 
-from deepfm_jax import UserError
+from deepfm_jax import FieldSpec, UserError
 from deepfm_jax.data.builders.options import BuildOptions
 from deepfm_jax.data.pipeline import PreparedData
 from deepfm_jax.data.prepare import prepare
-from deepfm_jax.embedding import restripe, stripes_of
+from deepfm_jax.embedding import EmbeddingTable, restripe, stripes_of
 from deepfm_jax.partitioning import create_mesh
 from deepfm_jax.schema import Categorical, History, Label, Numeric, Schema
 from deepfm_jax.training import loop
@@ -27,7 +29,7 @@ from deepfm_jax.training.pretrained_vectors import (
     scaled,
     with_first_vectors,
 )
-from deepfm_jax.training.settings import Experiment
+from deepfm_jax.training.settings import Experiment, PretrainedVectors
 from deepfm_jax.training.state import create_state, weights_layout, weights_shapes
 
 ITEMS, DIM = 600, 4
@@ -280,6 +282,25 @@ def test_settings_that_do_not_go_with_the_data_are_told(
     with pytest.raises(UserError, match=message):
         train(Experiment.from_mapping(config), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+class _Short(nn.Module):
+    """A model whose vectors have a length that is no hyperparameter."""
+
+    field_dims: Sequence[int | FieldSpec]
+
+    @nn.compact
+    def __call__(self, ids, values):
+        return (
+            EmbeddingTable(self.field_dims, DIM, name="table")(ids).embeddings(values).sum((1, 2))
+        )
+
+
+def test_a_model_that_does_not_tell_the_length_of_its_vectors_has_none(data):
+    encoder = PreparedData("tabular", str(data)).encoder
+    given = {"item": PretrainedVectors("v.parquet")}
+    with pytest.raises(UserError, match="pretrained_vectors: model _Short has no embed_dim, by"):
+        read_first_vectors(given, _Short(encoder.field_dims), encoder)
 
 
 def test_vectors_that_are_not_tuned_stay_through_a_resumed_run(data, vectors, tmp_path, capsys):
