@@ -276,7 +276,7 @@ def test_a_comparison_of_which_a_model_fails_tells_the_rest_and_fails(prepared, 
         "from experiments.configs import frappe\n\n"
         "MODELS = ('lr', 'wild')\n\n"
         "def get_config(model='lr'):\n"
-        "    config = frappe.get_config('lr')\n"
+        "    config = frappe.get_config('fm' if model == 'wild' else model)\n"
         "    if model == 'wild':\n"
         "        config.optimizer.update(name='sgd', learning_rate=1e30)\n"
         "    return config\n"
