@@ -2,22 +2,37 @@
 
 Two models are tested on the same rows, so most of the chance in either's AUC is shared and cancels
 in the difference; and each was trained from several seeds, whose spread does not cancel. A resample
-therefore draws the rows of the split with replacement, the same rows for every run of every model,
-and, for each model by itself, its seeds with replacement. Its statistic is the mean of the metric
-over the drawn seeds, on the drawn rows.
+is a sum of the two. The rows of the split are drawn with replacement, the same rows for every run
+of every model, and give the mean of the metric over all seeds; to that comes, for each model by
+itself, how far the mean of S seeds drawn with replacement is from the mean of all S, on the rows as
+they are. (Drawn together, seeds would also bring along what the drawn rows make of each, which the
+mean over all of them has already.)
 
-What it does not cover: one seed says nothing of the spread of seeds, and S seeds make it too narrow
-by sqrt((S - 1) / S), as every bootstrap of so few does; nor does it know of other training rows.
+S seeds are few. Drawn means of them have a variance too small by (S - 1) / S, and a normal
+distribution's quantiles do not know that the variance is itself an estimate. So the seeds' part is
+multiplied by sqrt(S / (S - 1)) and by t / z, the ratio of the quantiles of Student's t distribution
+and of the normal one. The degrees of freedom are S - 1 for one model; for the difference of two
+they are Welch's, between S - 1, where one of them has all the chance, and 2 (S - 1), where both
+have the same. Without this, of equal models that differ by their seeds alone a fifth would be told
+apart with three seeds, and a third with two.
+
+What it does not cover: one seed says nothing of the spread of seeds; nor does it know of other
+training rows.
 
 Source: Efron and Tibshirani 1993, An introduction to the bootstrap, sec. 13.3 (percentile
-  interval).
+  interval); Hesterberg 2015, What teachers should know about the bootstrap (arXiv 1411.5279), for
+  both factors ("narrowness bias", and the expanded percentile interval, which moves the quantiles
+  where here, since so few seeds have no such quantiles, the draws are moved); Welch 1947,
+  Biometrika 34 (degrees of freedom).
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 from jaxtyping import Float, Float64, Shaped
+from scipy.special import ndtri, stdtrit
 from tqdm import tqdm
 
 from deepfm_jax.errors import UserError
@@ -32,19 +47,64 @@ class Resampled:
 
     Attributes:
       estimate: On the rows as they are, over all seeds.
-      draws: The same of each resample.
+      by_rows: The same on the rows of each resample.
+      by_seeds: What drawn seeds add to it, of each resample: without bias in their variance, not
+        yet widened for being few. All 0 with one seed.
+      seed_variances: Of each model in it that has several seeds, the estimated variance of its mean
+        over seeds, and the degrees of freedom of the estimate.
     """
 
     estimate: float
-    draws: Float64[np.ndarray, "resamples"]
+    by_rows: Float64[np.ndarray, "resamples"]
+    by_seeds: Float64[np.ndarray, "resamples"]
+    seed_variances: tuple[tuple[float, int], ...] = ()
 
     def __sub__(self, other: "Resampled") -> "Resampled":
-        return Resampled(self.estimate - other.estimate, self.draws - other.draws)
+        return Resampled(
+            self.estimate - other.estimate,
+            self.by_rows - other.by_rows,
+            self.by_seeds - other.by_seeds,
+            self.seed_variances + other.seed_variances,
+        )
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """The percentile interval: ``level`` of the resamples lie in it, as many on each side."""
-        low, high = np.quantile(self.draws, [(1 - level) / 2, (1 + level) / 2])
+        draws = self.by_rows + self._widening(level) * self.by_seeds
+        low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
+
+    def _widening(self, level: float) -> float:
+        """The ratio t / z at the end of the interval, with Welch's degrees of freedom.
+
+        nu = (sum_m v_m)^2 / sum_m (v_m^2 / nu_m), v_m the variance of model m's mean over seeds.
+        """
+        total = sum(variance for variance, _ in self.seed_variances)
+        if not total:
+            return 1.0
+        # As shares: the squares of tiny variances would be 0.
+        shares = [(variance / total, freedom) for variance, freedom in self.seed_variances]
+        freedom = 1 / sum(share**2 / of_model for share, of_model in shares)
+        end = (1 + level) / 2
+        return float(stdtrit(freedom, end) / ndtri(end))
+
+
+def seed_draws(
+    metrics: Float64[np.ndarray, "seeds"], resamples: int, rng: np.random.Generator
+) -> Float64[np.ndarray, "resamples"]:
+    """How far the mean of as many drawn seeds is from the mean of all, without narrowness bias.
+
+    The draws' variance is s^2 / S in expectation over them, s^2 with S - 1 in its denominator.
+
+    Args:
+      metrics: Of each seed's run, on the same rows.
+      resamples: Number of draws.
+      rng: Draws the seeds.
+    """
+    seeds = metrics.size
+    if seeds == 1:
+        return np.zeros(resamples)
+    drawn = metrics[rng.integers(seeds, size=(resamples, seeds))].mean(axis=1)
+    return math.sqrt(seeds / (seeds - 1)) * (drawn - metrics.mean())
 
 
 class Ranking:
@@ -117,17 +177,23 @@ def bootstrap(
                 aucs = [ranking.auc(counts) for ranking in rankings]
                 return np.stack([aucs, losses @ counts / counts.sum()])
 
+            by_rows = np.empty((2, resamples))
+            for number, counts in enumerate(_row_counts(labels, resamples, seed)):
+                by_rows[:, number] = metrics(counts).mean(axis=1)
+                bar.update()
+            as_they_are = metrics(np.ones(labels.size, np.int64))
             # Stream 0 draws rows, and each model has a stream for its seeds.
             rng = np.random.default_rng((seed, 1 + index))
-            draws = np.empty((2, resamples))
-            for number, counts in enumerate(_row_counts(labels, resamples, seed)):
-                seeds = rng.integers(len(scores), size=len(scores))
-                draws[:, number] = metrics(counts)[:, seeds].mean(axis=1)
-                bar.update()
-            as_they_are = metrics(np.ones(labels.size, np.int64)).mean(axis=1)
-            for name, estimate, values in zip(("auc", "logloss"), as_they_are, draws, strict=True):
-                found[name][model] = Resampled(float(estimate), values)
+            for name, of_seeds, draws in zip(("auc", "logloss"), as_they_are, by_rows, strict=True):
+                found[name][model] = _resampled(of_seeds, draws, rng)
     return found
+
+
+def _resampled(of_seeds: np.ndarray, by_rows: np.ndarray, rng: np.random.Generator) -> Resampled:
+    seeds = of_seeds.size
+    variances = ((float(of_seeds.var(ddof=1)) / seeds, seeds - 1),) if seeds > 1 else ()
+    by_seeds = seed_draws(of_seeds, by_rows.size, rng)
+    return Resampled(float(of_seeds.mean()), by_rows, by_seeds, variances)
 
 
 def _row_counts(labels: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:

@@ -1,10 +1,11 @@
-"""Several models on the same rows, seeds and budget: tables and a picture.
+"""Several models on the same rows and seeds, each with its own settings: tables and a picture.
 
 ``python -m experiments.compare --config=FILE --models=lr,fm,deepfm --baseline=deepfm``. The config
 is read once for each model, as ``FILE:MODEL``, and ``--config.KEY=VALUE`` changes it for all of
 them; ``--config.loop.epochs`` is also the most that a stage before may have. Each run lies in
 ``WORKDIR/MODEL/SEED`` and is trained once: started again, also with more models or seeds, the
-comparison goes on from what is there.
+comparison goes on from what is there. Name all of them then: the report is of those named. A model
+that fails is left out of it, and the exit status is 2.
 """
 
 import importlib.util
@@ -26,7 +27,7 @@ _BASELINE = flags.DEFINE_string("baseline", None, "Compare to it; the first mode
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the comparison; runs/compare-CONFIG when left out."
 )
-_RESAMPLES = flags.DEFINE_integer("resamples", 1000, "Draws of the bootstrap.", lower_bound=1)
+_RESAMPLES = flags.DEFINE_integer("resamples", 1000, "Draws of the bootstrap.", lower_bound=100)
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
     from deepfm_jax.data.builders.options import BuildOptions
     from deepfm_jax.data.prepare import dataset_folder, prepare
     from deepfm_jax.serving.compare import compare
-    from deepfm_jax.serving.comparison_report import comparison_tables
+    from deepfm_jax.serving.comparison_report import comparison_tables, failures
     from deepfm_jax.training.settings import from_mapping
 
     for experiment in experiments.values():
@@ -53,6 +54,8 @@ def main() -> None:
     results = compare(experiments, seeds, workdir, baseline=baseline, resamples=_RESAMPLES.value)
     print(comparison_tables(results))
     print(f"results.json and comparison.png are in {workdir}")
+    if results["failed"]:
+        raise UserError(failures(results["failed"]))
 
 
 def _config_path() -> pathlib.Path:

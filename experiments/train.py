@@ -2,9 +2,11 @@
 
 With no flags it runs the embedded demo: simulates a click log, trains DeepFM on it and says how
 close to the best possible model it came. Started again on the same workdir, it goes on from the
-last checkpoint. ``--warm_start=WORKDIR`` starts from the weights of an earlier run, whose encoder
-``prepare --extend_from`` has extended. ``--pretrained_vectors=COLUMN=FILE`` starts the rows of a
-column's values from vectors made elsewhere, and ``--frozen_vectors=COLUMN=FILE`` also keeps them.
+last checkpoint, and a finished run goes on where ``--config.loop.epochs`` is more than before;
+under the schedule ``warmup_cosine`` its learning rate then jumps back up.
+``--warm_start=WORKDIR`` starts from the weights of an earlier run, whose encoder ``prepare
+--extend_from`` has extended. ``--pretrained_vectors=COLUMN=FILE`` starts the rows of a column's
+values from vectors made elsewhere, and ``--frozen_vectors=COLUMN=FILE`` also keeps them.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Several models on the same rows, seeds and budget: who is better, and how sure that is."""
+"""Several models on the same rows and seeds: who is better, and how sure that is."""
 
 import dataclasses
 import os
@@ -7,31 +7,46 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
 
 from deepfm_jax.bootstrap import Resampled, bootstrap
 from deepfm_jax.data.pipeline import PreparedData
-from deepfm_jax.errors import UserError
+from deepfm_jax.errors import PreemptedError, UserError
 from deepfm_jax.files import write_json
 from deepfm_jax.metrics import BinaryMetrics
-from deepfm_jax.serving.comparison_report import save_comparison_plot
+from deepfm_jax.serving.comparison_checks import (
+    check_data_and_runs,
+    check_request,
+    finished_but_not_named,
+)
+from deepfm_jax.serving.comparison_report import failures, save_comparison_plot
 from deepfm_jax.serving.evaluate import score_split
 from deepfm_jax.serving.predictor import Predictor
 from deepfm_jax.training import workdir as workdirs
+from deepfm_jax.training.checkpoint import Checkpoints
 from deepfm_jax.training.loop import train
 from deepfm_jax.training.settings import Experiment
 
 _LEVEL = 0.95
 _BOOTSTRAP_SEED = 0
-_LABEL_ROWS = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Run:
-    """One trained run: its ``results.json``, and the test rows as its best weights score them."""
+    """One trained run.
+
+    Attributes:
+      results: Its ``results.json``.
+      scored: The test rows, as its best weights score them.
+      metrics: Of ``scored``.
+      epochs: Passes over the training rows.
+      stage_epochs: Those of the stage before; None where there is none any more.
+    """
 
     results: Mapping[str, Any]
-    test: BinaryMetrics
+    scored: BinaryMetrics
+    metrics: Mapping[str, float]
+    epochs: float
+    stage_epochs: float | None
 
 
 def compare(
@@ -44,96 +59,105 @@ def compare(
 ) -> dict[str, Any]:
     """Trains each model with each seed in ``workdir/LABEL/SEED``, then compares them on ``test``.
 
+    Rows and seeds are the same for all; each model has its own settings, and so its own budget: the
+    epochs that it was trained for are in the results.
+
     A run that is finished there already is not trained again, and one that was interrupted goes on,
-    so models and seeds may be added later. ``workdir`` then holds ``results.json`` and
-    ``comparison.png`` beside the runs.
+    so models and seeds may be added later. All must be named then, the earlier ones too: the report
+    is of those named, replaces the one before, and lists the finished runs that it leaves out. Runs
+    must have the settings asked for, those of the loop included. ``workdir`` then holds
+    ``results.json`` and ``comparison.png`` beside the runs.
+
+    A model that fails, as by a loss that is not finite, is left out, with its other seeds, and
+    named in the report; the others are trained and compared all the same.
 
     Args:
       experiments: What to train, by label; their own seed is not used.
-      seeds: Of initialisation, shuffle and dropout; the same for every model.
+      seeds: Of initialisation, shuffle and dropout, below 2^32; the same for every model.
       workdir: Folder of the comparison.
       baseline: Label of the model that the others are compared to.
-      resamples: Draws of the bootstrap (see ``bootstrap``).
+      resamples: Draws of the bootstrap (see ``bootstrap``), at least 100.
 
     Returns:
       The content of ``results.json``: under ``models``, by label, ``runs`` by seed, ``test`` with
-      mean and standard deviation of each metric over seeds, and ``difference`` to the baseline in
-      AUC and logloss with its interval.
+      mean and standard deviation of each metric over seeds, ``epochs``, a mean over seeds, and
+      ``difference`` to the baseline in AUC and logloss with its interval; whether it ``separates``
+      is None with one seed, which says nothing of the chance between seeds. Under ``failed``, by
+      label, the ``seed`` and the ``error``; under ``left_out``, by label, the seeds of finished
+      runs in ``workdir`` that were not named.
 
     Raises:
-      UserError: an unknown baseline, a label that is no name of a folder, models on different rows,
-        a workdir of other runs, or what ``train`` raises.
+      UserError: before anything is trained, an unknown baseline, a label that is no name of a
+        folder, a seed or resamples out of range, models on different rows, a workdir of other runs,
+        or what ``train`` raises at its start. After all that can be trained is, that the baseline
+        failed.
     """
     folder = pathlib.Path(workdir)
-    _check_request(experiments, seeds, folder, baseline)
-    planned = {
-        (label, seed): dataclasses.replace(experiment, seed=seed)
-        for seed in seeds
-        for label, experiment in experiments.items()
+    check_request(experiments, seeds, folder, baseline, resamples)
+    check_data_and_runs(experiments, seeds, folder)
+    runs, failed = _runs(experiments, seeds, folder)
+    if baseline in failed:
+        raise UserError(
+            f"{failures(failed)}; nothing is compared without the baseline: name another with "
+            "--baseline"
+        )
+    by_label = {
+        label: [runs[label, seed] for seed in seeds] for label in experiments if label not in failed
     }
-    _check_data_and_workdirs(planned, folder)
-    runs = {}
-    # All models of one seed before the next seed: what is wrong with the last shows early.
-    for number, ((label, seed), experiment) in enumerate(planned.items(), start=1):
-        print(f"{label}, seed {seed}: run {number} of {len(planned)}")
-        runs[label, seed] = _run(experiment, folder / label / str(seed))
-    by_label = {label: [runs[label, seed] for seed in seeds] for label in experiments}
     results = _results(experiments, seeds, by_label, baseline, resamples)
+    results["failed"] = failed
+    results["left_out"] = finished_but_not_named(experiments, seeds, folder)
     save_comparison_plot(results, folder / "comparison.png")
     write_json(folder / "results.json", results)
     return results
 
 
-def _check_request(experiments, seeds, folder: pathlib.Path, baseline: str) -> None:
-    if baseline not in experiments:
-        raise UserError(f"baseline {baseline!r} is not compared; use one of {list(experiments)}")
-    for label in experiments:
-        if label in ("", "..") or pathlib.Path(label).name != label:
-            raise UserError(f"label {label!r} names the folder of its runs; it may not be a path")
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise UserError(f"seeds are {list(seeds)}; give at least one, and each once")
-    if (folder / "checkpoints").exists():
-        raise UserError(
-            f"workdir {folder} holds a single run; choose another --workdir for a comparison"
-        )
-
-
-def _check_data_and_workdirs(
-    planned: Mapping[tuple[str, int], Experiment], folder: pathlib.Path
-) -> None:
-    """Raises here, before hours of training, what the last run would else raise at its start."""
-    opened: dict[tuple[str, str, str], tuple[PreparedData, np.ndarray]] = {}
-    first_label = next(label for label, _ in planned)
-    for (label, seed), experiment in planned.items():
-        place = (experiment.data.name, experiment.data.folder, experiment.data.label)
-        if place not in opened:
-            data = PreparedData(*place)
-            opened[place] = data, _labels(data)
-        data, labels = opened[place]
-        # Not by fingerprint: the same rows may be encoded with crosses for one, without for others.
-        if not np.array_equal(labels, next(iter(opened.values()))[1]):
-            raise UserError(
-                f"{label} reads other rows or labels ({place[0]!r} in {place[1]}) than "
-                f"{first_label}; "
-                "models are compared on the same rows only"
-            )
-        experiment.build_model(data.encoder)
-        if (folder / label / str(seed)).is_dir():
-            workdirs.claim(folder / label / str(seed), experiment, data.encoder)
-
-
-def _labels(data: PreparedData) -> Float32[np.ndarray, "rows"]:
-    """Labels of all splits in the order of their rows, with the number of rows of each split."""
-    parts = [np.array([data.rows(split) for split in data.summaries], np.float32)]
-    for split in data.summaries:
-        for batch in data.batches(split, _LABEL_ROWS):
-            parts.append(batch["labels"][batch["mask"] > 0, 0])
-    return np.concatenate(parts)
+def _runs(
+    experiments: Mapping[str, Experiment], seeds: Sequence[int], folder: pathlib.Path
+) -> tuple[dict[tuple[str, int], _Run], dict[str, dict[str, Any]]]:
+    """The runs by label and seed, and by label what failed."""
+    # All models of one seed before the next seed: what is wrong with the last shows early.
+    planned = [(label, seed) for seed in seeds for label in experiments]
+    runs, failed = {}, {}
+    for number, (label, seed) in enumerate(planned, start=1):
+        told = f"{label}, seed {seed}: run {number} of {len(planned)}"
+        if label in failed:
+            print(f"{told} is left out, since seed {failed[label]['seed']} failed")
+            continue
+        print(told)
+        experiment = dataclasses.replace(experiments[label], seed=seed)
+        try:
+            runs[label, seed] = _run(experiment, folder / label / str(seed))
+        except PreemptedError:
+            raise
+        except UserError as error:
+            print(f"{label}, seed {seed} failed: {error}")
+            failed[label] = {"seed": seed, "error": str(error)}
+    return runs, failed
 
 
 def _run(experiment: Experiment, folder: pathlib.Path) -> _Run:
     results = train(experiment, folder)
-    return _Run(results, score_split(Predictor(folder), "test"))
+    scored = score_split(Predictor(folder), "test")
+    stage, stage_folder = experiment.first_stage, folder / "pretraining"
+    stage_epochs = None
+    # A finished run does not need its stage any more, which may have been deleted.
+    if stage is not None and workdirs.has_checkpoints(stage_folder):
+        stage_epochs = _epochs(stage, stage_folder)
+    metrics = scored.compute(split="test")
+    return _Run(results, scored, metrics, _epochs(experiment, folder), stage_epochs)
+
+
+def _epochs(experiment: Experiment, folder: pathlib.Path) -> float:
+    """Passes over the training rows that a run has made; patience may end one in its midst."""
+    with Checkpoints(folder) as checkpoints:
+        last = checkpoints.last_step
+        assert last is not None
+        progress = checkpoints.progress(last)
+    settings = experiment.data
+    data = PreparedData(settings.name, settings.folder, settings.label)
+    batch_size, rate = experiment.loop.batch_size, settings.negative_rate
+    return progress.epoch + progress.batch / data.steps_per_epoch("train", batch_size, rate)
 
 
 def _results(
@@ -146,9 +170,9 @@ def _results(
     # All runs score the same rows in the same order, so the labels of one are those of all.
     first = runs[baseline][0]
     resampled = bootstrap(
-        {label: np.stack([run.test.logits for run in runs[label]]) for label in runs},
-        first.test.labels,
-        weights=None if (first.test.weights == 1).all() else first.test.weights,
+        {label: np.stack([run.scored.logits for run in runs[label]]) for label in runs},
+        first.scored.labels,
+        weights=None if (first.scored.weights == 1).all() else first.scored.weights,
         resamples=resamples,
         seed=_BOOTSTRAP_SEED,
     )
@@ -167,7 +191,7 @@ def _results(
                 "difference": None
                 if label == baseline
                 else {
-                    metric: _difference(of_label[label], of_label[baseline])
+                    metric: _difference(of_label[label], of_label[baseline], len(seeds))
                     for metric, of_label in resampled.items()
                 },
             }
@@ -188,14 +212,17 @@ def _results(
 
 def _summary(seeds: Sequence[int], runs: Sequence[_Run]) -> dict[str, Any]:
     """One model's runs and their means; the standard deviation of one run is None."""
-    test = [run.test.compute(split="test") for run in runs]
+    test = [run.metrics for run in runs]
     rates = [run.results["throughput"]["train_examples_per_second"] for run in runs]
+    stages = [run.stage_epochs for run in runs if run.stage_epochs is not None]
     return {
         "runs": {
             str(seed): {
                 "metrics": {"valid": run.results["metrics"]["valid"], "test": metrics},
                 "train_examples_per_second": rate,
                 "best_step": run.results["best_step"],
+                "epochs": run.epochs,
+                "pretraining_epochs": run.stage_epochs,
             }
             for seed, run, metrics, rate in zip(seeds, runs, test, rates, strict=True)
         },
@@ -208,15 +235,18 @@ def _summary(seeds: Sequence[int], runs: Sequence[_Run]) -> dict[str, Any]:
             for values in [[metrics[metric] for metrics in test]]
         },
         "parameters": runs[0].results["parameters"],
+        "epochs": float(np.mean([run.epochs for run in runs])),
+        "pretraining_epochs": float(np.mean(stages)) if stages else None,
         "train_examples_per_second": None if None in rates else float(np.mean(rates)),
     }
 
 
-def _difference(model: Resampled, baseline: Resampled) -> dict[str, Any]:
+def _difference(model: Resampled, baseline: Resampled, seeds: int) -> dict[str, Any]:
     difference = model - baseline
     low, high = difference.interval(_LEVEL)
     return {
         "mean": difference.estimate,
         "interval": [low, high],
-        "separates": low > 0 or high < 0,
+        # The interval of one seed is of the chance of rows alone.
+        "separates": low > 0 or high < 0 if seeds > 1 else None,
     }

@@ -15,11 +15,14 @@ from deepfm_jax.files import write_atomically
 
 _BLUE, _ORANGE, _INK = "#3b6fb6", "#d9722b", "#555555"
 _DPI = 150
+_SEPARATES = {True: "yes", False: "no", None: "-"}
 _METRICS = (("auc", "AUC", "higher is better"), ("logloss", "logloss", "lower is better"))
 
 
 def comparison_tables(results: Mapping[str, Any]) -> str:
     """Metrics of each model, below them the differences to the baseline, and the oracle's if known.
+
+    Last come the models that failed, and the runs of the workdir that were not named.
 
     ``results`` is what ``compare`` returns.
     """
@@ -28,7 +31,19 @@ def comparison_tables(results: Mapping[str, Any]) -> str:
         parts.append(_difference_table(results))
     if "oracle" in results:
         parts.append(_oracle_lines(results))
+    if results["failed"]:
+        parts.append(f"not compared, since it failed: {failures(results['failed'])}")
+    if results["left_out"]:
+        parts.append(_left_out_line(results))
     return "\n\n".join(parts)
+
+
+def failures(failed: Mapping[str, Any]) -> str:
+    """What failed and what to do, in one line; ``failed`` is that of ``compare``'s results."""
+    told = "; ".join(
+        f"{label}, seed {failure['seed']}: {failure['error']}" for label, failure in failed.items()
+    )
+    return f"{told}; finished runs are kept; go on with --models without {', '.join(failed)}"
 
 
 def save_comparison_plot(results: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
@@ -153,14 +168,17 @@ def _metrics_table(results: Mapping[str, Any]) -> str:
     )
     width = _label_width(results)
     cells = [f"{'model':{width}}", *(f"{title:>20}" for _, title, _ in columns)]
-    lines = ["".join([*cells, f"{'parameters':>14}", f"{'train rows/s':>14}"])]
+    titles = (f"{'epochs':>14}", f"{'parameters':>14}", f"{'train rows/s':>14}")
+    lines = ["".join([*cells, *titles])]
     for label, model in results["models"].items():
         cells = [f"{label:{width}}"]
         for metric, _, digits in columns:
             mean, std = model["test"][metric]["mean"], model["test"][metric]["std"]
             spread = "" if std is None else f" ± {std:.{digits}f}"
             cells.append(f"{f'{mean:.{digits}f}{spread}':>20}")
-        rate = model["train_examples_per_second"]
+        rate, stage = model["train_examples_per_second"], model["pretraining_epochs"]
+        epochs = [f"{passes:.1f}" for passes in (stage, model["epochs"]) if passes is not None]
+        cells.append(f"{' + '.join(epochs):>14}")
         cells.append(f"{model['parameters']:14,}")
         cells.append(f"{'-':>14}" if rate is None else f"{rate:14,.0f}")
         lines.append("".join(cells))
@@ -169,7 +187,7 @@ def _metrics_table(results: Mapping[str, Any]) -> str:
 
 def _difference_table(results: Mapping[str, Any]) -> str:
     settings, seeds = results["bootstrap"], len(results["seeds"])
-    drawn = "rows and seeds" if seeds > 1 else "rows, with one seed"
+    drawn = "rows and seeds" if seeds > 1 else "rows"
     width = max(_label_width(results), len(results["baseline"]) + 8)
     lines = [
         f"{'minus ' + results['baseline']:{width}}"
@@ -183,13 +201,25 @@ def _difference_table(results: Mapping[str, Any]) -> str:
             difference = model["difference"][metric]
             low, high = difference["interval"]
             text = f"{difference['mean']:+.5f} [{low:+.5f}, {high:+.5f}]"
-            cells.append(f"{text:>34}{'yes' if difference['separates'] else 'no':>11}")
+            cells.append(f"{text:>34}{_SEPARATES[difference['separates']]:>11}")
         lines.append("".join(cells))
     lines.append(
         f"{settings['level']:.0%} intervals of a paired bootstrap over {drawn}, "
         f"{settings['resamples']:,} resamples"
     )
+    if seeds == 1:
+        lines.append("one seed says nothing of the chance between seeds, nor what separates")
+    count = (len(results["models"]) - 1) * len(_METRICS)
+    lines.append(f"{count} comparisons, each for itself: no interval is wider for their number")
     return "\n".join(lines)
+
+
+def _left_out_line(results: Mapping[str, Any]) -> str:
+    runs = "; ".join(
+        f"{label}, {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
+        for label, seeds in results["left_out"].items()
+    )
+    return f"finished in this workdir, but not named and so not in this report: {runs}"
 
 
 def _oracle_lines(results: Mapping[str, Any]) -> str:

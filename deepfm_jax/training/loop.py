@@ -6,7 +6,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import flax.linen as nn
@@ -51,6 +51,11 @@ _TakeOver: TypeAlias = Callable[[TrainState], TrainState]
 
 def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, Any]:
     """Trains to the end, resuming where ``workdir`` holds a checkpoint, and writes the report.
+
+    A finished run goes on where ``loop.epochs`` or ``loop.patience`` now let it. With the schedule
+    ``warmup_cosine`` its learning rate then jumps from 0 back up to where the cosine of all the
+    epochs stands at that step, which is not what so many epochs at once would have been; with
+    ``constant`` and ``plateau`` it is the same.
 
     ``workdir`` then holds ``config.json``, the encoder, the best and the last checkpoint,
     TensorBoard logs, ``results.json``, ``training.png`` and ``calibration.png``; a run with a stage
@@ -97,6 +102,35 @@ def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, 
     # Of the model: rows that fill up the last stripe are on the devices, and no parameters.
     params = weights_shapes(trainer.model).params
     return write_report(workdir, experiment, data, progress, params, states)
+
+
+def check_runs(experiment: Experiment, workdirs_of_seeds: Mapping[int, pathlib.Path]) -> None:
+    """Checks that an experiment can be trained with each of some seeds; trains and writes nothing.
+
+    The weights are initialised abstractly, and those of the stage before too: what a model finds
+    wrong with its hyperparameters it finds here.
+
+    Args:
+      experiment: Its own seed is not used.
+      workdirs_of_seeds: The folder of each seed's run, which need not be there.
+
+    Raises:
+      UserError: what ``train`` would raise at its start; or a folder whose run has had other
+        settings of the loop, such as epochs, than the experiment, which ``train`` would allow.
+    """
+    data, trainer, _ = _opened(experiment)
+    for seed, folder in workdirs_of_seeds.items():
+        run = dataclasses.replace(experiment, seed=seed)
+        workdirs.check(folder, run, data.encoder, same_loop=True)
+        if workdirs.has_checkpoints(folder):
+            trainer.check_progress(folder)
+        elif run.first_stage is not None:
+            workdirs.check(folder / "pretraining", run.first_stage, data.encoder)
+    fresh = [path for path in workdirs_of_seeds.values() if not workdirs.has_checkpoints(path)]
+    # Neither depends on the seed, and vectors may be many to read.
+    for folder in fresh[:1]:
+        trainer.earlier_model(folder)
+        trainer.first_vectors(folder)
 
 
 def _opened(experiment: Experiment) -> "tuple[PreparedData, _Trainer, _Trainer | None]":
@@ -166,16 +200,38 @@ class _Trainer:
             streams = self._loop.streams or jax.process_count()
             return state, Progress(fingerprint=self._data.fingerprint, streams=streams)
         progress = checkpoints.progress(last)
-        if progress.fingerprint != self._data.fingerprint:
-            raise UserError(
-                "the workdir's checkpoint was trained on other rows than the prepared data set "
-                "holds now; choose another --workdir"
-            )
+        self._check_rows(progress)
         # The end came from settings that may have changed since (epochs, patience).
         progress.finished = self._is_finished(progress)
         if hosts.is_first():
             print(f"resuming at step {last} (epoch {progress.epoch + 1}, batch {progress.batch})")
         return checkpoints.restore(last, like=state), progress
+
+    def check_progress(self, workdir: str | os.PathLike[str]) -> None:
+        """Checks that the run in ``workdir`` read these rows, and not for more than its epochs.
+
+        Raises:
+          UserError: it did not.
+        """
+        with Checkpoints(workdir) as checkpoints:
+            last = checkpoints.last_step
+            assert last is not None
+            progress = checkpoints.progress(last)
+        self._check_rows(progress)
+        # The configuration of a run may have been changed by a later start.
+        if progress.epoch > self._loop.epochs:
+            raise UserError(
+                f"workdir {workdir} holds a run of {progress.epoch} epochs, and this one has "
+                f"loop.epochs={self._loop.epochs}; choose another --workdir, or set "
+                f"loop.epochs={progress.epoch}"
+            )
+
+    def _check_rows(self, progress: Progress) -> None:
+        if progress.fingerprint != self._data.fingerprint:
+            raise UserError(
+                "the workdir's checkpoint was trained on other rows than the prepared data set "
+                "holds now; choose another --workdir"
+            )
 
     def with_stage_before(
         self, state: TrainState, folder: str | os.PathLike[str], model: nn.Module

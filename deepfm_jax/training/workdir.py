@@ -18,10 +18,44 @@ _SECTIONS = (
     *("data", "model", "optimizer", "seed"),
     *("pretraining", "warm_start", "pretrained_vectors"),
 )
+# Settings of the loop that may not change under a run. The batch size decides which rows an epoch
+# under way has left, and perhaps the path of the table; the best score so far is one of the
+# monitored metric, and a score of another is no better or worse than it.
+_FIXED_OF_LOOP = ("batch_size", "monitor")
+# Those that decide neither the weights nor which of them are the best.
+_FREE_OF_LOOP = ("checkpoint_steps", "log_steps", "eval_batch_size")
 
 
 def claim(workdir: str | os.PathLike[str], experiment: Experiment, encoder: Encoder) -> None:
     """Makes ``workdir`` this experiment's, or checks that it is already.
+
+    Raises:
+      UserError: see ``check``.
+    """
+    check(workdir, experiment, encoder)
+    folder = pathlib.Path(workdir)
+    if not (folder / _CONFIG).is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        encoder.save(folder)
+    # Last, so that a folder with a configuration has its encoder too.
+    write_json(folder / _CONFIG, experiment.to_dict())
+
+
+def check(
+    workdir: str | os.PathLike[str],
+    experiment: Experiment,
+    encoder: Encoder,
+    *,
+    same_loop: bool = False,
+) -> None:
+    """Checks that ``workdir`` is free for this experiment, or its own already; writes nothing.
+
+    Args:
+      workdir: Folder of a run, which need not be there.
+      experiment: What is to run there.
+      encoder: Of its data.
+      same_loop: Whether a run there must also have had the same epochs, patience and so on, which
+        otherwise may change between the starts of a run.
 
     Raises:
       UserError: another experiment's checkpoints lie there; the message names the first key that
@@ -31,32 +65,32 @@ def claim(workdir: str | os.PathLike[str], experiment: Experiment, encoder: Enco
     # As a path, it would be a folder on this machine, and the checkpoints perhaps lost with that.
     if _URL.match(os.fspath(workdir)):
         raise UserError(f"workdir {folder} is a URL; give a folder, of a mounted bucket perhaps")
-    config = experiment.to_dict()
-    if (folder / _CONFIG).is_file():
-        # Settings that are younger than the run had their defaults.
-        there = Experiment.from_mapping(_read_config(folder)).to_dict()
-        difference = _first_difference(_fixed(there), _fixed(config))
-        if difference:
-            key, old, new = difference
-            raise UserError(
-                f"workdir {folder} holds a run with {key}={old!r}, and this one has "
-                f"{key}={new!r}; choose another --workdir, or delete that one"
-            )
-        if Encoder.load(folder).fingerprint() != encoder.fingerprint():
-            raise UserError(
-                f"workdir {folder} holds a run on data set {experiment.data.name!r} encoded "
-                "otherwise (other rows or vocabularies); choose another --workdir"
-            )
-    else:
+    if not (folder / _CONFIG).is_file():
         if (folder / "checkpoints").exists():
             raise UserError(
                 f"workdir {folder} holds checkpoints of an unknown run ({_CONFIG} is missing); "
                 "choose another --workdir"
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        encoder.save(folder)
-    # Last, so that a folder with a configuration has its encoder too.
-    write_json(folder / _CONFIG, config)
+        return
+    # Settings that are younger than the run had their defaults.
+    there = Experiment.from_mapping(_read_config(folder)).to_dict()
+    config = experiment.to_dict()
+    difference = _first_difference(_fixed(there), _fixed(config))
+    if difference:
+        raise UserError(
+            f"{_told(folder, difference)}; choose another --workdir, or delete that one"
+        )
+    difference = _first_difference(_bound(there), _bound(config))
+    if same_loop and difference:
+        key, old, _ = difference
+        raise UserError(
+            f"{_told(folder, difference)}; choose another --workdir, or set {key}={old!r}"
+        )
+    if Encoder.load(folder).fingerprint() != encoder.fingerprint():
+        raise UserError(
+            f"workdir {folder} holds a run on data set {experiment.data.name!r} encoded "
+            "otherwise (other rows or vocabularies); choose another --workdir"
+        )
 
 
 def has_checkpoints(workdir: str | os.PathLike[str]) -> bool:
@@ -86,14 +120,21 @@ def _read_config(folder: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"{folder / _CONFIG}: not valid JSON ({error})") from None
 
 
-def _fixed(config: dict[str, Any]) -> dict[str, Any]:
-    """What makes the weights.
+def _told(folder: pathlib.Path, difference: tuple[str, Any, Any]) -> str:
+    key, old, new = difference
+    return f"workdir {folder} holds a run with {key}={old!r}, and this one has {key}={new!r}"
 
-    Loop settings (epochs, patience, ...) may change between starts, but not the batch size: it
-    decides which rows an epoch under way has left, and perhaps the path of the table.
-    """
-    fixed = {section: config.get(section) for section in _SECTIONS}
-    return {**fixed, "loop": {"batch_size": config.get("loop", {}).get("batch_size")}}
+
+def _fixed(config: dict[str, Any]) -> dict[str, Any]:
+    """What makes the weights; the rest of the loop (epochs, patience) may change between starts."""
+    fixed = {section: config[section] for section in _SECTIONS}
+    return {**fixed, "loop": {key: config["loop"][key] for key in _FIXED_OF_LOOP}}
+
+
+def _bound(config: dict[str, Any]) -> dict[str, Any]:
+    """What in the loop decides how long a run trains and which weights are kept."""
+    kept = {key: value for key, value in config["loop"].items() if key not in _FREE_OF_LOOP}
+    return {"loop": kept}
 
 
 def _first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any] | None:

@@ -255,7 +255,7 @@ def test_compare_trains_each_model_once_and_tells_the_differences(prepared, tmp_
         "--baseline=fm",
         "--seeds=3",
         f"--workdir={tmp_path / 'comparison'}",
-        "--resamples=20",
+        "--resamples=100",
         f"--config.data.folder={prepared}",
         "--config.loop.epochs=1",
         "--config.loop.batch_size=2048",
@@ -268,6 +268,31 @@ def test_compare_trains_each_model_once_and_tells_the_differences(prepared, tmp_
     assert results["config"]["lr"]["loop"]["batch_size"] == 2048
     assert (tmp_path / "comparison" / "comparison.png").exists()
     assert (tmp_path / "comparison" / "fm" / "3" / "results.json").exists()
+
+
+def test_a_comparison_of_which_a_model_fails_tells_the_rest_and_fails(prepared, tmp_path):
+    config = tmp_path / "wild.py"
+    config.write_text(
+        "from experiments.configs import frappe\n\n"
+        "MODELS = ('lr', 'wild')\n\n"
+        "def get_config(model='lr'):\n"
+        "    config = frappe.get_config('fm' if model == 'wild' else model)\n"
+        "    if model == 'wild':\n"
+        "        config.optimizer.update(name='sgd', learning_rate=1e30)\n"
+        "    return config\n"
+    )
+    done = run(
+        "compare", f"--config={config}", "--seeds=3", f"--workdir={tmp_path / 'comparison'}",
+        "--resamples=100", f"--config.data.folder={prepared}", "--config.loop.epochs=1",
+        "--config.loop.batch_size=2048",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "error: wild, seed 3: the training loss is " in done.stderr
+    assert "\nlr " in done.stdout
+    results = json.loads((tmp_path / "comparison" / "results.json").read_text())
+    assert list(results["models"]) == ["lr"]
+    assert list(results["failed"]) == ["wild"]
 
 
 def test_mistakes_in_a_comparison_are_one_line(tmp_path):
@@ -284,6 +309,7 @@ def test_mistakes_in_a_comparison_are_one_line(tmp_path):
         "def get_config():\n    return frappe.get_config()\n"
     )
     assert "takes no model" in mistake("compare", f"--config={one}")
+    assert "--resamples" in mistake("compare", FRAPPE, "--resamples=99")
 
 
 @pytest.mark.skipif(

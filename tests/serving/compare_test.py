@@ -1,6 +1,7 @@
 """A real comparison of two models and two seeds, and what is made of it."""
 
 import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -10,25 +11,28 @@ from sklearn.metrics import roc_auc_score
 from deepfm_jax import UserError
 from deepfm_jax.data.builders.options import BuildOptions
 from deepfm_jax.data.prepare import prepare
+from deepfm_jax.serving import compare as comparison
 from deepfm_jax.serving.compare import compare
+from deepfm_jax.serving.comparison_checks import check_data_and_runs
 from deepfm_jax.serving.comparison_report import comparison_figure, comparison_tables
 from deepfm_jax.serving.evaluate import score_split
 from deepfm_jax.serving.predictor import Predictor
 from deepfm_jax.training import loop
+from deepfm_jax.training.checkpoint import Checkpoints, Progress
 from tests import click_logs, experiment_settings
 
 SEEDS = (1, 2)
 MODELS = {"lr": {"name": "lr"}, "fm": {"name": "fm", "embed_dim": 4}}
 
 
-def experiments(folder):
+def experiments(folder, **changes):
     return {
         label: experiment_settings.small(
             folder,
             model=model,
             data={"name": "synthetic"},
-            loop={"epochs": 1},
             optimizer={"learning_rate": 0.02},
+            **{"loop": {"epochs": 1}, **changes},
         )
         for label, model in MODELS.items()
     }
@@ -48,7 +52,7 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(simulated, workdir):
-    return compare(experiments(simulated), SEEDS, workdir, baseline="lr", resamples=50)
+    return compare(experiments(simulated), SEEDS, workdir, baseline="lr", resamples=100)
 
 
 def test_means_and_deviations_are_those_of_the_runs(results, workdir):
@@ -108,7 +112,7 @@ def test_tables_tell_metrics_differences_and_the_oracle(results):
     assert differences.startswith("minus lr")
     low, high = results["models"]["fm"]["difference"]["auc"]["interval"]
     assert f"[{low:+.5f}, {high:+.5f}]" in differences
-    assert "over rows and seeds, 50 resamples" in differences
+    assert "over rows and seeds, 100 resamples" in differences
     assert f"best possible test AUC is {results['oracle']['auc']:.5f}" in oracle
     assert oracle.count("(logloss)") == len(MODELS)
 
@@ -147,13 +151,13 @@ def test_finished_runs_are_not_trained_again(simulated, workdir, results, monkey
         raise AssertionError("a finished run was trained again")
 
     monkeypatch.setattr(loop._Trainer, "_run_epoch", refuse)
-    again = compare(experiments(simulated), SEEDS, workdir, baseline="lr", resamples=50)
+    again = compare(experiments(simulated), SEEDS, workdir, baseline="lr", resamples=100)
     assert again == results
 
 
 def test_one_seed_and_one_model_are_enough(simulated, workdir, results):
     one = {"lr": experiments(simulated)["lr"]}
-    alone = compare(one, SEEDS[:1], workdir, baseline="lr", resamples=2)
+    alone = compare(one, SEEDS[:1], workdir, baseline="lr", resamples=100)
     assert alone["models"]["lr"]["test"]["auc"]["std"] is None
     assert "±" not in comparison_tables(alone)
     assert "minus" not in comparison_tables(alone)
@@ -201,26 +205,68 @@ def test_the_same_rows_may_be_encoded_with_crosses_for_one_model(tmp_path):
         ),
         "wide_deep": wide_deep,
     }
-    results = compare(models, (1,), tmp_path / "comparison", baseline="lr", resamples=10)
+    results = compare(models, (1,), tmp_path / "comparison", baseline="lr", resamples=100)
     parameters = {label: of["parameters"] for label, of in results["models"].items()}
     rows = parameters["lr"] - 1
     # The crosses' 51 rows have a weight each, and no vectors.
     assert parameters["wide_deep"] == rows * 5 + 51 + 1 + (40 * 8 + 8) + 9
 
 
-def test_wrong_requests_are_refused_before_anything_is_written(simulated, tmp_path):
-    models, folder = experiments(simulated), tmp_path / "comparison"
-    with pytest.raises(UserError, match="baseline 'deepfm' is not compared"):
-        compare(models, SEEDS, folder, baseline="deepfm")
-    with pytest.raises(UserError, match=r"label '\.\./lr'"):
-        compare({"../lr": models["lr"]}, SEEDS, folder, baseline="../lr")
-    with pytest.raises(UserError, match="each once"):
-        compare(models, (1, 1), folder, baseline="lr")
-    wrong = {"x": experiment_settings.small(simulated, model={"name": "lr", "embed_dim": 4},
-                                            data={"name": "synthetic"})}  # fmt: skip
-    with pytest.raises(UserError, match="embed_dim"):
-        compare(wrong, SEEDS, folder, baseline="x")
-    assert not folder.exists()
-    (folder / "checkpoints").mkdir(parents=True)
-    with pytest.raises(UserError, match="holds a single run"):
-        compare(models, SEEDS, folder, baseline="lr")
+@pytest.mark.parametrize(
+    ("key", "old", "new"),
+    [
+        ("epochs", 1, 2),
+        ("patience", 0, 3),
+        ("min_improvement", 1e-6, 0.1),
+        ("evaluations_per_epoch", 1, 2),
+        ("streams", 0, 2),
+    ],
+)
+def test_a_run_of_another_budget_is_refused_before_anything_trains(
+    simulated, workdir, results, key, old, new
+):
+    before = (workdir / "fm" / "2" / "config.json").read_bytes()
+    changed = experiments(simulated, loop={"epochs": 1, key: new})
+    message = (
+        rf"fm/2 holds a run with loop\.{key}={old}, and this one has loop\.{key}={new}; "
+        rf"choose another --workdir, or set loop\.{key}={old}$"
+    )
+    with pytest.raises(UserError, match=message):
+        compare({"fm": changed["fm"]}, (7, 2), workdir, baseline="fm")
+    assert not (workdir / "fm" / "7").exists()
+    assert (workdir / "fm" / "2" / "config.json").read_bytes() == before
+
+
+def test_a_run_may_have_logged_and_scored_otherwise(simulated, workdir, results):
+    loop = {"epochs": 1, "log_steps": 3, "checkpoint_steps": 4, "eval_batch_size": 512}
+    check_data_and_runs(experiments(simulated, loop=loop), SEEDS, workdir)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epoch": 3}, r"lr/1 holds a run of 3 epochs, and this one has loop\.epochs=1; choose"),
+        ({"fingerprint": "other"}, "lr: .* was trained on other rows"),
+    ],
+)
+def test_what_a_run_has_read_is_checked_beside_its_config(
+    simulated, workdir, results, monkeypatch, changes, message
+):
+    found = Checkpoints.progress
+    monkeypatch.setattr(
+        Checkpoints,
+        "progress",
+        lambda self, step: dataclasses.replace(found(self, step), **changes),
+    )
+    with pytest.raises(UserError, match=message):
+        compare(experiments(simulated), SEEDS, workdir, baseline="lr")
+
+
+def test_epochs_are_those_that_a_run_was_trained_for(simulated, workdir, results, monkeypatch):
+    assert [results["models"][label]["epochs"] for label in MODELS] == [1.0, 1.0]
+    assert results["models"]["lr"]["pretraining_epochs"] is None
+    at = Progress(epoch=2, batch=3)
+    monkeypatch.setattr(Checkpoints, "progress", lambda self, step: at)
+    # 4,000 rows in batches of 512.
+    epochs = comparison._epochs(experiments(simulated)["lr"], workdir / "lr" / "1")
+    assert epochs == 2 + 3 / 8
