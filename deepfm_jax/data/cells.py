@@ -210,20 +210,42 @@ def _integers(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
         fits = pc.less_equal(raw, pa.scalar(2**63 - 1, raw.type))
         bad = ~pc.fill_null(fits, True).to_numpy(zero_copy_only=False)
         raw = pc.if_else(fits, raw, pa.scalar(None, raw.type))
-    try:
-        return raw.cast(pa.int64()), bad
-    except pa.ArrowInvalid:
-        numbers = pc.cast(raw, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-        whole = np.isfinite(numbers) & (np.floor(numbers) == numbers) & (np.abs(numbers) < 2**53)
-        bad = ~whole & ~np.isnan(numbers)
-        return pa.array(np.where(whole, numbers, 0).astype(np.int64), mask=~whole), bad
+    if pa.types.is_floating(raw.type):
+        return _whole_numbers(raw)
+    if pa.types.is_decimal(raw.type):
+        return _whole_decimals(raw)
+    return raw.cast(pa.int64()), bad
+
+
+def _whole_numbers(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """The numbers that are integers of 64 bits as int64, the others null, and which those were."""
+    numbers = raw.to_numpy(zero_copy_only=False).astype(np.float64)
+    # 2^63 is a float64, and the greatest integer of 64 bits none.
+    whole = (np.floor(numbers) == numbers) & (numbers >= -(2.0**63)) & (numbers < 2.0**63)
+    values = np.where(whole, numbers, 0).astype(np.int64)
+    return pa.array(values, mask=~whole), ~whole & ~np.isnan(numbers)
+
+
+def _whole_decimals(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """As ``_whole_numbers``; those beyond 2^53 are no float64."""
+    # Of the narrower kinds and of negative scales pyarrow knows no rounding.
+    numbers = raw.cast(pa.decimal256(76, max(raw.type.scale, 0)))
+    whole = pc.trunc(numbers)
+    return _inside(whole.cast(pa.decimal256(76, 0)), pc.equal(whole, numbers))
 
 
 def _integers_among_others(text: pa.Array) -> tuple[pa.Array, np.ndarray]:
     """The cells that are integers of 64 bits as int64, the others null, and which those were."""
     kept, bad = _keep_matching(text, _INTEGER)
     numbers = pc.replace_substring_regex(kept, r"\..*$", "").cast(pa.decimal128(38, 0))
+    values, beyond = _inside(numbers, pc.is_valid(numbers))
+    return values, bad | beyond
+
+
+def _inside(numbers: pa.Array, whole: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """Decimals that are whole and of 64 bits as int64, the others null, and which those were."""
     inside = pc.and_(pc.less_equal(_LEAST, numbers), pc.less_equal(numbers, _GREATEST))
-    numbers = pc.if_else(inside, numbers, pa.scalar(None, numbers.type))
-    bad |= ~pc.fill_null(inside, True).to_numpy(zero_copy_only=False)
-    return numbers.cast(pa.int64()), bad
+    inside = pc.and_(inside, whole)
+    kept = pc.if_else(inside, numbers, pa.scalar(None, numbers.type))
+    bad = ~pc.fill_null(inside, True).to_numpy(zero_copy_only=False)
+    return kept.cast(pa.int64()), bad

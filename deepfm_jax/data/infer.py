@@ -18,9 +18,10 @@ from deepfm_jax.data.infer_columns import infer_column, infer_label
 from deepfm_jax.data.infer_libsvm import infer_features
 from deepfm_jax.data.libsvm_files import feature_extension
 from deepfm_jax.data.paths import SourcePath, find_files, open_random, open_text
+from deepfm_jax.data.shown import plain, shown
 from deepfm_jax.data.sniffing import NUMBER, is_header, sniff, usual_width
 from deepfm_jax.data.sources import text_extension
-from deepfm_jax.data.text_files import cause, no_rows
+from deepfm_jax.data.text_files import cause, no_header, no_rows
 from deepfm_jax.errors import UserError, one_line
 from deepfm_jax.schema import Column, Label, Schema, TextFormat
 
@@ -50,11 +51,11 @@ class Inference:
     def describe(self) -> str:
         """A text for people: a line for each column."""
         lines = [f"from {self.rows:,} rows{': ' if self.layout else ''}{self.layout}"]
-        names = [column.name for column in self.schema.columns]
+        names = [plain(column.name) for column in self.schema.columns]
         width = max(map(len, names))
-        for column in self.schema.columns:
+        for name, column in zip(names, self.schema.columns, strict=True):
             kind = type(column).__name__.lower()
-            lines.append(f"{column.name:{width}}  {kind:12} {self.reasons[column.name]}")
+            lines.append(f"{name:{width}}  {kind:12} {self.reasons[column.name]}")
         return "\n".join(lines)
 
 
@@ -82,7 +83,7 @@ def infer_schema(path: str | os.PathLike[str], label: str | None = None) -> Infe
         raise UserError(f"{file}: the file holds no rows")
     twice = [name for name, count in Counter(table.column_names).items() if count > 1]
     if twice:
-        raise UserError(f"{file}: column {twice[0]!r} stands twice")
+        raise UserError(f"{file}: column {shown(twice[0])} stands twice")
     found, reason = infer_label(file, table, label)
     columns: list[Column] = []
     reasons = {found.name: reason}
@@ -101,7 +102,9 @@ def _check_fields(file: SourcePath, columns: Sequence[Column]) -> None:
     used = [column for column in columns if type(column).__name__ not in ("Ignored", "Label")]
     if not used:
         labels = [column.name for column in columns if isinstance(column, Label)]
-        raise UserError(f"{file}: no column but the label {labels[0]!r} can be a field of a model")
+        raise UserError(
+            f"{file}: no column but the label {shown(labels[0])} can be a field of a model"
+        )
 
 
 def _parquet_sample(path: SourcePath) -> pa.Table:
@@ -118,14 +121,17 @@ def _parquet_sample(path: SourcePath) -> pa.Table:
 def _text_sample(path: SourcePath) -> tuple[pa.Table, TextFormat, str]:
     content = _whole_lines(path)
     try:
-        lines = [line for line in content.decode("utf-8-sig").splitlines() if line.strip()]
+        every_line = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise UserError(
             f"{path}, line {line}: not valid UTF-8; convert the file to UTF-8"
         ) from None
+    lines = [line for line in every_line if line.strip()]
     if not lines:  # Of characters that are space in text, though not in bytes.
         raise UserError(f"{path}: the file is empty")
+    if not every_line[0].strip():
+        raise UserError(no_header(path))
     text, rows = sniff(path, lines)
     width, first = usual_width(rows), rows[0]
     if len(first) != width:

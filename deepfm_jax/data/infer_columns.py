@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from deepfm_jax.data.cells import as_text, is_text
 from deepfm_jax.data.list_cells import is_list
 from deepfm_jax.data.paths import SourcePath
+from deepfm_jax.data.shown import plain, shown, shown_names
 from deepfm_jax.data.times import seconds_of_text
 from deepfm_jax.errors import UserError
 from deepfm_jax.schema import (
@@ -57,7 +58,6 @@ def infer_label(path: SourcePath, table: pa.Table, name: str | None) -> tuple[La
     Raises:
       UserError: there is no such column, or no column that may be one, or its values are not two.
     """
-    names = ", ".join(table.column_names)
     if name is None:
         known = {column.lower(): column for column in reversed(table.column_names)}
         guesses = [known[each] for each in _LABELS if each in known]
@@ -66,24 +66,26 @@ def infer_label(path: SourcePath, table: pa.Table, name: str | None) -> tuple[La
             if values is not None:
                 return Label(guess, None if values == ("0", "1") else values), "by its name"
         tried = f" ({', '.join(guesses)} holds other values than two)" if guesses else ""
+        names = shown_names(table.column_names)
         raise UserError(
             f"{path}: no column looks like a label{tried}; name it with --label=NAME, one of "
             f"{names}"
         )
     if name not in table.column_names:
+        names = shown_names(table.column_names, name)
         raise UserError(f"{path}: has no column {name!r} for the label; it has {names}")
     column = table[name].combine_chunks()
     values = _label_values(column)
     if values is None:
         found = pc.unique(as_text(column)).drop_null().to_pylist()
         if len(found) != 2:
-            shown = ", ".join([*found[:5], *(["..."] if len(found) > 5 else [])])
+            several = ", ".join([*map(plain, found[:5]), *(["..."] if len(found) > 5 else [])])
             raise UserError(
-                f"{path}: label {name!r} holds {len(found)} different values ({shown}), and must "
+                f"{path}: label {name!r} holds {len(found)} different values ({several}), and must "
                 "hold two, for no and yes"
             )
         values = tuple(sorted(found))
-        told = f"by --label; {values[1]!r} is taken for yes, change the order if it is no"
+        told = f"by --label; {shown(values[1])} is taken for yes, change the order if it is no"
         return Label(name, values), told
     return Label(name, None if values == ("0", "1") else values), "by --label"
 
@@ -119,7 +121,7 @@ def infer_column(name: str, column: pa.Array) -> tuple[Column, str]:
         return Ignored(name), "no values"
     distinct = len(text.unique())
     if distinct == 1:
-        return Ignored(name), f"one value alone, {text[0].as_py()!r}"
+        return Ignored(name), f"one value alone, {shown(text[0].as_py())}"
     share = 1 - len(text) / len(column)
     missing = f", {share:.1%} missing" if share else ""
     values = f"{distinct:,} different values{missing}"

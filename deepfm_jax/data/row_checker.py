@@ -48,7 +48,7 @@ class RejectedRow(NamedTuple):
     Attributes:
       source: Name of the source, a path as a rule.
       unit: What positions count: ``"line"`` or ``"row"``.
-      position: Of the row in the source, from 1.
+      position: Of the row in the source, from 1; where it runs over lines, of its first.
       fault: What is wrong with it.
       text: The row as it stands where it could not be split, else its cells as far as they were
         read, with the delimiter of the schema between them.
@@ -91,10 +91,17 @@ class RowReport:
 
 
 class GoodRows(NamedTuple):
-    """The same rows twice: every column as it was read, and the schema's columns typed."""
+    """The same rows twice: every column as it was read, and the schema's columns typed.
+
+    Attributes:
+      raw: As they were read.
+      typed: Of the schema.
+      source: Name of the source they are from, a path as a rule.
+    """
 
     raw: pa.Table
     typed: pa.Table
+    source: str
 
 
 class MalformedRow(NamedTuple):
@@ -115,6 +122,8 @@ class RowChecker:
       max_bad_rows: Bad rows tolerated; one more raises.
       report: Counts, filled while rows pass.
       unit: What positions count: ``"line"`` of a text file, or ``"row"``.
+      line_of: Gives the line of a row by its number, where a row may run over several lines; None
+        where positions are those of ``unit``. Called for bad rows alone, in file order.
     """
 
     source: str
@@ -122,6 +131,7 @@ class RowChecker:
     max_bad_rows: int
     report: RowReport
     unit: str = "line"
+    line_of: Callable[[int], int] | None = None
 
     def good_rows(
         self,
@@ -183,7 +193,7 @@ class RowChecker:
             good[list(faults)] = False
             table, typed = table.filter(pa.array(good)), typed.filter(pa.array(good))
         self.report.kept += typed.num_rows
-        return GoodRows(raw=table, typed=typed)
+        return GoodRows(raw=table, typed=typed, source=self.source)
 
     def _typed(self, raw: pa.Array, column) -> tuple[pa.Array, dict[int, Fault]]:
         text = self.schema.text
@@ -207,6 +217,8 @@ class RowChecker:
             text = self.schema.text.delimiter.join("" if c is None else str(c) for c in cells)
             rejected.append((int(positions[row]), fault, text))
         for position, fault, text in sorted(rejected, key=lambda each: each[0]):
+            if self.line_of is not None:
+                position = self.line_of(position)
             self._reject(RejectedRow(self.source, self.unit, position, fault, text))
 
     def _reject(self, row: RejectedRow) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import itertools
 import re
 from collections import Counter
@@ -23,7 +24,11 @@ _Rows: TypeAlias = list[list[str]]
 
 
 def sniff(path: SourcePath, lines: Sequence[str]) -> tuple[TextFormat, _Rows]:
-    """The delimiter that splits the first rows into most cells, equally many, and those rows.
+    """The delimiter that splits the first rows into cells, equally many, and those rows.
+
+    Where several do, it is one by which the first row has as many cells as most, for a cell may
+    hold several values with a delimiter of their own, and a header has not; and of those the one
+    that gives most cells.
 
     Args:
       path: Of the file, for messages.
@@ -32,11 +37,14 @@ def sniff(path: SourcePath, lines: Sequence[str]) -> tuple[TextFormat, _Rows]:
     Raises:
       UserError: no delimiter does.
     """
-    best, split, width = TextFormat(), None, 1
+    best, split, fit = TextFormat(), None, (False, 1)
     for delimiter in _DELIMITERS:
         text, rows = _split(lines, delimiter)
-        if rows is not None and usual_width(rows) > width:
-            best, split, width = text, rows, usual_width(rows)
+        if rows is None or usual_width(rows) < 2:
+            continue
+        width = usual_width(rows)
+        if (len(rows[0]) == width, width) > fit:
+            best, split, fit = text, rows, (len(rows[0]) == width, width)
     if split is None:
         raise UserError(
             f"{path}: no delimiter splits its lines into cells; tried "
@@ -52,27 +60,53 @@ def _split(lines: Sequence[str], delimiter: str) -> tuple[TextFormat, _Rows | No
     """The first rows by a delimiter, None where they differ in width.
 
     Each line is a row of its own where that gives cells, so that one without its last quote takes
-    no others with it; or else a quoted cell may run over lines. Quotes are marks of the text itself
-    only where they cannot be quotes.
+    no others with it. Or else a quoted cell may run over lines, if it then ends where a cell does.
+    Quotes are marks of the text itself where they cannot be quotes; and at last, where only some
+    of them can, those may still run over lines. A way by which the first row has another width than
+    most is the last resort.
     """
-    text = TextFormat(delimiter)
-    try:
-        rows = [split_line(line, text) for line in lines[:_SNIFFED_ROWS]]
-        if _alike(rows) and usual_width(rows) > 1:
-            return text, rows
-        rows = _rows_over_lines(lines, delimiter)
-        if _alike(rows):
-            return text, rows
-    except csv.Error:
-        pass
-    text = TextFormat(delimiter, quoting=False)
-    rows = [split_line(line, text) for line in lines[:_SNIFFED_ROWS]]
-    return text, rows if _alike(rows) else None
+    first = None
+    quoted, plain = TextFormat(delimiter), TextFormat(delimiter, quoting=False)
+    ways = (
+        (quoted, functools.partial(_rows_of_lines, lines, quoted)),
+        (quoted, functools.partial(_rows_over_lines, lines, delimiter, strict=True)),
+        (plain, functools.partial(_rows_of_lines, lines, plain)),
+        (quoted, functools.partial(_rows_over_lines, lines, delimiter, strict=False)),
+    )
+    for text, split in ways:
+        try:
+            rows = split()
+        except csv.Error:
+            continue
+        if rows and _alike(rows) and usual_width(rows) > 1:
+            if len(rows[0]) == usual_width(rows):
+                return text, rows
+            first = first or (text, rows)
+    return first or (plain, None)
 
 
-def _rows_over_lines(lines: Sequence[str], delimiter: str) -> _Rows:
+def _rows_of_lines(lines: Sequence[str], text: TextFormat) -> _Rows:
+    return [split_line(line, text) for line in lines[:_SNIFFED_ROWS]]
+
+
+def _rows_over_lines(lines: Sequence[str], delimiter: str, *, strict: bool) -> _Rows:
+    """Rows whose quoted cells may hold line breaks.
+
+    Raises:
+      csv.Error: ``strict``, and text stands behind the last quote of a cell.
+    """
     ended = (f"{line}\n" for line in lines[:_SNIFFED_LINES])
-    return list(itertools.islice(csv.reader(ended, delimiter=delimiter), _SNIFFED_ROWS))
+    rows: _Rows = []
+    try:
+        for row in itertools.islice(
+            csv.reader(ended, delimiter=delimiter, strict=strict), _SNIFFED_ROWS
+        ):
+            rows.append(row)
+    except csv.Error as error:
+        # The last row of the sample may go on behind it.
+        if "end of data" not in str(error):
+            raise
+    return rows
 
 
 def _alike(rows: _Rows) -> bool:

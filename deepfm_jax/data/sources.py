@@ -58,7 +58,7 @@ def read_tables(
     Text files (``.tsv``, ``.csv``, ``.txt``, ``.data``, plain, ``.gz`` or ``.zst``) are read in the
     layout of ``schema.text``; ``.parquet`` by column names; ``.libsvm``, ``.libfm``, ``.svm``,
     ``.libffm`` and ``.ffm`` as ``libsvm_files.read_features`` says. An empty cell is a missing
-    value. In messages a line is a record: a quoted cell may hold line breaks.
+    value. A row is named by the line on which it begins: a quoted cell may hold line breaks.
 
     Args:
       path: A file, or a pattern of several (see ``paths.find_files``), which are one source then;

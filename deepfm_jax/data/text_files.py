@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import functools
 import io
 import os
@@ -13,10 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from deepfm_jax.data.cells import rows_with
+from deepfm_jax.data.line_numbers import LineNumbers
 from deepfm_jax.data.paths import SourcePath, extension, open_text
 from deepfm_jax.data.read_ahead import read_ahead
-from deepfm_jax.data.row_checker import Fault, GoodRows, MalformedRow, RowChecker
+from deepfm_jax.data.row_checker import GoodRows, MalformedRow, RowChecker
+from deepfm_jax.data.shown import shown, shown_names
+from deepfm_jax.data.swallowed_rows import swallowed_rows
 from deepfm_jax.errors import UserError, one_line
 from deepfm_jax.schema import Ignored, Schema, TextFormat
 
@@ -38,9 +41,12 @@ def text_columns(path: SourcePath, schema: Schema, labelled: bool | None) -> lis
       UserError: an empty file, a header without a needed column or with a name twice, or, without
         a header, another number of columns than the schema declares.
     """
-    cells = split_line(first_line(path), schema.text)
+    line = first_line(path)
+    cells = split_line(line, schema.text)
     names = [column.name for column in schema.columns]
     if schema.text.header:
+        if not line.strip():
+            raise UserError(no_header(path))
         check_names(f"{path}, line 1", cells, schema, labelled)
         return cells
     labels = [label.name for label in schema.labels]
@@ -52,6 +58,14 @@ def text_columns(path: SourcePath, schema: Schema, labelled: bool | None) -> lis
     return names
 
 
+def no_header(path: SourcePath) -> str:
+    """What is wrong with a file whose first line is empty, and so names no column."""
+    return (
+        f"{path}, line 1 is empty: the names of the columns, or the first row, must come first; "
+        "remove the empty lines before them"
+    )
+
+
 def check_names(where: str, names: list[str], schema: Schema, labelled: bool | None) -> None:
     """Whether all needed columns are there, and no name twice.
 
@@ -60,14 +74,15 @@ def check_names(where: str, names: list[str], schema: Schema, labelled: bool | N
     """
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
-        raise UserError(f"{where}: column {twice[0]!r} stands twice in the header")
+        raise UserError(f"{where}: column {shown(twice[0])} stands twice in the header")
     needed = [column.name for column in schema.inputs]
     if labelled:
         needed += schema.targets
     there = set(names)
     missing = [name for name in needed if name not in there]
     if missing:
-        raise UserError(f"{where}: column {missing[0]!r} is missing; found {', '.join(names)}")
+        found = shown_names(names, missing[0])
+        raise UserError(f"{where}: column {missing[0]!r} is missing; found {found}")
 
 
 def first_line(path: SourcePath) -> str:
@@ -134,13 +149,15 @@ def read_text(
     # as fast.
     kind = pa.string() if every else pa.dictionary(pa.int32(), pa.string())
     lines = _Lines(2 if schema.text.header else 1, len(names))
+    if schema.text.quoting:  # Or else a row is a line.
+        checker = dataclasses.replace(checker, line_of=LineNumbers(path, schema.text).line)
     open_reader = functools.partial(
         _open_csv, path, schema, names, include, lines, block_bytes, kind
     )
     try:
         with contextlib.closing(read_ahead(_batches(open_reader, lines))) as batches:
             for table, positions, malformed in batches:
-                suspects = _swallowed_rows(table, schema.text, len(names))
+                suspects = swallowed_rows(table, schema, names)
                 yield checker.good_rows(table, positions, malformed, suspects)
     except pa.ArrowInvalid as error:
         if no_rows(error):
@@ -153,7 +170,7 @@ def read_text(
 
 
 class _Lines:
-    """Which line each row stands on, when rows that do not split into cells are left out."""
+    """The number of each row in the file, when rows that do not split into cells are left out."""
 
     def __init__(self, first: int, width: int):
         self._next = first
@@ -170,7 +187,7 @@ class _Lines:
         return "skip"
 
     def take(self, rows: int) -> tuple[np.ndarray, list[MalformedRow]]:
-        """Lines of the next ``rows`` rows, and the malformed ones up to the last of them.
+        """Numbers of the next ``rows`` rows, and the malformed ones up to the last of them.
 
         The reader reads ahead, so malformed rows of later batches may be known already.
         """
@@ -189,7 +206,7 @@ class _Lines:
 def _batches(
     open_reader: Callable[[], pa_csv.CSVStreamingReader], lines: _Lines
 ) -> Iterator[tuple[pa.Table, np.ndarray, list[MalformedRow]]]:
-    """Rows, their lines, and the malformed rows up to the last of them."""
+    """Rows, their numbers, and the malformed rows up to the last of them."""
     with _decoding_untold(), open_reader() as reader:
         for batch in reader:
             yield pa.Table.from_batches([batch]), *lines.take(batch.num_rows)
@@ -245,25 +262,6 @@ def _open_csv(path, schema, names, include, lines, block_bytes, kind):
             null_values=[""],
         ),
     )
-
-
-def _swallowed_rows(table: pa.Table, text: TextFormat, width: int) -> dict[int, Fault]:
-    """Rows with a cell that runs over whole lines of the file, as one without its last quote does.
-
-    A line break inside a quoted cell is text; but where a line between two of them splits into as
-    many cells as a row has, it is a row, and would be lost without a word.
-    """
-    faults: dict[int, Fault] = {}
-    if not text.quoting or width < 3:
-        return faults
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        for row in rows_with(column.combine_chunks(), "\n").tolist():
-            cell = column[row].as_py()
-            inner = [line for line in cell.split("\n")[1:-1] if line.count(text.delimiter) > 0]
-            if any(line.count(text.delimiter) == width - 1 for line in inner):
-                reason = "runs over whole rows (is a quote missing?)"
-                faults.setdefault(row, Fault(name, cell, reason))
-    return faults
 
 
 def no_rows(error: pa.ArrowInvalid) -> bool:

@@ -5,6 +5,7 @@ import io
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -16,6 +17,13 @@ from deepfm_jax.schema import TextFormat
 from deepfm_jax.serving.predictor import Predictor
 
 _COLUMN = "probability"
+
+
+class _Scored(NamedTuple):
+    """Rows with their probabilities, and the file they are from."""
+
+    table: pa.Table
+    source: str
 
 
 def predict_file(
@@ -33,7 +41,8 @@ def predict_file(
 
     Raises:
       UserError: see ``sources.read_tables``; an output that cannot be written or whose format is
-        unknown; lists to be written as text; an input with a column ``probability``.
+        unknown; cells that cannot be written as text; an input with a column ``probability``; or
+        a later file whose columns are not those of the first.
     """
     output = pathlib.Path(output)
     if output.suffix != ".parquet" and text_extension(output) is None:
@@ -60,61 +69,94 @@ def predict_file(
     return report
 
 
-def _scored(predictor, path, max_bad_rows, report) -> Iterator[pa.Table]:
+def _scored(predictor, path, max_bad_rows, report) -> Iterator[_Scored]:
     schema, names = predictor.encoder.schema, None
     for rows in read_rows(path, schema, max_bad_rows=max_bad_rows, report=report):
         if _COLUMN in rows.raw.column_names:
-            raise UserError(f"{path}: has a column {_COLUMN!r} already; rename it")
+            raise UserError(f"{rows.source}: has a column {_COLUMN!r} already; rename it")
         names = names or rows.raw.column_names
         probability = pa.array(predictor.probabilities(rows.typed), pa.float64())
-        yield rows.raw.select(names).append_column(_COLUMN, probability)
+        yield _Scored(rows.raw.select(names).append_column(_COLUMN, probability), rows.source)
 
 
-def _write_parquet(path: pathlib.Path, tables: Iterator[pa.Table]) -> None:
+def _write_parquet(path: pathlib.Path, scored: Iterator[_Scored]) -> None:
     writer = None
-    for table in tables:
+    for table, source in scored:
         writer = writer or pa_parquet.ParquetWriter(path, table.schema)
-        try:
-            # Integers of several files may differ in width, and text in its encoding.
-            writer.write_table(table.cast(writer.schema))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise UserError(
-                f"the columns of a later file are not those of the first ({one_line(error)}); "
-                "score the files one by one"
-            ) from None
+        writer.write_table(_as_first(table, writer.schema, source))
     if writer is not None:
         writer.close()
 
 
-def _write_text(path: pathlib.Path, tables: Iterator[pa.Table], text: TextFormat) -> None:
+def _as_first(table: pa.Table, first: pa.Schema, source: str) -> pa.Table:
+    """Columns of the types of the first file: integers may differ in width, text in encoding."""
+    columns = []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        kind = first.field(name).type
+        try:
+            columns.append(column.cast(kind))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise UserError(
+                f"{source}, column {name}: its cells of type {column.type} are no {kind}, as those "
+                f"of the first file are ({one_line(error)}); score the files one by one"
+            ) from None
+    return pa.table(columns, schema=first)
+
+
+def _write_text(path: pathlib.Path, scored: Iterator[_Scored], text: TextFormat) -> None:
     with pa.output_stream(os.fspath(path), compression="detect") as stream:
-        for index, table in enumerate(tables):
+        for index, (table, source) in enumerate(scored):
             if index == 0 and text.header:
                 line = io.StringIO()
                 csv.writer(line, delimiter=text.delimiter, lineterminator="\n").writerow(
                     table.column_names
                 )
                 stream.write(line.getvalue().encode())
-            stream.write(_lines(table, text))
+            stream.write(_lines(table, source, text))
 
 
-def _lines(table: pa.Table, text: TextFormat) -> pa.Buffer:
+def _lines(table: pa.Table, source: str, text: TextFormat) -> pa.Buffer:
     """Rows as text, with quotes only where a cell of these rows needs them."""
-
-    def written(style: str) -> pa.Buffer:
-        buffer = pa.BufferOutputStream()
-        options = pa_csv.WriteOptions(
-            include_header=False, delimiter=text.delimiter, quoting_style=style
-        )
-        pa_csv.write_csv(table, buffer, options)
-        return buffer.getvalue()
-
     for name, kind in zip(table.column_names, table.schema.types, strict=True):
         if pa.types.is_nested(kind):
             raise UserError(
-                f"column {name}: text has no cells of type {kind}; write the output as .parquet"
+                f"{source}, column {name}: text has no cells of type {kind}; write the output as "
+                ".parquet"
             )
+        if pa.types.is_string_view(kind):  # Which the writer does not know.
+            place = table.column_names.index(name)
+            table = table.set_column(place, name, table.column(place).cast(pa.string()))
     try:
-        return written("none")
-    except pa.ArrowInvalid:
-        return written("needed")
+        return _written(table, text, "none")
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        pass
+    try:
+        return _written(table, text, "needed")
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        _check_columns(table, source, text)
+        raise
+
+
+def _written(table: pa.Table, text: TextFormat, style: str) -> pa.Buffer:
+    buffer = pa.BufferOutputStream()
+    options = pa_csv.WriteOptions(
+        include_header=False, delimiter=text.delimiter, quoting_style=style
+    )
+    pa_csv.write_csv(table, buffer, options)
+    return buffer.getvalue()
+
+
+def _check_columns(table: pa.Table, source: str, text: TextFormat) -> None:
+    """Whether each column can be written by itself.
+
+    Raises:
+      UserError: one cannot, as of bytes that are no text.
+    """
+    for name in table.column_names:
+        try:
+            _written(table.select([name]), text, "needed")
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise UserError(
+                f"{source}, column {name}: cells of type {table.schema.field(name).type} cannot be "
+                f"written as text ({one_line(error)}); write the output as .parquet"
+            ) from None

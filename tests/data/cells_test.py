@@ -1,6 +1,7 @@
 """Cells of every kind of column, one at a time, in text and in typed tables."""
 
 import datetime
+import decimal
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from deepfm_jax.data.cells import typed_column
 from deepfm_jax.data.sources import read_tables, typed_table
 
 PLAIN = TextFormat()
+INTEGER = Categorical("n", dtype="integer")
 FOREVER = st.datetimes(datetime.datetime(1, 1, 2), datetime.datetime(9999, 12, 30))
 
 
@@ -195,6 +197,36 @@ def test_large_integers_of_a_typed_table():
     larger = pa.array([2**53 + 1, 2**63], pa.uint64())
     message = fault(Categorical("n", dtype="integer"), larger)
     assert "row 2, column n: value '9223372036854775808' is not an integer" in message
+
+
+@pytest.mark.parametrize("other", [[], [0.5]])
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        (2.0**53, 2**53),
+        (2.0**60, 2**60),
+        (-(2.0**63), -(2**63)),
+        (2.0**63, None),
+        (float("inf"), None),
+        (float("nan"), "missing"),
+    ],
+)
+def test_a_whole_number_of_64_bits_is_an_integer_whatever_stands_beside_it(cell, value, other):
+    values, bad, _ = typed_column(pa.array([cell, *other]), INTEGER, PLAIN)
+    assert values.to_pylist() == [None if value == "missing" else value, *(None for _ in other)]
+    assert bad.tolist() == [value is None, *(True for _ in other)]
+
+
+@pytest.mark.parametrize("other", [[], [decimal.Decimal("0.5")]])
+@pytest.mark.parametrize(
+    "kind", [pa.decimal128(38, 1), pa.decimal256(40, 2), pa.decimal256(76, 50)], ids=str
+)
+def test_an_integer_among_decimals_is_no_float(kind, other):
+    cells = [2**60 + 1, -(2**63), 2**63, None]
+    array = pa.array([None if n is None else decimal.Decimal(n) for n in cells] + other, kind)
+    values, bad, _ = typed_column(array, INTEGER, PLAIN)
+    assert values.to_pylist() == [2**60 + 1, -(2**63), None, None, *(None for _ in other)]
+    assert bad.tolist() == [False, False, True, False, *(True for _ in other)]
 
 
 def test_labels_may_have_names():

@@ -310,6 +310,7 @@ def test_avazu_is_guessed_as_its_builder_has_it(tmp_path):
         ("click,device", "the file holds no rows"),
         ("one\ntwo\n", "no delimiter splits its lines into cells"),
         ("click,x,x\n1,2,3\n", "column 'x' stands twice"),
+        ("\n\nclick,x\n1,2\n0,3\n", "line 1 is empty: the names of the columns, or the first row"),
         ("My export\nclick,x\n1,2\n0,3\n1,4\n0,5\n", "line 1: 1 columns instead of 2 in 'My exp"),
         ("click,x\n1,\n0,\n", "no column but the label 'click' can be a field"),
         ("click,x\n1,\0\n", "line 2: holds NUL bytes"),
@@ -320,6 +321,25 @@ def test_what_is_no_table_is_told(write, text, message):
     with pytest.raises(UserError, match=message) as raised:
         infer_schema(path)
     assert str(path) in str(raised.value)
+
+
+def test_messages_are_short_whatever_the_file_holds(write):
+    long = "z" * 1000
+    columns = {"click": ["0", "1"], "constant": [long] * 2, "x": ["5", "6"], long: ["a", "b"]}
+    told = infer_schema(write(lines(columns))).describe()
+    assert f"one value alone, '{long[:60]}'..." in told
+    assert max(map(len, told.splitlines())) < 200
+    with pytest.raises(UserError) as raised:
+        infer_schema(
+            write(lines({"device": [long + "1", long + "2", long], "x": ["1"] * 3})), "device"
+        )
+    assert len(str(raised.value)) < 500
+    many = {f"column_of_{i}": ["5", "6"] for i in range(500)}
+    for label in (None, "column_f_7"):
+        with pytest.raises(UserError, match="column_of_4 and 495 others") as raised:
+            infer_schema(write(lines(many)), label)
+        assert len(str(raised.value)) < 500
+        assert str(raised.value).endswith("(most like it: column_of_7)") == (label is not None)
 
 
 def test_what_cannot_be_read_is_told(write, tmp_path):

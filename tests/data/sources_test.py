@@ -220,10 +220,15 @@ def test_lines_stay_right_over_many_blocks(write, block):
         (HEADER.encode() + b"1,x,a,1\n1,x,\xff\xfe,1\n", "line 3: not valid UTF-8"),
         (HEADER.encode() + b"1,x,a,1\n1,\xff\xfe\n", "line 3: not valid UTF-8"),
         (b"\xff\xfe\n", "line 1: not valid UTF-8"),
+        (b"\n\n" + HEADER.encode() + b"1,x,a,1\n", "line 1 is empty: the names of the columns"),
+        (b",".join(b"c%d" % i for i in range(4000)), "found c0, c1, c2, c3, c4 and 3,995 others"),
+        (b",".join(b"appl%d" % i for i in range(40)), "35 others (most like it: appl"),
     ],
 )
 def test_a_file_that_cannot_be_read_says_why(write, text, expected):
-    assert expected in failure(write(text))
+    message = failure(write(text))
+    assert expected in message
+    assert len(message) < 500
 
 
 def test_missing_unknown_and_truncated_files(write, tmp_path):

@@ -139,6 +139,28 @@ def test_lists_are_written_to_parquet_alone(predictor, frappe_files, tmp_path):
     assert pa_parquet.read_table(tmp_path / "out.parquet")["tags"].to_pylist() == [["a"], None]
 
 
+def test_cells_that_are_no_text_are_named_by_file_and_column(predictor, frappe_files, tmp_path):
+    rows = pa_csv.read_csv(frappe_files / "test.csv").slice(0, 2)
+    views = rows.append_column("view", pa.array(["a", 'b"'], pa.string_view()))
+    pa_parquet.write_table(views, tmp_path / "views.parquet")
+    predict_file(predictor, tmp_path / "views.parquet", tmp_path / "views.csv")
+    assert pa_csv.read_csv(tmp_path / "views.csv")["view"].to_pylist() == ["a", 'b"']
+    binary = rows.append_column("sign", pa.array([b"a", b"\xff"]))
+    pa_parquet.write_table(binary, tmp_path / "in.parquet")
+    with pytest.raises(UserError, match=r"in.parquet, column sign: cells of type binary cannot be"):
+        predict_file(predictor, tmp_path / "in.parquet", tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_later_file_of_other_columns_is_named(predictor, frappe_files, tmp_path):
+    rows = pa_csv.read_csv(frappe_files / "test.csv").slice(0, 2)
+    for name, sizes in (("a", pa.array([1, 2], pa.int8())), ("b", pa.array([3, 300]))):
+        pa_parquet.write_table(rows.append_column("size", sizes), tmp_path / f"{name}.parquet")
+    with pytest.raises(UserError, match=r"b.parquet, column size: its cells of type int64 are no"):
+        predict_file(predictor, tmp_path / "[ab].parquet", tmp_path / "out.parquet")
+    assert not (tmp_path / "out.parquet").exists()
+
+
 def test_rows_behind_a_url_and_in_libfm_form_score_as_those_of_the_file(
     predictor, frappe_files, tmp_path
 ):
