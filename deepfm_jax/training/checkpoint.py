@@ -1,14 +1,13 @@
 """Checkpoints: the best and the last state of a run, with the position of its loop."""
 
 import dataclasses
-import math
 import os
 import pathlib
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from deepfm_jax.embedding import restripe, stripes_of
 from deepfm_jax.errors import UserError
@@ -59,6 +58,28 @@ class Progress:
         return (self.waited + self.start_waited) / seconds if self.seconds else None
 
 
+@dataclasses.dataclass
+class _LastAndBest(PreservationPolicy):
+    """Keeps the newest checkpoint and the best one.
+
+    Which is the best stands in each checkpoint's ``Progress``, whatever else a version writes.
+
+    Attributes:
+      best_step: Step of the best, None before the first evaluation.
+    """
+
+    best_step: int | None = None
+
+    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+        """For each checkpoint, by ascending step, whether it is kept."""
+        del context
+        last = len(checkpoints) - 1
+        return [
+            number == last or checkpoint.step == self.best_step
+            for number, checkpoint in enumerate(checkpoints)
+        ]
+
+
 class Checkpoints:
     """The checkpoints of a workdir: written asynchronously, each complete or absent.
 
@@ -66,14 +87,12 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | os.PathLike[str]):
-        best = BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
+        self._workdir = workdir
+        self._kept = _LastAndBest()
         self._manager = ocp.CheckpointManager(
             pathlib.Path(workdir).absolute() / "checkpoints",
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=AnyPreservationPolicy([LatestN(n=1), best]),
-                # Without it scores are not written, and a run that is resumed would drop its best.
-                best_fn=_score,
-                enable_async_checkpointing=True,
+                preservation_policy=self._kept, enable_async_checkpointing=True
             ),
         )
 
@@ -92,8 +111,9 @@ class Checkpoints:
         """Step of the newest checkpoint, None when there is none."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, progress: Progress, score: float | None = None) -> None:
-        """Saves state and progress under the state's step; ``score`` where it is the best yet."""
+    def save(self, state: TrainState, progress: Progress) -> None:
+        """Saves state and progress under the state's step; drops all but it and the best."""
+        self._kept.best_step = progress.best_step
         self._manager.save(
             int(state.step),
             args=ocp.args.Composite(
@@ -102,7 +122,6 @@ class Checkpoints:
                 progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
                 layout=ocp.args.JsonSave(_layout(state)),
             ),
-            metrics={"score": -math.inf if score is None else score},
             force=True,
         )
 
@@ -123,7 +142,16 @@ class Checkpoints:
         return like.replace(**{**rest, "scratch": like.scratch}).with_weights(weights)  # pyright: ignore[reportAttributeAccessIssue]
 
     def restore_weights(self, step: int, like: Weights) -> Weights:
-        """The weights of ``step`` alone, laid out as ``like``."""
+        """The weights of ``step`` alone, laid out as ``like``.
+
+        Raises:
+          UserError: there is no checkpoint of that step any more.
+        """
+        if step not in self._manager.all_steps():
+            raise UserError(
+                f"workdir {self._workdir}: the checkpoint of step {step} is gone, which had the "
+                "best weights; train anew in another workdir"
+            )
         return self._restored(step, "weights", like, _stripes(like))
 
     def _restored(self, step: int, item: str, like: Any, stripes: int) -> Any:
@@ -161,7 +189,7 @@ def restore_best(workdir: str | os.PathLike[str], like: Weights) -> Weights:
     """The best weights of the run in ``workdir``, laid out as ``like``.
 
     Raises:
-      UserError: a run that has not been evaluated once yet.
+      UserError: a run that has not been evaluated once yet, or whose best checkpoint is gone.
     """
     with Checkpoints(workdir) as checkpoints:
         last = checkpoints.last_step
@@ -169,10 +197,6 @@ def restore_best(workdir: str | os.PathLike[str], like: Weights) -> Weights:
         if best is None:
             raise UserError(f"workdir {workdir} holds no evaluated checkpoint yet; train it first")
         return checkpoints.restore_weights(best, like=like)
-
-
-def _score(metrics: dict[str, float]) -> float:
-    return metrics["score"]
 
 
 def _without_weights(state: TrainState) -> dict[str, Any]:

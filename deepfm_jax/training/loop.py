@@ -327,8 +327,7 @@ class _Trainer:
         if progress.batch == self._steps_per_epoch:
             progress.epoch, progress.batch = progress.epoch + 1, 0
         progress.finished = self._is_finished(progress)
-        # A score within min_improvement of the best must not take its checkpoint's place.
-        checkpoints.save(state, progress, score=score if progress.best_step == step else None)
+        checkpoints.save(state, progress)
         return state
 
     def _is_finished(self, progress: Progress) -> bool:
