@@ -5,6 +5,7 @@
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -101,6 +102,7 @@ def read_value_vectors(path: str | os.PathLike[str], encoder: Encoder, column: s
     ids = np.concatenate([part.ids for part in kept])
     vectors = np.concatenate([part.vectors for part in kept])
     unknown = sum(part.unknown for part in kept)
+    del kept  # The vectors are there twice otherwise, and once more below.
     distinct, means, shared = _by_id(ids, vectors)
     return ValueVectors(number, distinct, means, possible, unknown, shared)
 
@@ -160,6 +162,9 @@ def _raw_parts(file: SourcePath, column: str) -> Iterator[tuple[pa.Array, pa.Arr
     try:
         with open_random(file) as stream, pa_parquet.ParquetFile(stream) as parquet:
             names = parquet.schema_arrow.names
+            twice = [name for name, count in Counter(names).items() if count > 1]
+            if twice:
+                raise UserError(f"{file}: column {twice[0]!r} stands twice")
             values = column if column in names else _VALUE
             for name, what in ((values, f"{column!r} or {_VALUE!r}"), (_VECTOR, f"{_VECTOR!r}")):
                 if name not in names:
