@@ -1,8 +1,10 @@
 """Checkpoints: the best and the last state of a run, with the position of its loop."""
 
 import dataclasses
+import json
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,6 +15,9 @@ from deepfm_jax.embedding import restripe, stripes_of
 from deepfm_jax.errors import UserError
 from deepfm_jax.partitioning import array_path, is_table_rows
 from deepfm_jax.training.state import TrainState, Weights
+
+# Where a state has what says which rows are frozen.
+_FROZEN = "frozen/"
 
 
 @dataclasses.dataclass
@@ -154,13 +159,28 @@ class Checkpoints:
             )
         return self._restored(step, "weights", like, _stripes(like))
 
-    def _restored(self, step: int, item: str, like: Any, stripes: int) -> Any:
+    def restore_frozen(
+        self, step: int, names: Sequence[str], like: Weights
+    ) -> dict[str, jax.Array]:
+        """Which rows are frozen in ``step``: bool[V] by the table's names, laid out as ``like``."""
+
+        def rows(array):
+            return jax.ShapeDtypeStruct(array.shape[:1], bool, sharding=array.sharding)
+
+        table = like.params["table"]
+        wanted = {"frozen": {name: rows(table[name]) for name in names}}
+        found = self._restored(step, "rest", wanted, _stripes(like), partial=True)
+        return found["frozen"]
+
+    def _restored(
+        self, step: int, item: str, like: Any, stripes: int, *, partial: bool = False
+    ) -> Any:
         layout = self._manager.restore(
             step, args=ocp.args.Composite(layout=ocp.args.JsonRestore())
         )["layout"]
         there = layout["stripes"]
         if there == stripes:
-            return self._read(step, item, like)
+            return self._read(step, item, like, partial=partial)
         lengths = layout["rows"]
 
         def stored(path, leaf):
@@ -177,12 +197,24 @@ class Checkpoints:
             found = found[: lengths[array_path(path)]]
             return jax.device_put(restripe(found, there, stripes, leaf.shape[0]), leaf.sharding)
 
-        found = self._read(step, item, jax.tree.map_with_path(stored, like), strict=False)
+        filled = jax.tree.map_with_path(stored, like)
+        found = self._read(step, item, filled, strict=False, partial=partial)
         return jax.tree.map_with_path(laid_out, like, found)
 
-    def _read(self, step: int, item: str, like: Any, *, strict: bool = True) -> Any:
-        args = ocp.args.Composite(**{item: ocp.args.StandardRestore(like, strict=strict)})
-        return self._manager.restore(step, args=args)[item]
+    def _read(
+        self, step: int, item: str, like: Any, *, strict: bool = True, partial: bool = False
+    ) -> Any:
+        """An item, or of a larger one the arrays that ``like`` has."""
+        restore = ocp.args.StandardRestore(like, strict=strict)
+        if partial:
+            how = jax.tree.map(
+                lambda leaf: ocp.ArrayRestoreArgs(
+                    dtype=leaf.dtype, sharding=leaf.sharding, global_shape=leaf.shape, strict=strict
+                ),
+                like,
+            )
+            restore = ocp.args.PyTreeRestore(like, restore_args=how, partial_restore=True)
+        return self._manager.restore(step, args=ocp.args.Composite(**{item: restore}))[item]
 
 
 def restore_best(workdir: str | os.PathLike[str], like: Weights) -> Weights:
@@ -197,6 +229,34 @@ def restore_best(workdir: str | os.PathLike[str], like: Weights) -> Weights:
         if best is None:
             raise UserError(f"workdir {workdir} holds no evaluated checkpoint yet; train it first")
         return checkpoints.restore_weights(best, like=like)
+
+
+def frozen_arrays(workdir: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The table's arrays of which the run in ``workdir`` has frozen rows; none before it has begun.
+
+    Read from a file of its newest checkpoint, and so without the other processes of a job.
+    """
+    folder = pathlib.Path(workdir) / "checkpoints"
+    steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+    if not steps:
+        return ()
+    layout = json.loads((folder / str(max(steps)) / "layout" / "metadata").read_text())
+    return tuple(name.removeprefix(_FROZEN) for name in layout["rows"] if name.startswith(_FROZEN))
+
+
+def restore_frozen(workdir: str | os.PathLike[str], like: Weights) -> dict[str, jax.Array]:
+    """Which rows of the table are frozen in the run in ``workdir``: bool[V] by the table's names.
+
+    Args:
+      workdir: It.
+      like: How its weights are to lie, and so these; the number of devices may be another.
+    """
+    names = frozen_arrays(workdir)
+    with Checkpoints(workdir) as checkpoints:
+        last = checkpoints.last_step
+        if last is None or not names:
+            return {}
+        return checkpoints.restore_frozen(last, names, like)
 
 
 def _without_weights(state: TrainState) -> dict[str, Any]:
