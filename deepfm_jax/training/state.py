@@ -195,5 +195,5 @@ def weights_layout(
 
 
 def parameter_count(params: PyTree) -> int:
-    """Number of trained scalars."""
+    """Number of scalars that the model has, frozen ones among them."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
