@@ -203,7 +203,7 @@ def digest(first: Sequence[FirstVectors]) -> str:
 def _digest(*arrays: np.ndarray) -> str:
     content = hashlib.sha256()
     for array in arrays:
-        content.update(np.ascontiguousarray(array))
+        content.update(np.ascontiguousarray(array).data)
     return content.hexdigest()
 
 
