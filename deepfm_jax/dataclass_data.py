@@ -35,7 +35,8 @@ def from_data(kind: Any, options: Any, where: str) -> Any:
       where: What it is, for messages.
 
     Raises:
-      UserError: not an object, a field that does not exist, or a value of another type.
+      UserError: not an object, a field that does not exist, a value of another type, or a field
+        left out that has no default.
     """
     hints = get_type_hints(kind)
     if not isinstance(options, Mapping):
@@ -47,6 +48,10 @@ def from_data(kind: Any, options: Any, where: str) -> Any:
             raise UserError(f"{where} has no option {key!r}; {hint}")
         if not _fits(value, hints[key]):
             raise UserError(f"{where}: {key}={value!r} must be {_told(hints[key])}")
+    for field in dataclasses.fields(kind):
+        needed = field.default is field.default_factory is dataclasses.MISSING
+        if needed and field.name not in options:
+            raise UserError(f"{where} needs {field.name}, {_told(hints[field.name])}")
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
 
 

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +33,9 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
+# How often a folder is made again that other processes remove.
+_ATTEMPTS = 100
+
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -46,37 +50,62 @@ def is_full_disk(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def only_writer(folder: pathlib.Path) -> Iterator[bool]:
+def only_writer(folder: pathlib.Path, *, wait: bool = True) -> Iterator[bool]:
     """Holds a folder for this process; gives whether it is known that no other writes there.
 
     It is made where it is not there, with those above it, and what was made is gone again where it
     is left empty. The lock is the system's, and ends with the process, however that ends. Some
     network disks have none.
 
-    Raises:
-      UserError: another process holds it.
+    Args:
+      folder: It.
+      wait: Whether to wait, and say so, while another process holds it; else it is not known.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
+    made: list[pathlib.Path] = []
+    for _ in range(_ATTEMPTS):
+        missing = (path for path in (folder, *folder.parents) if path in made or not path.exists())
+        made = [*missing]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = _locked(folder, wait=wait)
+            break
+        except FileNotFoundError:  # Another process has found it empty, and removed it.
+            continue
+    else:
+        raise UserError(f"{folder}: is removed whenever it has been made; choose another --out")
     try:
-        yield _locked(handle, folder)
+        yield handle is not None
     finally:
-        os.close(handle)
+        # While it is held still: who comes after that has to make it anew.
         with contextlib.suppress(OSError):
             for path in made:
                 path.rmdir()
+        if handle is not None:
+            os.close(handle)
 
 
-def _locked(handle: int, folder: pathlib.Path) -> bool:
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(
-            f"{folder}: another process is writing there; wait for its end, or choose another --out"
-        ) from None
-    except OSError:
-        return False
-    return True
+def _locked(folder: pathlib.Path, *, wait: bool) -> int | None:
+    """A handle that holds the folder until it is closed; None where none is to be had.
+
+    Raises:
+      FileNotFoundError: the folder was removed before it was held.
+    """
+    if fcntl is None:  # A folder cannot be opened there either.
+        return None
+    with contextlib.ExitStack() as opened:
+        handle = os.open(folder, os.O_RDONLY)
+        opened.callback(os.close, handle)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                return None
+            print(f"{folder}: another process is writing there; waiting for it", file=sys.stderr)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:
+            return None
+        # What is held may not be what lies there now.
+        if not os.path.samestat(os.fstat(handle), os.stat(folder)):
+            raise FileNotFoundError(folder)
+        opened.pop_all()
+        return handle

@@ -17,6 +17,7 @@ from deepfm_jax.errors import UserError
 T = TypeVar("T")
 
 _MESSAGE_BYTES = 2048
+_SENT_ROWS = 1 << 16
 
 
 def is_first() -> bool:
@@ -82,6 +83,22 @@ def gather_rows(arrays: Any) -> Any:
     if jax.process_count() == 1:
         return jax.tree.map(np.asarray, arrays)
     return multihost_utils.process_allgather(arrays, tiled=True)
+
+
+def from_first(rows: np.ndarray) -> np.ndarray:
+    """The rows that the first process has, in every process.
+
+    Args:
+      rows: Numbers of 32 bits or less, [rows, ...], of one shape in all processes. Devices get some
+        at a time.
+    """
+    if jax.process_count() == 1:
+        return rows
+    found = np.empty_like(rows)
+    for start in range(0, len(rows), _SENT_ROWS):
+        part = slice(start, start + _SENT_ROWS)
+        found[part] = multihost_utils.broadcast_one_to_all(rows[part])
+    return found
 
 
 def own_rows(array: jax.Array) -> np.ndarray:

@@ -22,7 +22,7 @@ TABLE_SPEC = PartitionSpec(SHARD_AXIS)
 # on every device. A spec names for each axis of the array an axis of the mesh, several, or None.
 Rules: TypeAlias = Sequence[Sequence[Any]]
 
-# The table, its row optimizers' slots, what says which of its rows are kept, and the slot map's
+# The table, its row optimizers' slots, what says which of its rows are frozen, and the slot map's
 # scratch have the table's rows.
 _TABLE = re.compile(r"(^|/)params/table/|^slots/|^frozen/|^scratch$")
 

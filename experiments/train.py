@@ -52,7 +52,7 @@ def _train() -> None:
     if _WARM_START.value is not None:
         earlier = os.path.abspath(_WARM_START.value)
         experiment = dataclasses.replace(experiment, warm_start=earlier)
-    vectors = {**experiment.pretrained_vectors, **_vectors()}
+    vectors = {**experiment.pretrained_vectors, **_vectors(experiment.pretrained_vectors)}
     experiment = dataclasses.replace(experiment, pretrained_vectors=vectors)
     name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     workdir = pathlib.Path(_WORKDIR.value or f"runs/{name}-{experiment.model['name']}")
@@ -63,8 +63,11 @@ def _train() -> None:
         _report(results, workdir)
 
 
-def _vectors():
-    """Settings of the pretrained vectors of the command line, by column."""
+def _vectors(config):
+    """Settings of the pretrained vectors of the command line, by column.
+
+    A flag names the file and says whether its vectors are frozen; all else is as in the config.
+    """
     from deepfm_jax.data.paths import absolute
     from deepfm_jax.errors import UserError
     from deepfm_jax.training.settings import PretrainedVectors
@@ -77,8 +80,9 @@ def _vectors():
                 raise UserError(f"--{flag}={text}: give COLUMN=FILE")
             if column in vectors:
                 raise UserError(f"--{flag}={text}: column {column!r} has vectors already")
-            tuned = flag != "frozen_vectors"
-            vectors[column] = PretrainedVectors(absolute(file), tuned=tuned)
+            changes = {"file": absolute(file), "tuned": flag != "frozen_vectors"}
+            there = config.get(column, PretrainedVectors(file))
+            vectors[column] = dataclasses.replace(there, **changes)
     return vectors
 
 

@@ -54,3 +54,19 @@ def test_what_all_can_do_is_done():
     assert hosts.together(lambda: 7) == 7
     assert not hosts.is_first()
     hosts.on_first(refused("this is not the first"))
+
+
+def test_rows_of_the_first_come_some_at_a_time(monkeypatch):
+    rows = np.arange(14, dtype=np.float32).reshape(7, 2)
+    assert hosts.from_first(rows) is rows
+    sent = []
+
+    def broadcast(part):
+        sent.append(len(part))
+        return part + 100
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", broadcast)
+    monkeypatch.setattr(hosts, "_SENT_ROWS", 3)
+    np.testing.assert_array_equal(hosts.from_first(rows), rows + 100)
+    assert sent == [3, 3, 1]

@@ -185,6 +185,8 @@ def test_an_impossible_column_is_refused(kind, options, message):
         ({"text": {"header": 1}}, "text: header=1 must be true or false"),
         ({"columns": ["c"]}, "column 'c' needs a kind and a name"),
         ({"columns": [{"kind": "label"}]}, "needs a kind and a name"),
+        ({"columns": [{"kind": "vector", "name": "v"}]}, "column 'v' needs size, a whole number"),
+        ({"crosses": [{"buckets": 5}]}, "cross needs columns, a list, of each a text"),
         ({"columns": [{"kind": "label", "name": 5}]}, "column 5: name=5 must be a text"),
         ({"columns": [{"kind": "numeric", "name": "x", "transform": "ln"}]},
          "column 'x': transform='ln' must be one of log, log2_floor"),

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -56,6 +57,8 @@ def prepare(
 ) -> dict[str, SplitSummary]:
     """Encodes the raw files of ``source`` into ``out``; a data set already there is reused.
 
+    Where another process writes it, this one waits for that, and says so.
+
     Args:
       name: Data set, one of ``BUILDERS``.
       out: Folder of prepared data sets (TFDS ``data_dir``).
@@ -89,11 +92,17 @@ def prepare(
                 "that was trained on it, or choose another --out"
             )
     if folder.is_dir() and not overwrite:
-        return _reused(folder, options, source)
+        summaries = _reused(folder, options, source)
+        # Where the disk can be read alone, or another process writes, what is left stays there.
+        with contextlib.suppress(OSError), only_writer(folder.parent, wait=False) as alone:
+            if alone:
+                _clear_up(name, folder)
+        return summaries
     with _full_disk_told(folder), only_writer(folder.parent) as alone:
         if alone:
             _clear_up(name, folder)
-        if folder.is_dir() and not overwrite:  # It was left by a process that was killed.
+        # Another process has made it meanwhile, or left it when it was killed.
+        if folder.is_dir() and not overwrite:
             return _reused(folder, options, source)
         # As late as here, for its constructor reads a data set that is there.
         if not folder.is_dir():
@@ -103,7 +112,7 @@ def prepare(
             )
             return split_summaries(folder)
         # The old one stays until the new one is whole.
-        with tempfile.TemporaryDirectory(dir=out, prefix=f".{name}.") as staging:
+        with tempfile.TemporaryDirectory(dir=out, prefix=_staging_prefix(name)) as staging:
             _build(builder_class(options=options, source=source, beam=beam, data_dir=staging), beam)
             old = pathlib.Path(staging) / _REPLACED
             try:
@@ -131,12 +140,35 @@ def _clear_up(name: str, folder: pathlib.Path) -> None:
 
     One that was killed while it put the new one in the place of the old has left the old beside.
     """
-    left = [*folder.parents[1].glob(f".{name}.*")]
+    left = [path for path in folder.parents[1].iterdir() if _is_staging(path, name)]
     for path in left:
         if (path / _REPLACED).is_dir() and not folder.exists():
             os.replace(path / _REPLACED, folder)
-    for path in [*folder.parent.glob("incomplete.*"), *left]:
+    # TFDS calls it so, with six letters or digits of its own.
+    for path in [*folder.parent.glob(f"incomplete.??????_{folder.name}"), *left]:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _staging_prefix(name: str) -> str:
+    return f".{name}.prepare-"
+
+
+def _is_staging(path: pathlib.Path, name: str) -> bool:
+    """Whether a folder beside a data set is one in which ``prepare`` makes what replaces it."""
+    if path.is_symlink() or not path.is_dir():
+        return False
+    if path.name.startswith(_staging_prefix(name)):
+        return True
+    # Older versions gave it no name of its own, so what is in it must show that it is theirs.
+    if not re.fullmatch(rf"\.{name}\.[a-z0-9_]{{8}}", path.name):
+        return False
+    found = {each.name for each in path.iterdir()}
+    if not found or not found <= {name, _REPLACED}:
+        return False
+    # A whole data set alone may be somebody's copy.
+    return _REPLACED in found or all(
+        each.name.startswith("incomplete.") for each in (path / name).iterdir()
+    )
 
 
 def _check_same(folder: pathlib.Path, options: BuildOptions, source) -> None:

@@ -5,6 +5,7 @@
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ from deepfm_jax.schema import Category, TextFormat
 
 _VALUE, _VECTOR = "value", "vector"
 _PARQUET_ROWS = 1 << 14
+# Without a buffer, a column's part of a file is read at once: the vectors of a million values.
+_BUFFER = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,11 +101,9 @@ def read_value_vectors(path: str | os.PathLike[str], encoder: Encoder, column: s
             "values written as in the training rows?"
         )
     _check_distinct(kept, column)
-    ids = np.concatenate([part.ids for part in kept])
-    vectors = np.concatenate([part.vectors for part in kept])
     unknown = sum(part.unknown for part in kept)
-    distinct, means, shared = _by_id(ids, vectors)
-    return ValueVectors(number, distinct, means, possible, unknown, shared)
+    ids, vectors, shared = _by_id(kept)
+    return ValueVectors(number, ids, vectors, possible, unknown, shared)
 
 
 class _Part(NamedTuple):
@@ -158,8 +159,14 @@ def _checked_parts(
 
 def _raw_parts(file: SourcePath, column: str) -> Iterator[tuple[pa.Array, pa.Array]]:
     try:
-        with open_random(file) as stream, pa_parquet.ParquetFile(stream) as parquet:
+        with (
+            open_random(file) as stream,
+            pa_parquet.ParquetFile(stream, buffer_size=_BUFFER) as parquet,
+        ):
             names = parquet.schema_arrow.names
+            twice = [name for name, count in Counter(names).items() if count > 1]
+            if twice:
+                raise UserError(f"{file}: column {twice[0]!r} stands twice")
             values = column if column in names else _VALUE
             for name, what in ((values, f"{column!r} or {_VALUE!r}"), (_VECTOR, f"{_VECTOR!r}")):
                 if name not in names:
@@ -247,10 +254,18 @@ def _check_distinct(parts: list[_Part], column: str) -> None:
     )
 
 
-def _by_id(ids: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+def _by_id(parts: list[_Part]) -> tuple[np.ndarray, np.ndarray, int]:
     """Distinct ids, ascending, the mean vector of each, and how many values share an id."""
+    ids = np.concatenate([part.ids for part in parts])
     order = np.argsort(ids, kind="stable")
-    ids, vectors = ids[order], vectors[order]
+    places = np.empty_like(order)
+    places[order] = np.arange(len(ids))
+    # Each part goes where it belongs, for one more copy of all vectors may not fit.
+    vectors = np.empty((len(ids), parts[0].vectors.shape[1]), np.float32)
+    ends = np.cumsum([len(part.ids) for part in parts])
+    for part, own in zip(parts, np.split(places, ends[:-1]), strict=True):
+        vectors[own] = part.vectors
+    ids = ids[order]
     starts = np.flatnonzero(np.diff(ids, prepend=-1))
     if len(starts) == len(ids):
         return ids, vectors, 0

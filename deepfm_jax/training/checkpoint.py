@@ -1,19 +1,23 @@
 """Checkpoints: the best and the last state of a run, with the position of its loop."""
 
 import dataclasses
-import math
+import json
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from deepfm_jax.embedding import restripe, stripes_of
 from deepfm_jax.errors import UserError
 from deepfm_jax.partitioning import array_path, is_table_rows
 from deepfm_jax.training.state import TrainState, Weights
+
+# Where a state has what says which rows are frozen.
+_FROZEN = "frozen/"
 
 
 @dataclasses.dataclass
@@ -59,6 +63,28 @@ class Progress:
         return (self.waited + self.start_waited) / seconds if self.seconds else None
 
 
+@dataclasses.dataclass
+class _LastAndBest(PreservationPolicy):
+    """Keeps the newest checkpoint and the best one.
+
+    Which is the best stands in each checkpoint's ``Progress``, whatever else a version writes.
+
+    Attributes:
+      best_step: Step of the best, None before the first evaluation.
+    """
+
+    best_step: int | None = None
+
+    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+        """For each checkpoint, by ascending step, whether it is kept."""
+        del context
+        last = len(checkpoints) - 1
+        return [
+            number == last or checkpoint.step == self.best_step
+            for number, checkpoint in enumerate(checkpoints)
+        ]
+
+
 class Checkpoints:
     """The checkpoints of a workdir: written asynchronously, each complete or absent.
 
@@ -66,14 +92,12 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | os.PathLike[str]):
-        best = BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
+        self._workdir = workdir
+        self._kept = _LastAndBest()
         self._manager = ocp.CheckpointManager(
             pathlib.Path(workdir).absolute() / "checkpoints",
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=AnyPreservationPolicy([LatestN(n=1), best]),
-                # Without it scores are not written, and a run that is resumed would drop its best.
-                best_fn=_score,
-                enable_async_checkpointing=True,
+                preservation_policy=self._kept, enable_async_checkpointing=True
             ),
         )
 
@@ -92,8 +116,9 @@ class Checkpoints:
         """Step of the newest checkpoint, None when there is none."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, progress: Progress, score: float | None = None) -> None:
-        """Saves state and progress under the state's step; ``score`` where it is the best yet."""
+    def save(self, state: TrainState, progress: Progress) -> None:
+        """Saves state and progress under the state's step; drops all but it and the best."""
+        self._kept.best_step = progress.best_step
         self._manager.save(
             int(state.step),
             args=ocp.args.Composite(
@@ -102,7 +127,6 @@ class Checkpoints:
                 progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
                 layout=ocp.args.JsonSave(_layout(state)),
             ),
-            metrics={"score": -math.inf if score is None else score},
             force=True,
         )
 
@@ -123,16 +147,40 @@ class Checkpoints:
         return like.replace(**{**rest, "scratch": like.scratch}).with_weights(weights)  # pyright: ignore[reportAttributeAccessIssue]
 
     def restore_weights(self, step: int, like: Weights) -> Weights:
-        """The weights of ``step`` alone, laid out as ``like``."""
+        """The weights of ``step`` alone, laid out as ``like``.
+
+        Raises:
+          UserError: there is no checkpoint of that step any more.
+        """
+        if step not in self._manager.all_steps():
+            raise UserError(
+                f"workdir {self._workdir}: the checkpoint of step {step} is gone, which had the "
+                "best weights; train anew in another workdir"
+            )
         return self._restored(step, "weights", like, _stripes(like))
 
-    def _restored(self, step: int, item: str, like: Any, stripes: int) -> Any:
+    def restore_frozen(
+        self, step: int, names: Sequence[str], like: Weights
+    ) -> dict[str, jax.Array]:
+        """Which rows are frozen in ``step``: bool[V] by the table's names, laid out as ``like``."""
+
+        def rows(array):
+            return jax.ShapeDtypeStruct(array.shape[:1], bool, sharding=array.sharding)
+
+        table = like.params["table"]
+        wanted = {"frozen": {name: rows(table[name]) for name in names}}
+        found = self._restored(step, "rest", wanted, _stripes(like), partial=True)
+        return found["frozen"]
+
+    def _restored(
+        self, step: int, item: str, like: Any, stripes: int, *, partial: bool = False
+    ) -> Any:
         layout = self._manager.restore(
             step, args=ocp.args.Composite(layout=ocp.args.JsonRestore())
         )["layout"]
         there = layout["stripes"]
         if there == stripes:
-            return self._read(step, item, like)
+            return self._read(step, item, like, partial=partial)
         lengths = layout["rows"]
 
         def stored(path, leaf):
@@ -149,19 +197,31 @@ class Checkpoints:
             found = found[: lengths[array_path(path)]]
             return jax.device_put(restripe(found, there, stripes, leaf.shape[0]), leaf.sharding)
 
-        found = self._read(step, item, jax.tree.map_with_path(stored, like), strict=False)
+        filled = jax.tree.map_with_path(stored, like)
+        found = self._read(step, item, filled, strict=False, partial=partial)
         return jax.tree.map_with_path(laid_out, like, found)
 
-    def _read(self, step: int, item: str, like: Any, *, strict: bool = True) -> Any:
-        args = ocp.args.Composite(**{item: ocp.args.StandardRestore(like, strict=strict)})
-        return self._manager.restore(step, args=args)[item]
+    def _read(
+        self, step: int, item: str, like: Any, *, strict: bool = True, partial: bool = False
+    ) -> Any:
+        """An item, or of a larger one the arrays that ``like`` has."""
+        restore = ocp.args.StandardRestore(like, strict=strict)
+        if partial:
+            how = jax.tree.map(
+                lambda leaf: ocp.ArrayRestoreArgs(
+                    dtype=leaf.dtype, sharding=leaf.sharding, global_shape=leaf.shape, strict=strict
+                ),
+                like,
+            )
+            restore = ocp.args.PyTreeRestore(like, restore_args=how, partial_restore=True)
+        return self._manager.restore(step, args=ocp.args.Composite(**{item: restore}))[item]
 
 
 def restore_best(workdir: str | os.PathLike[str], like: Weights) -> Weights:
     """The best weights of the run in ``workdir``, laid out as ``like``.
 
     Raises:
-      UserError: a run that has not been evaluated once yet.
+      UserError: a run that has not been evaluated once yet, or whose best checkpoint is gone.
     """
     with Checkpoints(workdir) as checkpoints:
         last = checkpoints.last_step
@@ -171,8 +231,32 @@ def restore_best(workdir: str | os.PathLike[str], like: Weights) -> Weights:
         return checkpoints.restore_weights(best, like=like)
 
 
-def _score(metrics: dict[str, float]) -> float:
-    return metrics["score"]
+def frozen_arrays(workdir: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The table's arrays of which the run in ``workdir`` has frozen rows; none before it has begun.
+
+    Read from a file of its newest checkpoint, and so without the other processes of a job.
+    """
+    folder = pathlib.Path(workdir) / "checkpoints"
+    steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+    if not steps:
+        return ()
+    layout = json.loads((folder / str(max(steps)) / "layout" / "metadata").read_text())
+    return tuple(name.removeprefix(_FROZEN) for name in layout["rows"] if name.startswith(_FROZEN))
+
+
+def restore_frozen(workdir: str | os.PathLike[str], like: Weights) -> dict[str, jax.Array]:
+    """Which rows of the table are frozen in the run in ``workdir``: bool[V] by the table's names.
+
+    Args:
+      workdir: It.
+      like: How its weights are to lie, and so these; the number of devices may be another.
+    """
+    names = frozen_arrays(workdir)
+    with Checkpoints(workdir) as checkpoints:
+        last = checkpoints.last_step
+        if last is None or not names:
+            return {}
+        return checkpoints.restore_frozen(last, names, like)
 
 
 def _without_weights(state: TrainState) -> dict[str, Any]:

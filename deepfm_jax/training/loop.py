@@ -21,7 +21,7 @@ from deepfm_jax.heads import OneTask
 from deepfm_jax.metrics import BinaryMetrics
 from deepfm_jax.partitioning import batch_sharding, create_mesh, process_rows
 from deepfm_jax.training import workdir as workdirs
-from deepfm_jax.training.checkpoint import Checkpoints, Progress, restore_best
+from deepfm_jax.training.checkpoint import Checkpoints, Progress, restore_best, restore_frozen
 from deepfm_jax.training.evaluation import evaluate
 from deepfm_jax.training.loss_log import LossLog
 from deepfm_jax.training.optimizer import create_for
@@ -43,7 +43,7 @@ from deepfm_jax.training.state import (
 )
 from deepfm_jax.training.step import cut_learning_rate, make_score_step, make_train_step
 from deepfm_jax.training.waiting import TimedBatches
-from deepfm_jax.training.warm_start import earlier_model, with_warm_start
+from deepfm_jax.training.warm_start import earlier_model, has_frozen_rows, with_warm_start
 
 # Gives a fresh state the weights of another run.
 _TakeOver: TypeAlias = Callable[[TrainState], TrainState]
@@ -70,7 +70,7 @@ def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, 
     """
     # Everything that a user can have got wrong fails here, before the workdir is touched.
     hosts.check_same("configuration", _without_folder(experiment))
-    data, trainer, first = hosts.together(lambda: _opened(experiment))
+    data, trainer, first = hosts.together(lambda: _opened(experiment, workdir))
     earlier = hosts.together(lambda: trainer.earlier_model(workdir))
     vectors = hosts.together(lambda: trainer.first_vectors(workdir))
     hosts.check_same("prepared data set", data.fingerprint)
@@ -112,13 +112,13 @@ def check_runs(experiment: Experiment, workdirs_of_seeds: Mapping[int, pathlib.P
 
     Args:
       experiment: Its own seed is not used.
-      workdirs_of_seeds: The folder of each seed's run, which need not be there.
+      workdirs_of_seeds: The folder of each seed's run, which need not be there; at least one.
 
     Raises:
       UserError: what ``train`` would raise at its start; or a folder whose run has had other
         settings of the loop, such as epochs, than the experiment, which ``train`` would allow.
     """
-    data, trainer, _ = _opened(experiment)
+    data, trainer, _ = _opened(experiment, next(iter(workdirs_of_seeds.values())))
     for seed, folder in workdirs_of_seeds.items():
         run = dataclasses.replace(experiment, seed=seed)
         workdirs.check(folder, run, data.encoder, same_loop=True)
@@ -133,11 +133,13 @@ def check_runs(experiment: Experiment, workdirs_of_seeds: Mapping[int, pathlib.P
         trainer.first_vectors(folder)
 
 
-def _opened(experiment: Experiment) -> "tuple[PreparedData, _Trainer, _Trainer | None]":
+def _opened(
+    experiment: Experiment, workdir: str | os.PathLike[str]
+) -> "tuple[PreparedData, _Trainer, _Trainer | None]":
     """The data, what trains on them, and what trains the stage before."""
     settings = experiment.data
     data = PreparedData(settings.name, settings.folder, settings.label)
-    trainer = _Trainer(experiment, data)
+    trainer = _Trainer(experiment, data, has_frozen_rows(experiment, workdir))
     first_stage = experiment.first_stage
     first = None if first_stage is None else _Trainer(first_stage, data)
     if first is not None:
@@ -161,7 +163,7 @@ def _writer(folder: pathlib.Path) -> metric_writers.MetricWriter:
 class _Trainer:
     """The compiled steps of a run and the data they read; holds nothing that training changes."""
 
-    def __init__(self, experiment: Experiment, data: PreparedData):
+    def __init__(self, experiment: Experiment, data: PreparedData, frozen_rows: bool = False):
         self.experiment = experiment
         self._loop = experiment.loop
         self._settings = experiment.optimizer
@@ -177,7 +179,7 @@ class _Trainer:
         self.model = experiment.build_model(data.encoder)
         total_steps = self._loop.epochs * self._steps_per_epoch
         optimizer = create_for(experiment.optimizer, total_steps, self.model, self._loop.batch_size)
-        self._optimizer = dataclasses.replace(optimizer, freezes=experiment.keeps_vectors)
+        self._optimizer = dataclasses.replace(optimizer, has_frozen_rows=frozen_rows)
         where = (self._mesh, self._partitioning)
         self._step = make_train_step(self.model, self._optimizer, OneTask(), *where)
         self._score = make_score_step(self.model, self._optimizer, *where, self._negative_rate)
@@ -254,8 +256,10 @@ class _Trainer:
     def with_earlier(self, state: TrainState, model: nn.Module) -> TrainState:
         """A fresh state with the best weights of the earlier run."""
         assert self.experiment.warm_start is not None
-        weights = restore_best(self.experiment.warm_start, self.weights_layout(model))
-        return with_warm_start(state, self._optimizer, self.model, model, weights, self._mesh)
+        before, like = self.experiment.warm_start, self.weights_layout(model)
+        weights, frozen = restore_best(before, like), restore_frozen(before, like)
+        how = (self._optimizer, self.model, model)
+        return with_warm_start(state, *how, weights, self._mesh, frozen)
 
     def first_vectors(self, workdir: str | os.PathLike[str]) -> tuple[FirstVectors, ...]:
         """What rows of the table start from; nothing where ``workdir`` has begun.
@@ -384,8 +388,7 @@ class _Trainer:
         if progress.batch == self._steps_per_epoch:
             progress.epoch, progress.batch = progress.epoch + 1, 0
         progress.finished = self._is_finished(progress)
-        # A score within min_improvement of the best must not take its checkpoint's place.
-        checkpoints.save(state, progress, score=score if progress.best_step == step else None)
+        checkpoints.save(state, progress)
         return state
 
     def _is_finished(self, progress: Progress) -> bool:

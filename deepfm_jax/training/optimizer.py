@@ -37,7 +37,7 @@ class Optimizer:
       rows: Moves the touched rows of each array of the table; None on the dense path.
       row_decay: ``(weights, gradients) -> gradients`` of touched rows, with the penalties of
         those arrays that ``rows`` does not penalise itself.
-      freezes: Whether some rows' vectors are never moved; the train state says which.
+      has_frozen_rows: Whether some rows' vectors are never moved; the train state says which.
     """
 
     decay: Callable[[PyTree, PyTree], PyTree]
@@ -45,7 +45,7 @@ class Optimizer:
     dense: optax.GradientTransformation
     rows: Mapping[str, RowOptimizer] | None
     row_decay: Callable[[PyTree, PyTree], PyTree]
-    freezes: bool = False
+    has_frozen_rows: bool = False
 
     def clip(self, grads: PyTree) -> PyTree:
         """Gradients scaled down to a global norm of at most ``clip_norm``."""

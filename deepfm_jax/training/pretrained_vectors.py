@@ -1,4 +1,4 @@
-"""Vectors made elsewhere as the first ones of a column's values, tuned or kept."""
+"""Vectors made elsewhere as the first ones of a column's values, tuned or frozen."""
 
 import hashlib
 import math
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float32, Int64
@@ -28,14 +29,16 @@ class FirstVectors(NamedTuple):
     Attributes:
       rows: Of the table, each once.
       vectors: As long as the table's.
-      tuned: Whether training moves them.
+      frozen: Whether training leaves them as they are.
       told: How they came about, a line for people.
+      read: A digest of what was read for them; empty where one process alone did.
     """
 
     rows: Int64[np.ndarray, "rows"]
     vectors: Float32[np.ndarray, "rows dim"]
-    tuned: bool
+    frozen: bool
     told: str
+    read: str = ""
 
 
 def read_first_vectors(
@@ -50,8 +53,8 @@ def read_first_vectors(
 
     Raises:
       UserError: a model without vectors, or without ``embed_dim`` and ``init_std``; two columns of
-        one vocabulary; vectors that are too short, or are longer and fewer than the model's
-        numbers, or 0 throughout; see ``data.value_vectors.read_value_vectors``.
+        one vocabulary; vectors that are too short, or longer and fewer than the model's numbers, or
+        all the same, or 0 throughout; see ``data.value_vectors.read_value_vectors``.
     """
     if not settings:
         return ()
@@ -93,6 +96,7 @@ def _read(
 ) -> FirstVectors:
     found = read_value_vectors(settings.file, encoder, column)
     length = found.vectors.shape[1]
+    read = _digest(found.ids, found.vectors) if jax.process_count() > 1 else ""
     vectors, kept = reduced(found.vectors, model.embed_dim)
     vectors, factor = scaled(vectors, settings.scale, model.init_std)
     # A model that has two vectors of each value side by side gets the same one twice.
@@ -104,10 +108,11 @@ def _read(
         )
     if factor != 1:
         told.append(f"multiplied by {factor:.4g}")
-    if not settings.tuned:
+    frozen = not settings.tuned
+    if frozen:
         told.append("they stay as they are")
     rows = found.ids + int(field_offsets(model.field_dims)[found.field])
-    return FirstVectors(rows, vectors, settings.tuned, "; ".join(told))
+    return FirstVectors(rows, vectors, frozen, "; ".join(told), read)
 
 
 def _coverage(found: ValueVectors, settings: PretrainedVectors, column: str) -> str:
@@ -126,13 +131,19 @@ def reduced(
 
     Components are of the vectors less their mean, a constant that a model's other weights make up
     for. They keep their variances, so that distances are those of the longer vectors, as far as
-    ``dim`` numbers can give them. The same vectors in the same order give the same result.
+    ``dim`` numbers can give them. The same vectors in the same order give the same result on one
+    kind of processor; another may round otherwise.
+
+    Args:
+      vectors: Written over where they are reduced, for they may be most of what memory holds.
+      dim: Numbers of the model's vectors.
 
     Returns:
       The vectors, and the share of their variance that is kept; None where they are as they were.
 
     Raises:
-      UserError: fewer numbers than ``dim``, or fewer vectors than components are asked for.
+      UserError: fewer numbers than ``dim``, or fewer vectors than components are asked for, or
+        vectors that are all the same.
     """
     from sklearn.decomposition import PCA
 
@@ -149,11 +160,28 @@ def reduced(
             f"only {count} values have a vector, too few to reduce them from {length} numbers to "
             f"the model's {dim}; give vectors of {dim} numbers"
         )
+    exponent = _divide(vectors)
     # Centred in float64 before: the solver takes the mean from sums of squares.
-    centred = vectors - vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+    vectors -= vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+    if not vectors.any():
+        raise UserError(f"all {count} vectors are the same, and say nothing of the values")
+    exponent += _divide(vectors)
     pca = PCA(dim, svd_solver="covariance_eigh")
-    components = pca.fit_transform(centred)
-    return components.astype(np.float32), float(pca.explained_variance_ratio_.sum())
+    components = pca.fit_transform(vectors).astype(np.float32)
+    return np.ldexp(components, exponent), float(pca.explained_variance_ratio_.sum())
+
+
+def _divide(vectors: Float32[np.ndarray, "rows length"]) -> int:
+    """Divides vectors, in place, by the power of two just above all of their numbers.
+
+    Squares then are neither infinite nor 0, and nothing is rounded.
+
+    Returns:
+      The exponent of that power.
+    """
+    exponent = math.frexp(max(float(vectors.max()), -float(vectors.min())))[1]
+    np.ldexp(vectors, -exponent, out=vectors)
+    return exponent
 
 
 def scaled(
@@ -174,11 +202,14 @@ def scaled(
 
 
 def digest(first: Sequence[FirstVectors]) -> str:
-    """Text that changes with any row or number."""
+    """Text that changes with any row or number that was read; empty where one process alone did."""
+    return " ".join(each.read for each in first)
+
+
+def _digest(*arrays: np.ndarray) -> str:
     content = hashlib.sha256()
-    for each in first:
-        content.update(each.rows.tobytes())
-        content.update(each.vectors.tobytes())
+    for array in arrays:
+        content.update(np.ascontiguousarray(array).data)
     return content.hexdigest()
 
 
@@ -187,24 +218,26 @@ def with_first_vectors(
 ) -> TrainState:
     """A state before its first step, some of whose rows have the vectors given.
 
-    First-order weights and all other rows keep what the initialiser gave them.
+    First-order weights and all other rows keep what the initialiser gave them. Of several processes
+    the first one's vectors are taken: each has rounded its own.
 
     Args:
       state: A fresh one.
       optimizer: What moves it.
-      first: See ``read_first_vectors``; the same in every process.
+      first: See ``read_first_vectors``; read from the same in every process (see ``digest``).
       mesh: Devices.
     """
     weights, striped = state.weights, optimizer.rows is not None
     table, frozen = dict(weights.params["table"]), dict(state.frozen)
     for each in first:
-        if not each.tuned:
-            kept = np.ones(len(each.rows), bool)
+        if each.frozen:
+            marks = np.ones(len(each.rows), bool)
             frozen["embedding"] = write_rows(
-                frozen["embedding"], each.rows, kept, mesh, striped=striped
+                frozen["embedding"], each.rows, marks, mesh, striped=striped
             )
+        vectors = hosts.from_first(each.vectors)
         table["embedding"] = write_rows(
-            table["embedding"], each.rows, each.vectors, mesh, striped=striped
+            table["embedding"], each.rows, vectors, mesh, striped=striped
         )
         if hosts.is_first():
             print(f"pretrained vectors: {each.told}")

@@ -182,6 +182,7 @@ class Experiment:
       pretraining: A stage before, on the same rows and seed; None for none.
       warm_start: Workdir of an earlier run whose weights it starts from; None for none. Every id of
         that run's encoder must mean the same in this data set's (``prepare``'s ``extend_from``).
+        Vectors that are frozen in that run are so in this one.
       pretrained_vectors: By column, vectors that its values start from, without a stage before and
         without ``warm_start``. In a config a text is the file.
       partitioning: How it lies on the devices. It decides nothing of the result but the rounding.
@@ -230,8 +231,8 @@ class Experiment:
         )
 
     @property
-    def keeps_vectors(self) -> bool:
-        """Whether some rows of the table have vectors that training does not move."""
+    def has_frozen_vectors(self) -> bool:
+        """Whether some rows of the table have vectors of a file that training does not move."""
         return not all(vectors.tuned for vectors in self.pretrained_vectors.values())
 
     def build_model(self, encoder: Encoder) -> nn.Module:

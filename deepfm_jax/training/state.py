@@ -109,7 +109,7 @@ def init_state(model: nn.Module, optimizer: Optimizer, seed: int, mesh: Mesh) ->
     init_key, dropout_key = jax.random.split(jax.random.key(seed))
     weights = init_weights(model, init_key, table_stripes(optimizer, mesh))
     moved_by_optax, slots, frozen, scratch = weights.params, {}, {}, ()
-    if optimizer.freezes:
+    if optimizer.has_frozen_rows:
         frozen = {"embedding": jnp.zeros(len(weights.params["table"]["embedding"]), bool)}
     if optimizer.rows is not None:
         moved_by_optax, table = split_table(weights.params)
@@ -195,5 +195,5 @@ def weights_layout(
 
 
 def parameter_count(params: PyTree) -> int:
-    """Number of trained scalars."""
+    """Number of scalars that the model has, frozen ones among them."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

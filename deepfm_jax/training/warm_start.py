@@ -1,10 +1,13 @@
 """Weights of an earlier run, put into a model of the same kind whose vocabularies have grown."""
 
 import dataclasses
+import functools
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 from jax.sharding import Mesh
 
 from deepfm_jax import hosts
@@ -13,8 +16,10 @@ from deepfm_jax.data.extension import check_grown
 from deepfm_jax.embedding.growth import copy_rows, kept_runs
 from deepfm_jax.errors import UserError
 from deepfm_jax.training import workdir as workdirs
+from deepfm_jax.training.checkpoint import frozen_arrays
 from deepfm_jax.training.optimizer import Optimizer
 from deepfm_jax.training.pretraining import started_from
+from deepfm_jax.training.settings import Experiment
 from deepfm_jax.training.state import TrainState, Weights, weights_shapes
 
 # What decides of a model's training and rounding, and not of what its weights mean.
@@ -60,6 +65,17 @@ def earlier_model(
     return earlier
 
 
+def has_frozen_rows(experiment: Experiment, workdir: str | os.PathLike[str]) -> bool:
+    """Whether a run has rows of the table that no step moves.
+
+    Those of its own vectors, or of the run that it starts from. Once it has begun, its own
+    checkpoints know: the other run may be gone.
+    """
+    begun = workdirs.has_checkpoints(workdir)
+    before = workdir if begun else experiment.warm_start
+    return experiment.has_frozen_vectors or (before is not None and bool(frozen_arrays(before)))
+
+
 def with_warm_start(
     state: TrainState,
     optimizer: Optimizer,
@@ -67,13 +83,15 @@ def with_warm_start(
     earlier: nn.Module,
     weights: Weights,
     mesh: Mesh,
+    frozen: Mapping[str, jax.Array] | None = None,
 ) -> TrainState:
     """A state before its first step, with the weights of an earlier model.
 
     Rows of the table that the earlier model had are copied to where their fields begin now; those
     of new values keep what the initialiser gave them. All other parameters and batch norm's
-    statistics are copied. What optimizers keep starts anew: a new run has its own schedule, and
-    Adam's moments of old rows beside none of new ones would move the two at different rates.
+    statistics are copied. Rows that were frozen stay so. What optimizers keep starts anew: a new
+    run has its own schedule, and Adam's moments of old rows beside none of new ones would move the
+    two at different rates.
 
     Args:
       state: A fresh one.
@@ -82,19 +100,26 @@ def with_warm_start(
       earlier: See ``earlier_model``.
       weights: Of ``earlier``, laid out as the state's weights are.
       mesh: Devices of both.
+      frozen: Rows of ``earlier`` that are frozen (see ``checkpoint.restore_frozen``); the state's
+        optimizer must know of them.
     """
     there, here = (weights_shapes(each).params["table"] for each in (earlier, model))
-    table = copy_rows(
-        weights.params["table"],
-        state.weights.params["table"],
-        {name: array.shape[0] for name, array in there.items()},
-        kept_runs(earlier.field_dims, model.field_dims),  # pyright: ignore[reportAttributeAccessIssue]
-        mesh,
+    copied = functools.partial(
+        copy_rows,
+        rows={name: array.shape[0] for name, array in there.items()},
+        runs=kept_runs(earlier.field_dims, model.field_dims),  # pyright: ignore[reportAttributeAccessIssue]
+        mesh=mesh,
         striped=optimizer.rows is not None,
     )
+    table = copied(weights.params["table"], state.weights.params["table"])
+    counts = [max(array.shape[0] for array in arrays.values()) for arrays in (there, here)]
+    told = f"{counts[0]:,} of {counts[1]:,} table rows and all other weights"
+    if frozen:
+        state = state.replace(frozen=copied(frozen, state.frozen))  # pyright: ignore[reportAttributeAccessIssue]
+        count = sum(int(rows.sum()) for rows in state.frozen.values())
+        told += f"; {count:,} rows stay frozen"
     if hosts.is_first():
-        counts = [max(array.shape[0] for array in arrays.values()) for arrays in (there, here)]
-        print(f"from warm start: {counts[0]:,} of {counts[1]:,} table rows and all other weights")
+        print(f"from warm start: {told}")
     params = {**weights.params, "table": table}
     return started_from(state, optimizer, Weights(params, weights.batch_stats))
 

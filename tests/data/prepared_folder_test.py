@@ -1,6 +1,8 @@
+import concurrent.futures
 import json
 import os
 import pathlib
+import time
 
 import pytest
 
@@ -55,26 +57,63 @@ def test_nothing_but_the_data_set_is_left_in_its_folder(source, out):
     assert list((out / "frappe").iterdir()) == [dataset_folder("frappe", out)]
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_what_a_killed_process_left_is_cleared_up_by_the_next(source, out, overwrite):
-    if overwrite:
+LEFT = (
+    "frappe/incomplete.ABC123_1.0.0",
+    ".frappe.prepare-abc",
+    # Of versions that gave these folders no name of their own.
+    ".frappe.a1b2c3_4/frappe/incomplete.XYZ789_1.0.0",
+    ".frappe.abcdefgh/replaced",
+)
+OTHERS = (
+    ".criteo.prepare-abc",
+    ".frappe.backup",
+    ".frappe.20240101/frappe/1.0.0",
+    ".frappe.20240102/notes",
+    ".frappe.abcdef00",
+    "frappe/incomplete.notes",
+)
+
+
+def leave(out, folders):
+    for folder in folders:
+        (out / folder).mkdir(parents=True)
+        (out / folder / "frappe-train.array_record-00000-of-00001").touch()
+
+
+@pytest.mark.parametrize("how", ["first", "overwrite", "reuse"])
+def test_what_a_killed_process_left_is_cleared_up_by_the_next(source, out, how):
+    if how != "first":
         prepare("frappe", out, source=source)
-    left = [out / "frappe" / "incomplete.ABC_1.0.0", out / ".frappe.abc", out / ".criteo.abc"]
-    for folder in left:
-        folder.mkdir(parents=True)
-        (folder / "frappe-train.array_record-00000-of-00001").touch()
-    prepare("frappe", out, source=source, overwrite=overwrite)
-    assert [folder.exists() for folder in left] == [False, False, True]
+    leave(out, (*LEFT, *OTHERS))
+    if how == "first":  # There is no data set, and so the old one is taken back.
+        (out / ".frappe.abcdefgh" / "replaced").rename(out / ".frappe.prepare-abc" / "gone")
+        (out / ".frappe.abcdefgh").rmdir()
+    prepare("frappe", out, source=source, overwrite=how == "overwrite")
+    assert not [name for name in LEFT if (out / name.split("/f")[0]).exists()]
+    assert [name for name in OTHERS if not (out / name).exists()] == []
     assert PreparedData("frappe", out).rows("train") == click_logs.SMALL["train"]
 
 
-def test_two_do_not_prepare_one_data_set_at_once(source, out):
-    with (
-        only_writer(out / "frappe"),
-        pytest.raises(UserError, match="frappe: another process is writing there; wait"),
-    ):
-        prepare("frappe", out, source=source)
+def test_what_another_process_writes_is_not_cleared_up(source, out):
     prepare("frappe", out, source=source)
+    leave(out, LEFT)
+    with only_writer(out / "frappe"):
+        prepare("frappe", out, source=source)
+    assert all((out / name).exists() for name in LEFT)
+
+
+def test_one_that_starts_while_another_prepares_waits_and_reuses(source, out, tmp_path, capsys):
+    there = prepare("frappe", tmp_path / "other", source=source)
+    capsys.readouterr()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        with only_writer(out / "frappe"):
+            waiting = pool.submit(prepare, "frappe", out, source=source)
+            while not (told := capsys.readouterr().err):
+                assert not waiting.done()
+                time.sleep(0.01)
+            assert told == f"{out / 'frappe'}: another process is writing there; waiting for it\n"
+            os.replace(dataset_folder("frappe", tmp_path / "other"), dataset_folder("frappe", out))
+        assert waiting.result() == there
 
 
 def test_a_data_set_is_not_lost_between_the_old_and_the_new(source, out, monkeypatch):
@@ -91,11 +130,13 @@ def test_a_data_set_is_not_lost_between_the_old_and_the_new(source, out, monkeyp
         prepare("frappe", out, source=source, overwrite=True)
     assert prepare("frappe", out, source=source) == before
     # What a process that was killed there leaves.
-    (out / ".frappe.abc").mkdir()
-    folder.rename(out / ".frappe.abc" / "replaced")
-    monkeypatch.undo()
-    assert prepare("frappe", out, source=source) == before
-    assert not (out / ".frappe.abc").exists()
+    for name in (".frappe.prepare-abc", ".frappe.abcdefgh"):
+        (out / name).mkdir()
+        folder.rename(out / name / "replaced")
+        with monkeypatch.context() as whole:
+            whole.setattr(os, "replace", replace)
+            assert prepare("frappe", out, source=source) == before
+        assert not (out / name).exists()
 
 
 def test_a_failed_overwrite_keeps_what_was_there(source, out):

@@ -207,3 +207,13 @@ def test_a_file_that_is_not_there_or_of_another_kind_is_told(encoder, tmp_path):
     pq.write_table(pa.table({"user": ["ann"], "vectors": [[1.0]]}), path)
     with pytest.raises(UserError, match="has no column 'vector'; it has 'user', 'vectors'"):
         read_value_vectors(path, encoder, "user")
+
+
+@pytest.mark.parametrize("name", ["user", "vector", "other"])
+def test_a_name_that_stands_twice_is_refused(encoder, tmp_path, name):
+    columns = {"user": pa.array(["ann"]), "vector": pa.array([[1.0]]), "other": pa.array([1])}
+    names = [*columns, name]
+    table = pa.Table.from_arrays([columns[each] for each in names], names)
+    pq.write_table(table, tmp_path / "v.parquet")
+    with pytest.raises(UserError, match=rf"v\.parquet: column '{name}' stands twice"):
+        read_value_vectors(tmp_path / "v.parquet", encoder, "user")

@@ -66,6 +66,7 @@ def test_sums_are_those_of_a_loop_and_readings_of_no_row_vanish(road, batch, tai
             expected[row] = expected.get(row, 0.0) + grad
     ids = jnp.asarray(row_ids, jnp.int32)
     touched = road(ids, {"a": jnp.asarray(grads)}, rows)
+    assert touched.ascending == (road is sum_sorted)
     if touched.ascending:
         assert (np.diff(touched.row_ids) >= 0).all()
     assert len(touched.row_ids) % touched.chunk == 0

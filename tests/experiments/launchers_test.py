@@ -173,21 +173,28 @@ def test_columns_start_from_vectors_of_a_file(prepared, tmp_path):
         vectors = [[float((i * j) % 7) for j in range(length)] for i in range(1, 21)]
         pq.write_table(pa.table({column: range(20), "vector": vectors}), file)
     data = f"--config.data.folder={prepared}"
-    small = (FRAPPE, *SMALL, data, "--config.loop.epochs=1", "--config.model.embed_dim=10")
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from experiments.configs import frappe\n\n\ndef get_config():\n"
+        "    config = frappe.get_config()\n"
+        "    config.pretrained_vectors = dict(item=dict(file='none', scale='as_is'))\n"
+        "    return config\n"
+    )
+    small = (f"--config={config}", *SMALL, data, "--config.loop.epochs=1")
+    small += ("--config.model.embed_dim=10",)
     tuned, frozen = (
         f"--{flag}={column}={files[column]}"
         for flag, column in (("pretrained_vectors", "user"), ("frozen_vectors", "item"))
     )
     done = run("train", *small, f"--workdir={tmp_path / 'run'}", tuned, frozen)
     assert done.returncode == 0, done.stderr
-    user, item = (line for line in done.stdout.splitlines() if line.startswith("pretrained vec"))
+    item, user = (line for line in done.stdout.splitlines() if line.startswith("pretrained vec"))
     assert " of 20 values of user have a vector; multiplied by" in user
     assert "12 numbers reduced to 10" in item
     assert item.endswith("they stay as they are")
-    config = json.loads((tmp_path / "run/config.json").read_text())["pretrained_vectors"]
-    assert {column: each["tuned"] for column, each in config.items()} == {
-        "user": True,
-        "item": False,
+    assert json.loads((tmp_path / "run/config.json").read_text())["pretrained_vectors"] == {
+        "user": {"file": str(files["user"]), "scale": "unit_length", "tuned": True},
+        "item": {"file": str(files["item"]), "scale": "as_is", "tuned": False},
     }
     assert "--frozen_vectors=item: give COLUMN=FILE" in mistake(
         "train", *small, "--frozen_vectors=item"

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepfm_jax import LR
+from deepfm_jax import LR, UserError
 from deepfm_jax.embedding import restripe, stripes_of
 from deepfm_jax.heads import OneTask
 from deepfm_jax.partitioning import batch_sharding, create_mesh
@@ -28,11 +28,14 @@ def steps_kept(folder):
     return sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
 
 
+# The best step so far, after each save.
+BEST = {1: 1, 2: 2, 3: 2, 4: 2, 5: 2, 6: 2}
+
+
 def test_the_best_and_the_last_are_kept(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
-        for step, score in ((1, 0.5), (2, 0.9), (3, None), (4, 0.7), (5, None), (6, None)):
-            progress = Progress(best_step=2 if step > 1 else 1)
-            checkpoints.save(state_at(step, step), progress, score=score)
+        for step, best in BEST.items():
+            checkpoints.save(state_at(step, step), Progress(best_step=best))
     assert steps_kept(tmp_path) == [2, 6]
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.last_step == 6
@@ -43,10 +46,19 @@ def test_the_best_and_the_last_are_kept(tmp_path):
 
 
 def test_the_best_is_kept_when_a_run_is_resumed(tmp_path):
-    for step, score in ((1, 0.5), (2, 0.9), (3, None), (4, 0.7), (5, None)):
+    for step, best in BEST.items():
         with Checkpoints(tmp_path) as checkpoints:
-            checkpoints.save(state_at(step, step), Progress(), score=score)
-    assert steps_kept(tmp_path) == [2, 5]
+            checkpoints.save(state_at(step, step), Progress(best_step=best))
+    assert steps_kept(tmp_path) == [2, 6]
+    # Nothing but the progress says which is the best: other versions wrote a score, or none.
+    assert not list((tmp_path / "checkpoints").glob("*/metrics"))
+
+
+def test_a_best_checkpoint_that_is_gone_is_told(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state_at(3), Progress(best_step=2))
+    with pytest.raises(UserError, match="the checkpoint of step 2 is gone, which had the best"):
+        restore_best(tmp_path, like=state_at(0).weights)
 
 
 def test_a_new_folder_has_no_last_step(tmp_path):
@@ -100,7 +112,7 @@ def in_order(arrays):
 def test_a_state_is_restored_onto_any_number_of_devices(tmp_path, saved, restored, path):
     state, score, _ = trained(saved, path=path)
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(state, Progress(best_step=1), score=0.5)
+        checkpoints.save(state, Progress(best_step=1))
     like, score_there, layout = trained(restored, seed=5, path=path)
     with Checkpoints(tmp_path) as checkpoints:
         found = checkpoints.restore(1, like=like)

@@ -10,11 +10,11 @@ import pytest
 from deepfm_jax.embedding import restripe, stripes_of
 from deepfm_jax.heads import OneTask
 from deepfm_jax.partitioning import batch_sharding, create_mesh
-from deepfm_jax.training.checkpoint import Checkpoints, Progress
+from deepfm_jax.training.checkpoint import Checkpoints, Progress, restore_frozen
 from deepfm_jax.training.optimizer import create_for
 from deepfm_jax.training.pretrained_vectors import FirstVectors, with_first_vectors
 from deepfm_jax.training.settings import OptimizerSettings
-from deepfm_jax.training.state import create_state
+from deepfm_jax.training.state import create_state, weights_layout
 from deepfm_jax.training.step import make_train_step
 from tests.small_models import small_model
 
@@ -32,8 +32,8 @@ def create(settings, devices, model=None):
     mesh = create_mesh(jax.devices()[:count], replicas=replicas)
     model = model or small_model("fm", FIELDS, embed_dim=DIM)
     optimizer = create_for(settings, 10, model, BATCH)
-    optimizer = dataclasses.replace(optimizer, freezes=True)
-    first = [FirstVectors(FROZEN, VECTORS, False, "")]
+    optimizer = dataclasses.replace(optimizer, has_frozen_rows=True)
+    first = [FirstVectors(FROZEN, VECTORS, True, "")]
     state = create_state(model, optimizer, 1, mesh)
     return model, optimizer, mesh, with_first_vectors(state, optimizer, first, mesh)
 
@@ -152,6 +152,10 @@ def test_a_checkpoint_knows_them_on_any_number_of_devices(tmp_path, saved, resto
     assert state.frozen["embedding"].sharding == like.frozen["embedding"].sharding
     expected = np.isin(np.arange(ROWS), FROZEN)
     np.testing.assert_array_equal(in_order(state.frozen["embedding"]), expected)
+    alone = restore_frozen(tmp_path, weights_layout(model, optimizer, mesh))
+    assert alone.keys() == {"embedding"}
+    assert alone["embedding"].sharding == like.frozen["embedding"].sharding
+    np.testing.assert_array_equal(in_order(alone["embedding"]), expected)
 
 
 def test_without_frozen_rows_a_state_and_its_checkpoint_are_as_ever(tmp_path):
@@ -159,10 +163,12 @@ def test_without_frozen_rows_a_state_and_its_checkpoint_are_as_ever(tmp_path):
     optimizer = create_for(OptimizerSettings(), 10, model, BATCH)
     state = create_state(model, optimizer, 1, create_mesh())
     assert state.frozen == {}
-    first = [FirstVectors(FROZEN, VECTORS, True, "")]
+    first = [FirstVectors(FROZEN, VECTORS, False, "")]
     assert with_first_vectors(state, optimizer, first, create_mesh()).frozen == {}
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(create_state(model, optimizer, 1, create_mesh()), Progress())
+    layout = weights_layout(model, optimizer, create_mesh())
+    assert restore_frozen(tmp_path, layout) == restore_frozen(tmp_path / "none", layout) == {}
     metadata = (tmp_path / "checkpoints/0/rest/_METADATA").read_text()
     assert "opt_state" in metadata
     assert "frozen" not in metadata

@@ -1,6 +1,7 @@
 """Runs whose values start from vectors made elsewhere."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.decomposition import PCA
 
-from deepfm_jax import FieldSpec, UserError
+from deepfm_jax import FieldSpec, UserError, hosts
 from deepfm_jax.data.builders.options import BuildOptions
 from deepfm_jax.data.pipeline import PreparedData
 from deepfm_jax.data.prepare import prepare
@@ -24,6 +25,7 @@ from deepfm_jax.training.checkpoint import restore_best
 from deepfm_jax.training.loop import train
 from deepfm_jax.training.optimizer import create_for
 from deepfm_jax.training.pretrained_vectors import (
+    digest,
     read_first_vectors,
     reduced,
     scaled,
@@ -177,13 +179,18 @@ def test_longer_vectors_are_reduced_to_their_principal_components():
     rng = np.random.default_rng(0)
     long = (rng.normal(size=(50, 3)) @ rng.normal(size=(3, 9)) + 5).astype(np.float32)
     long += 0.1 * rng.normal(size=long.shape).astype(np.float32)
-    found, kept = reduced(long, 2)
+    found, kept = reduced(long.copy(), 2)
     wanted = PCA(2, svd_solver="full").fit(long.astype(np.float64))
     np.testing.assert_allclose(found, wanted.transform(long.astype(np.float64)), atol=1e-4)
     assert kept == pytest.approx(wanted.explained_variance_ratio_.sum(), abs=1e-5)
-    np.testing.assert_array_equal(found, reduced(long, 2)[0])
+    np.testing.assert_array_equal(found, reduced(long.copy(), 2)[0])
+    # Whatever the size of the numbers: powers of two round nothing.
+    for exponent in (-100, 100):
+        sized, share = reduced(np.ldexp(long, exponent), 2)
+        np.testing.assert_array_equal(sized, np.ldexp(found, exponent))
+        assert share == kept
     # Three components are nearly all that there is, and so distances stay.
-    three, kept = reduced(long, 3)
+    three, kept = reduced(long.copy(), 3)
     assert kept > 0.98
     apart, before = (np.linalg.norm(each[:25] - each[25:], axis=1) for each in (three, long))
     np.testing.assert_allclose(apart, before, rtol=0.1)
@@ -198,6 +205,8 @@ def test_vectors_that_cannot_be_fitted_are_refused():
         UserError, match=r"have 6 numbers, and the model's 8; set model\.embed_dim=6"
     ):
         reduced(ones, 8)
+    with pytest.raises(UserError, match="all 3 vectors are the same, and say nothing"):
+        reduced(0.3 * ones, 2)
     with pytest.raises(UserError, match="only 3 values have a vector, too few to reduce them from"):
         reduced(ones, 5)
     with pytest.raises(UserError, match="all numbers of the vectors are 0"):
@@ -213,6 +222,33 @@ def test_what_was_done_is_told(data, vectors, tmp_path, capsys):
     assert f"pretrained vectors: {known - 3:,} of {known:,} values of item have a vector; " in told
     assert f"; {1 + ITEMS - known} values of {file} are not in the vocabulary; " in told
     assert "8 numbers reduced to 4, which keep 100.0% of the variance; multiplied by 0.3" in told
+
+
+def test_processes_compare_what_they_read_and_take_the_firsts_vectors(
+    data, vectors, tmp_path, monkeypatch
+):
+    """What PCA gives depends on the processor."""
+    experiment = settings(data, written(tmp_path / "v.parquet", np.tile(vectors, (1, 2))))
+    prepared = PreparedData("tabular", data)
+    model = experiment.build_model(prepared.encoder)
+    read = functools.partial(read_first_vectors, model=model, encoder=prepared.encoder)
+    assert digest(read(experiment.pretrained_vectors)) == ""  # One process has none to compare.
+    with monkeypatch.context() as several:
+        several.setattr(jax, "process_count", lambda: 2)
+        first = read(experiment.pretrained_vectors)
+        several.setattr(PCA, "fit_transform", lambda self, rows: -rows[:, :DIM])
+        several.setattr(PCA, "explained_variance_ratio_", np.ones(1), raising=False)
+        second = read(experiment.pretrained_vectors)
+        other = settings(data, written(tmp_path / "w.parquet", np.tile(vectors + 1, (1, 2))))
+        assert digest(first) == digest(second) != digest(read(other.pretrained_vectors))
+    assert (first[0].vectors != second[0].vectors).any()
+    monkeypatch.setattr(hosts, "from_first", lambda rows: first[0].vectors)
+    optimizer = create_for(experiment.optimizer, 1, model, 240)
+    mesh = create_mesh(jax.devices()[:1])
+    state = create_state(model, optimizer, 1, mesh)
+    state = with_first_vectors(state, optimizer, second, mesh)
+    table = np.asarray(state.params["table"]["embedding"])
+    np.testing.assert_array_equal(table[first[0].rows], first[0].vectors)
 
 
 def table_of(workdir):

@@ -16,9 +16,10 @@ from deepfm_jax.data.sources import read_tables
 from deepfm_jax.embedding import restripe, stripes_of
 from deepfm_jax.partitioning import create_mesh
 from deepfm_jax.training import workdir as workdirs
-from deepfm_jax.training.checkpoint import restore_best
+from deepfm_jax.training.checkpoint import Checkpoints, Progress, frozen_arrays, restore_best
 from deepfm_jax.training.loop import train
 from deepfm_jax.training.optimizer import create_for
+from deepfm_jax.training.pretrained_vectors import FirstVectors, with_first_vectors
 from deepfm_jax.training.state import create_state, weights_layout, weights_shapes
 from deepfm_jax.training.step import make_score_step
 from deepfm_jax.training.warm_start import earlier_model, with_warm_start
@@ -270,6 +271,48 @@ def test_an_encoder_that_was_not_extended_is_refused(days, run, tmp_path):
         with pytest.raises(UserError, match=message):
             train(settings(outs[1], warm_start=str(folder)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def frozen_run(days, tmp_path):
+    """The workdir of a run on the first day with frozen rows; their values by field, vectors."""
+    vectors = {"item": {"file": "vectors.parquet", "tuned": False}}
+    experiment = settings(days[1][0], pretrained_vectors=vectors)
+    encoder = Encoder.load(dataset_folder("frappe", days[1][0]))
+    model, mesh = experiment.build_model(encoder), create_mesh()
+    optimizer = create_for(experiment.optimizer, 1, model, 240)
+    optimizer = dataclasses.replace(optimizer, has_frozen_rows=True)
+    # Ids of the second field, before which there are new values on the second day.
+    ids = np.array([2, 3, 5, 11])
+    values = np.random.default_rng(0).normal(size=(len(ids), 4)).astype(np.float32)
+    rows = encoder.field_dims[0] + ids
+    state = create_state(model, optimizer, 1, mesh)
+    first = [FirstVectors(rows, values, True, "")]
+    state = with_first_vectors(state, optimizer, first, mesh)
+    workdirs.claim(tmp_path / "earlier", experiment, encoder)
+    with Checkpoints(tmp_path / "earlier") as checkpoints:
+        checkpoints.save(state, Progress(best_step=0))
+    return tmp_path / "earlier", ids, values
+
+
+@pytest.mark.parametrize("table", ["sparse", "dense"])
+def test_frozen_rows_stay_frozen_also_when_resumed(days, frozen_run, tmp_path, capsys, table):
+    earlier, ids, values = frozen_run
+    optimizer = {"learning_rate": 0.02, "table": table}
+    warm = settings(days[1][1], optimizer=optimizer, warm_start=str(earlier))
+    capsys.readouterr()
+    train(warm, tmp_path / "run")
+    assert "all other weights; 4 rows stay frozen\n" in capsys.readouterr().out
+    before = weights_of(earlier).params["table"]["embedding"]
+    earlier.rename(tmp_path / "gone")
+    loop = dataclasses.replace(warm.loop, epochs=2)
+    train(dataclasses.replace(warm, loop=loop), tmp_path / "run")
+    assert frozen_arrays(tmp_path / "run") == ("embedding",)
+    encoder = workdirs.read(tmp_path / "run")[1]
+    found = np.asarray(weights_of(tmp_path / "run").params["table"]["embedding"])
+    rows = encoder.field_dims[0] + ids
+    np.testing.assert_array_equal(found[rows], values)
+    assert (found[rows + 2] != np.asarray(before)[rows + 2]).all()
 
 
 def test_two_sources_of_first_weights_are_one_too_many(days):
