@@ -78,7 +78,9 @@ MODELS = dict(
             dropout=0.2,
             batch_norm=True,
         ),
-        optimizer=dict(embedding_l2=0.1),
+        # Its AUC jumps about: a cut at the first that is lower comes too early for some seeds.
+        optimizer=dict(embedding_l2=0.1, plateau_patience=1),
+        loop=dict(patience=4),
     ),
 )
 
