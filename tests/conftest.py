@@ -4,10 +4,12 @@ import importlib
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Tests compile far more than they compute, so code is not made fast.
+# Tests compile far more than they compute, so code is not made fast. Eight devices of two busy
+# cores may meet late; by default XLA ends the process after 40 seconds.
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
     " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    " --xla_cpu_collective_call_terminate_timeout_seconds=600"
 )
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"

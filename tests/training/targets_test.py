@@ -133,7 +133,7 @@ def test_models_of_different_labels_are_not_compared(shop, tmp_path):
     with pytest.raises(UserError, match="ordered reads other rows or labels"):
         compare(experiments, (1,), tmp_path / "comparison", baseline="click")
     one = {"click": experiments["click"]}
-    results = compare(one, (1,), tmp_path / "comparison", baseline="click", resamples=2)
+    results = compare(one, (1,), tmp_path / "comparison", baseline="click", resamples=100)
     assert results["models"]["click"]["test"]["gauc"]["mean"] > 0.6
 
 
