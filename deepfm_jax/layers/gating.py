@@ -55,8 +55,9 @@ class BilinearFusion(nn.Module):
       heads: N, which divides both widths.
 
     Source: Mao et al. 2023, multi-head bilinear fusion (arXiv 2304.00902). Kernels start Glorot
-      normal, that of the products as one linear layer of all of them (the paper names no
-      initialiser; one for each head, with its larger weights, is worse on real data).
+      normal, that of the products as one linear layer of all of them, as in the authors' code (the
+      paper names no initialiser). One for each head has larger weights; on Frappe its AUC was the
+      same within the chance of seeds, and its logloss higher.
     """
 
     heads: int = 1
