@@ -14,6 +14,7 @@ from deepfm_jax.embedding import LocalTable, Rows, RowUpdate, ShardedTable, crea
 from deepfm_jax.fields import FieldDims, total_rows
 from deepfm_jax.heads import OneTask
 from deepfm_jax.partitioning import BATCH_SPEC, DEFAULT_PARTITIONING, Partitioning
+from deepfm_jax.training.compiling import compiler_options
 from deepfm_jax.training.optimizer import Optimizer
 from deepfm_jax.training.state import TrainState, Weights, layout_shardings, split_table
 from deepfm_jax.typing import Ids, Logits, PyTree
@@ -45,7 +46,12 @@ def make_train_step(
 
     # Without fixed output shardings the compiler may choose others, and the second call recompiles.
     shardings = layout_shardings(model, optimizer, mesh, partitioning)
-    return jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None))
+    return jax.jit(
+        train_step,
+        donate_argnums=0,
+        out_shardings=(shardings, None),
+        compiler_options=compiler_options(model, mesh.devices.flat[0].platform),
+    )
 
 
 def _dense_step(model, optimizer, head, state, batch):
@@ -194,7 +200,8 @@ def make_score_step(
         return model.apply(variables, rows, values, method="from_rows")
 
     split = None if mesh is None else NamedSharding(mesh, BATCH_SPEC)
-    return jax.jit(score, out_shardings=split)
+    platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+    return jax.jit(score, out_shardings=split, compiler_options=compiler_options(model, platform))
 
 
 def cut_learning_rate(state: TrainState, factor: float, floor_scale: float) -> TrainState:

@@ -1,0 +1,89 @@
+import platform
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from deepfm_jax import MODELS
+from deepfm_jax.heads import OneTask
+from deepfm_jax.partitioning import create_mesh
+from deepfm_jax.training import compiling
+from deepfm_jax.training.compiling import compiler_options
+from deepfm_jax.training.optimizer import create_optimizer
+from deepfm_jax.training.settings import OptimizerSettings
+from deepfm_jax.training.state import create_state
+from deepfm_jax.training.step import make_score_step, make_train_step
+from tests.small_models import small_model
+
+DIMS = (50, 40, 30)
+# Wide enough that it is worth a library: smaller products are inlined.
+WIDE = {"embed_dim": 16, "mlp_dims": (96, 96)}
+on_x86 = pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="options are given on x86 alone"
+)
+
+
+def batch():
+    rng = np.random.default_rng(0)
+    return {
+        "ids": np.stack([rng.integers(0, dim, 256) for dim in DIMS], axis=1).astype(np.int32),
+        "labels": rng.integers(0, 2, (256, 1)).astype(np.float32),
+        "mask": np.ones(256, np.float32),
+    }
+
+
+def compiled(model):
+    """The train step of a model on one CPU, compiled, and a state for it."""
+    mesh = create_mesh(jax.devices("cpu")[:1])
+    optimizer = create_optimizer(OptimizerSettings("sgd", learning_rate=0.1), 1, "sparse")
+    state = create_state(model, optimizer, 0, mesh)
+    step = make_train_step(model, optimizer, OneTask(), mesh)
+    return step.lower(state, batch()).compile(), state
+
+
+def products_by_ynnpack(program):
+    lines = program.as_text().splitlines()
+    return sum("__ynn_fusion" in line and "dot_general" in line for line in lines)
+
+
+@on_x86
+def test_a_float32_tower_is_not_multiplied_by_ynnpack_and_the_others_are():
+    assert products_by_ynnpack(compiled(small_model("dnn", DIMS, **WIDE))[0]) == 0
+    in_bfloat16 = small_model("dnn", DIMS, compute_dtype="bfloat16", **WIDE)
+    assert products_by_ynnpack(compiled(in_bfloat16)[0]) > 0
+    assert products_by_ynnpack(compiled(small_model("autoint", DIMS, **WIDE))[0]) > 0
+
+
+@on_x86
+def test_without_the_options_it_would_be(monkeypatch):
+    monkeypatch.setattr(compiling, "_PLAIN_PRODUCTS", {})
+    assert products_by_ynnpack(compiled(small_model("dnn", DIMS, **WIDE))[0]) > 0
+
+
+def test_a_step_is_the_same_with_either_library(monkeypatch):
+    model = small_model("deepfm", DIMS, **WIDE)
+    program, state = compiled(model)
+    ours, _ = program(state, batch())
+    logits = make_score_step(model)(ours.weights, batch()["ids"], None)
+    monkeypatch.setattr(compiling, "_PLAIN_PRODUCTS", {})
+    program, state = compiled(model)
+    plain, _ = program(state, batch())
+    chex.assert_trees_all_close(ours.params, plain.params, rtol=1e-5, atol=1e-6)
+    plain_logits = make_score_step(model)(plain.weights, batch()["ids"], None)
+    chex.assert_trees_all_close(logits, plain_logits, rtol=1e-5, atol=1e-6)
+
+
+def test_an_option_that_this_xla_does_not_have_is_not_passed(monkeypatch):
+    monkeypatch.setattr(compiling, "_PLAIN_PRODUCTS", {"xla_cpu_of_another_version": "1"})
+    compiling._is_known.cache_clear()
+    assert compiler_options(small_model("deepfm", DIMS), "cpu") == {}
+    compiling._is_known.cache_clear()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_accelerators_and_other_processors_get_none(name, monkeypatch):
+    model = small_model(name, DIMS)
+    assert compiler_options(model, "gpu") == compiler_options(model, "tpu") == {}
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert compiler_options(model, "cpu") == {}
