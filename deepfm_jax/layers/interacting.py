@@ -59,4 +59,7 @@ class InteractingLayer(nn.Module):
         shape = (embeddings.shape[2], self.heads, self.head_dim)
         # Each head's matrix is one of [D, A]: its fans are those of a head.
         init = nn.initializers.glorot_normal(in_axis=0, out_axis=2, batch_axis=1)
-        return jnp.einsum("bfd,dna->bfna", embeddings, self.param(f"{name}_kernel", init, shape))
+        kernel = self.param(f"{name}_kernel", init, shape)
+        # As a product of two matrices: of more axes, a CPU transposes what it need not.
+        flat = embeddings.reshape(-1, shape[0]) @ kernel.reshape(shape[0], -1)
+        return flat.reshape(*embeddings.shape[:2], *shape[1:])
