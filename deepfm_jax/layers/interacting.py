@@ -61,5 +61,5 @@ class InteractingLayer(nn.Module):
         init = nn.initializers.glorot_normal(in_axis=0, out_axis=2, batch_axis=1)
         kernel = self.param(f"{name}_kernel", init, shape)
         # As a product of two matrices: of more axes, a CPU transposes what it need not.
-        flat = embeddings.reshape(-1, shape[0]) @ kernel.reshape(shape[0], -1)
+        flat = jnp.dot(embeddings.reshape(-1, shape[0]), kernel.reshape(shape[0], -1))
         return flat.reshape(*embeddings.shape[:2], *shape[1:])
