@@ -77,11 +77,12 @@ class BilinearFusion(nn.Module):
         init = nn.initializers.glorot_normal()
         linear = nn.Dense(1, kernel_init=init, name="first")(first)
         linear += nn.Dense(1, kernel_init=init, use_bias=False, name="second")(second)
-        parts = [x.reshape(x.shape[0], self.heads, -1) for x in (first, second)]
-        shape = (self.heads, parts[0].shape[2], parts[1].shape[2])
+        shape = (self.heads, first.shape[1] // self.heads, second.shape[1] // self.heads)
         # All products of pairs are the inputs, and the logit the one output, of a linear layer.
         product_init = nn.initializers.glorot_normal(in_axis=(0, 1, 2), out_axis=())
         kernel = self.param("kernel", product_init, shape)
-        # G and H: widths of a head of either stream.
-        bilinear = jnp.einsum("bng,ngh,bnh->b", parts[0], kernel, parts[1])
+        # Head by head: of three axes, a CPU transposes the streams.
+        parts = jnp.split(first, self.heads, axis=1)
+        mixed = [part @ matrix for part, matrix in zip(parts, kernel, strict=True)]
+        bilinear = jnp.einsum("bh,bh->b", jnp.concatenate(mixed, axis=1), second)
         return linear[:, 0] + bilinear

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from deepfm_jax.errors import UserError
 from deepfm_jax.typing import Embeddings
 
 
@@ -47,10 +48,24 @@ class KernelProducts(nn.Module):
 
     @nn.compact
     def __call__(self, embeddings: Embeddings) -> Float[Array, "batch pairs"]:
-        """Products of e [B, F, D], [B, P]."""
-        first, second = field_pairs(embeddings.shape[1])
-        dim = embeddings.shape[2]
+        """Products of e [B, F, D], [B, P].
+
+        Raises:
+          UserError: one field, which has no pair.
+        """
+        fields, dim = embeddings.shape[1:]
+        if fields < 2:
+            raise UserError("kernel products are of pairs of fields, and there is but one field")
         init = nn.initializers.glorot_normal(in_axis=1, out_axis=2, batch_axis=0)
-        kernel = self.param("kernel", init, (len(first), dim, dim))
-        left = jnp.einsum("bpd,pdc->bpc", embeddings[:, first], kernel)
-        return jnp.einsum("bpc,bpc->bp", left, embeddings[:, second])
+        kernel = self.param("kernel", init, (fields * (fields - 1) // 2, dim, dim))
+        by_input = kernel.transpose(1, 0, 2)
+        products, start = [], 0
+        # The pairs of a field with all after it are one matrix product; all pairs at once would
+        # have P vectors copied together for each row first.
+        for field in range(fields - 1):
+            after = embeddings[:, field + 1 :]
+            stop = start + after.shape[1]
+            left = embeddings[:, field] @ by_input[:, start:stop].reshape(dim, -1)
+            products.append(jnp.einsum("bgc,bgc->bg", left.reshape(after.shape), after))
+            start = stop
+        return jnp.concatenate(products, axis=1)

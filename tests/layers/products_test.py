@@ -1,6 +1,8 @@
 import jax
 import numpy as np
+import pytest
 
+from deepfm_jax.errors import UserError
 from deepfm_jax.layers import KernelProducts, inner_products, outer_product_of_sum
 from tests import references
 
@@ -39,3 +41,5 @@ def test_kernel_products_with_identities_are_inner_products():
 
 def test_one_slot_has_no_pair():
     assert inner_products(E[:, :1]).shape == (3, 0)
+    with pytest.raises(UserError, match="of pairs of fields, and there is but one"):
+        KernelProducts().init(jax.random.key(0), E[:, :1])
