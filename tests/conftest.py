@@ -11,6 +11,9 @@ os.environ["XLA_FLAGS"] = (
     " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     " --xla_cpu_collective_call_terminate_timeout_seconds=600"
 )
+# Threads of XLA's pools, by default one for each of the eight devices: seven that wait for the last
+# in a collective may have left it none to run on, and all wait for ever.
+os.environ["NPROC"] = "16"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 
