@@ -16,10 +16,10 @@ def compiler_options(model: nn.Module, platform: str) -> dict[str, str]:
     """Options for ``jax.jit`` of a step of ``model``; none but on x86 processors.
 
     There XLA has two libraries of matrix products, and takes YNNPACK where it can. The other,
-    Eigen's contraction with the kernels of oneDNN, multiplies float32 matrices of a tower's shapes
-    some 15% faster (measured on AMD's Zen 4: 205 GFLOP/s of two cores for 178). It has no fast
-    product in bfloat16, and is slower at the many small products of ``AutoInt``, one for each row
-    of a batch and each head: these are compiled as XLA would by itself.
+    Eigen's contraction, multiplies float32 matrices of a tower's shapes faster on AMD's Zen 4, the
+    one processor on which both were timed. It has no fast product in bfloat16, and is slower at the
+    many small products of ``AutoInt``, one for each row of a batch and each head: these are
+    compiled as XLA would by itself.
 
     Args:
       model: Any of ``MODELS``.
@@ -30,7 +30,7 @@ def compiler_options(model: nn.Module, platform: str) -> dict[str, str]:
     in_bfloat16 = getattr(model, "compute_dtype", "float32") == "bfloat16"
     if in_bfloat16 or isinstance(model, AutoInt) or not _is_known():
         return {}
-    return _PLAIN_PRODUCTS
+    return dict(_PLAIN_PRODUCTS)
 
 
 @functools.cache

@@ -35,7 +35,8 @@ def make_train_step(
 
     ``batch`` has ``ids`` [B, S], ``labels`` [B, 1], ``mask`` [B] and, unless all are 1, ``values``
     [B, S]; ``metrics`` has the ``loss`` of the batch before the update, without penalties. The
-    optimizer says which path the table takes; the model does not know.
+    optimizer says which path the table takes; the model does not know. It has compiler options of
+    its own (``compiling``), so JAX refuses it inside another ``jax.jit``.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -174,6 +175,8 @@ def make_score_step(
     negative_rate: float = 1.0,
 ) -> Callable[[Weights, Any, Any], Logits]:
     """``score(weights, ids, values) -> logits [B]``, jitted.
+
+    Like the train step, it cannot be called inside another ``jax.jit``.
 
     Args:
       model: Any of ``MODELS``.
