@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Shaped
 
+from deepfm_jax.embedding.runs import run_starts, sort_by_row, spread_over_runs
 from deepfm_jax.typing import AnyArray
 
 _NAN_BITS = 0x7FC0
@@ -29,11 +30,55 @@ def from_stored(array: Shaped[AnyArray, "..."]) -> Shaped[Array, "..."]:
 
 
 def read(
-    array: Shaped[AnyArray, "rows *dim"], row_ids: Int[Array, "*reads"]
+    array: Shaped[AnyArray, "rows *dim"], row_ids: Int[AnyArray, "*reads"]
 ) -> Shaped[Array, "..."]:
-    """Rows of ``array``, [*reads, *dim], as floats; NaN for an id that is no row."""
-    nan = _NAN_BITS if array.dtype == jnp.uint16 else jnp.nan
-    return from_stored(jnp.take(array, row_ids, axis=0, mode="fill", fill_value=nan))
+    """Rows of ``array``, [*reads, *dim], as floats; an out-of-range row reads as NaN.
+
+    Of a float array it can be differentiated, in both modes. The gradient of a row is the sum over
+    its readings; see ``runs`` for how a GPU adds them.
+    """
+    if array.dtype == jnp.uint16:
+        bits = jnp.take(array, row_ids, axis=0, mode="fill", fill_value=_NAN_BITS)
+        return from_stored(bits)
+    return _read(jnp.asarray(array), row_ids)
+
+
+@jax.custom_jvp
+def _read(array, row_ids):
+    return jnp.take(array, row_ids, axis=0, mode="fill", fill_value=jnp.nan)
+
+
+@_read.defjvp
+def _read_tangent(primals, tangents):
+    array, row_ids = primals
+    tangent = jax.lax.platform_dependent(
+        tangents[0], row_ids, cuda=read_runs, rocm=read_runs, default=_read_each
+    )
+    return _read(array, row_ids), tangent
+
+
+def _read_each(array, row_ids):
+    return jnp.take(array, row_ids, axis=0, mode="fill", fill_value=0.0)
+
+
+def read_runs(
+    array: Shaped[AnyArray, "rows *dim"], row_ids: Int[AnyArray, "*reads"]
+) -> Shaped[Array, "..."]:
+    """Rows of ``array``, [*reads, *dim], each read once; an out-of-range row reads as 0.
+
+    The transpose adds along sorted runs of readings, and scatters one sum for each row.
+    """
+    ordered, order = sort_by_row(row_ids.reshape(-1))
+    starts = run_starts(ordered)
+    first_readings = jnp.where(starts, ordered, len(array))
+    firsts = array.at[first_readings].get(mode="fill", fill_value=0, unique_indices=True)
+    inverse = (
+        jnp.zeros_like(order)
+        .at[order]
+        .set(jnp.arange(len(order), dtype=order.dtype), unique_indices=True)
+    )
+    rows = spread_over_runs(firsts, starts).at[inverse].get(unique_indices=True)
+    return rows.reshape(*row_ids.shape, *array.shape[1:])
 
 
 def write(

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from deepfm_jax.embedding.runs import run_starts, sort_by_row, sum_runs
 from deepfm_jax.typing import PyTree
 
 RowIds: TypeAlias = Int[Array, "occurrences"]
@@ -121,24 +122,22 @@ def sum_sorted(row_ids: RowIds, grads: PyTree, rows: int) -> RowGradients:
       rows: V.
     """
     count = row_ids.shape[0]
-    positions = jnp.arange(count, dtype=jnp.int32)
-    # Two keys give the order of a stable sort, which would carry a third array for it.
-    ordered, order = jax.lax.sort((row_ids, positions), num_keys=2, is_stable=False)
-    starts = jnp.concatenate([jnp.ones(1, bool), ordered[1:] != ordered[:-1]])
-    place = jnp.cumsum(starts, dtype=jnp.int32) - 1
-    is_row = ordered < rows
-    # Readings of no row have no gradient to give: their NaN must not reach a row's sum.
-    target = jnp.where(is_row, place, count)
+    ordered, order = sort_by_row(row_ids)
+    starts = run_starts(ordered)
+    places = jnp.cumsum(starts, dtype=jnp.int32) - 1
+    touched = jnp.sum(starts & (ordered < rows), dtype=jnp.int32)
+    sums = sum_runs(jax.tree.map(lambda grad: grad[order], grads), places)
 
-    def total(grad):
-        sums = jnp.zeros_like(grad)
-        return sums.at[target].add(grad[order], mode="drop", indices_are_sorted=True)
+    def of_rows(total):
+        # Readings of no row are the last run, and have no gradient to give.
+        is_row = (jnp.arange(count) < touched).reshape(-1, *(1,) * (total.ndim - 1))
+        return jnp.where(is_row, total, 0.0)
 
-    distinct = jnp.full(count, rows, jnp.int32).at[place].set(ordered, indices_are_sorted=True)
+    distinct = jnp.full(count, rows, jnp.int32).at[places].set(ordered, indices_are_sorted=True)
     return RowGradients(
         row_ids=distinct,
-        grads=jax.tree.map(total, grads),
-        count=jnp.sum(starts & is_row, dtype=jnp.int32),
+        grads=jax.tree.map(of_rows, sums),
+        count=touched,
         chunk=count,
         ascending=True,
     )

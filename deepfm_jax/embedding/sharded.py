@@ -17,6 +17,7 @@ from deepfm_jax.embedding import exchange
 from deepfm_jax.embedding.access import read
 from deepfm_jax.embedding.local import Arrays, LocalTable, RowUpdate, summed
 from deepfm_jax.embedding.rounding import round_to_nearest
+from deepfm_jax.embedding.runs import sum_runs
 from deepfm_jax.embedding.stripes import striped_rows
 from deepfm_jax.embedding.table import Rows
 from deepfm_jax.partitioning import (
@@ -133,11 +134,8 @@ class ShardedTable:
     def _by_row(self, route, grads):
         """Sums of a device's gradients over equal rows, in the order of ``Route.distinct``."""
 
-        def total(grad):
-            place = route.place[route.order]
-            return jnp.zeros_like(grad).at[place].add(grad[route.order], indices_are_sorted=True)
-
-        return {name: total(grad) for name, grad in grads.items()}
+        ordered = {name: grad[route.order] for name, grad in grads.items()}
+        return sum_runs(ordered, route.place[route.order])
 
     def _gathered(self, round_, grads, scratch):
         """The gradients that all devices have for this shard's rows in a round, summed by row."""

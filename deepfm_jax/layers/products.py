@@ -23,7 +23,8 @@ def inner_products(embeddings: Embeddings) -> Float[Array, "batch pairs"]:
     """
     gram = jnp.einsum("bfd,bgd->bfg", embeddings, embeddings)
     first, second = field_pairs(embeddings.shape[1])
-    return gram[:, first, second]
+    # Without the promise that pairs are unique, a GPU would add their gradients by atomics.
+    return gram.at[:, first, second].get(unique_indices=True, indices_are_sorted=True)
 
 
 def outer_product_of_sum(embeddings: Embeddings) -> Float[Array, "batch squared"]:

@@ -118,7 +118,8 @@ class FinalMLP(nn.Module):
         for index, fields in enumerate((self.context, self.second_context)):
             inputs = flat
             if self.gated:
-                seen = for_gates[:, list(fields)].reshape(flat.shape[0], -1) if fields else None
-                inputs = self.gates[index](flat, seen)
+                # Slices and not one gather, whose gradient a GPU would add by atomics.
+                seen = [for_gates[:, field] for field in fields]
+                inputs = self.gates[index](flat, jnp.concatenate(seen, axis=1) if seen else None)
             outputs.append(self.streams[index](inputs, train=train))
         return self.fusion(*outputs)
