@@ -2,36 +2,11 @@
 
 import importlib
 import os
-import subprocess
-import sys
+
+from tests.xla_flags import known_flags
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Tests compile far more than they compute, so code is not optimised. Eight devices of two busy
-# cores may meet late; by default XLA ends the process after 40 seconds.
-_XLA_FLAGS = (
-    "--xla_force_host_platform_device_count=8",
-    "--xla_backend_optimization_level=0",
-    "--xla_cpu_use_fusion_emitters=false",
-    "--xla_cpu_parallel_codegen_split_count=1",
-    "--xla_cpu_collective_call_terminate_timeout_seconds=600",
-)
-
-
-def _is_known(*xla_flags: str) -> bool:
-    """Whether XLA starts with these flags; one that it does not know aborts the process."""
-    return not subprocess.run(
-        [sys.executable, "-c", "import jax; jax.devices()"],
-        env={**os.environ, "XLA_FLAGS": " ".join(xla_flags)},
-        capture_output=True,
-        check=False,
-    ).returncode
-
-
-# The workers of pytest-xdist inherit what the first process found out.
-if "DEEPFM_TESTS_XLA_FLAGS" not in os.environ:
-    _known = _XLA_FLAGS if _is_known(*_XLA_FLAGS) else tuple(filter(_is_known, _XLA_FLAGS))
-    os.environ["DEEPFM_TESTS_XLA_FLAGS"] = " ".join(_known)
-os.environ["XLA_FLAGS"] = os.environ["DEEPFM_TESTS_XLA_FLAGS"]
+os.environ["XLA_FLAGS"] = known_flags()
 # Threads of XLA's pools, by default one for each of the eight devices: seven that wait for the last
 # in a collective may have left it none to run on, and all wait for ever.
 os.environ["NPROC"] = "16"

@@ -68,7 +68,8 @@ def read_runs(
 
     The transpose adds along sorted runs of readings, and scatters one sum for each row.
     """
-    ordered, order = sort_by_row(row_ids.reshape(-1))
+    array = jnp.asarray(array)
+    ordered, order = sort_by_row(jnp.reshape(row_ids, -1))
     starts = run_starts(ordered)
     first_readings = jnp.where(starts, ordered, len(array))
     firsts = array.at[first_readings].get(mode="fill", fill_value=0, unique_indices=True)

@@ -44,7 +44,7 @@ def sum_runs(values: PyTree, places: Places) -> PyTree:
       places: The run of each entry, [N]: 0 for the first, and 1 more at each start of a run.
 
     Returns:
-      Pytree of [N, ...]. The sum of run p is at index p; after the last run stand zeros. A NaN stays
+      Pytree of [N, ...]. The sum of run p is at index p, and zeros follow the last run. A NaN stays
       in its own run.
     """
     return jax.lax.platform_dependent(

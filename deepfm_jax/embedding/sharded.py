@@ -133,7 +133,6 @@ class ShardedTable:
 
     def _by_row(self, route, grads):
         """Sums of a device's gradients over equal rows, in the order of ``Route.distinct``."""
-
         ordered = {name: grad[route.order] for name, grad in grads.items()}
         return sum_runs(ordered, route.place[route.order])
 
