@@ -73,11 +73,8 @@ def read_runs(
     starts = run_starts(ordered)
     first_readings = jnp.where(starts, ordered, len(array))
     firsts = array.at[first_readings].get(mode="fill", fill_value=0, unique_indices=True)
-    inverse = (
-        jnp.zeros_like(order)
-        .at[order]
-        .set(jnp.arange(len(order), dtype=order.dtype), unique_indices=True)
-    )
+    positions = jnp.arange(len(order), dtype=order.dtype)
+    inverse = jnp.zeros_like(order).at[order].set(positions, unique_indices=True)
     rows = spread_over_runs(firsts, starts).at[inverse].get(unique_indices=True)
     return rows.reshape(*row_ids.shape, *array.shape[1:])
 

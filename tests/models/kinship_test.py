@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepfm_jax import build_model
-from tests.models.models_test import DIMS, TOWER, built, drawn
+from tests.model_variants import DIMS, TOWER, built, drawn
 
 
 def applied(name, params, ids, values, **hyperparameters):

@@ -10,7 +10,7 @@ from deepfm_jax import DeepFM, FieldSpec, UserError
 from deepfm_jax.fields import by_slot, field_offsets, total_rows
 from deepfm_jax.models import build_model
 from tests import references
-from tests.models.models_test import VARIANTS
+from tests.model_variants import VARIANTS
 
 # As many fields as the variants are made for. The last two are crosses to one of them.
 DIMS = (4, FieldSpec(6, 3), 5, 3)
