@@ -17,7 +17,7 @@ import os
 import time
 
 import numpy as np
-from workload import BATCH, EMBED_DIM, FIELDS, MLP_DIMS, batches, field_rows, report
+from workload import BATCH, BFLOAT16, EMBED_DIM, FIELDS, MLP_DIMS, batches, field_rows, report
 
 from experiments.launcher import keep_freed_memory
 
@@ -29,7 +29,6 @@ _SYSTEMS = {
     "ours_dense_adam": {"table": "dense"},
     "ours_scoring": None,
 }
-_BFLOAT16 = "_bf16"
 
 
 def main() -> None:
@@ -37,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    choices = [name + dtype for name in _SYSTEMS for dtype in ("", _BFLOAT16)]
+    choices = [name + dtype for name in _SYSTEMS for dtype in ("", BFLOAT16)]
     parser.add_argument("--system", required=True, choices=choices)
     parser.add_argument("--rows", required=True, type=int, help="rows of the table, all fields")
     parser.add_argument("--steps", default=25, type=int, help="steps timed")
@@ -59,9 +58,9 @@ def main() -> None:
         embed_dim=EMBED_DIM,
         mlp_dims=MLP_DIMS,
         dropout=0.0,
-        compute_dtype="bfloat16" if flags.system.endswith(_BFLOAT16) else "float32",
+        compute_dtype="bfloat16" if flags.system.endswith(BFLOAT16) else "float32",
     )
-    settings = _SYSTEMS[flags.system.removesuffix(_BFLOAT16)]
+    settings = _SYSTEMS[flags.system.removesuffix(BFLOAT16)]
     step, table_bytes = _scorer(model) if settings is None else _trainer(model, settings, flags)
     ids, labels = batches(flags.rows, flags.warmup + flags.steps, flags.batch)
     seconds = []

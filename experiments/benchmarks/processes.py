@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from deepfm_jax.errors import UserError
+from experiments.benchmarks.workload import BFLOAT16
 
 _HERE = pathlib.Path(__file__).parent
 # What our launchers ask of glibc by themselves, as the environment variables that peers need.
@@ -145,16 +146,52 @@ def table(figures: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def both_precisions(systems: Iterable[str]) -> tuple[str, ...]:
+    """Each system in float32 and in bfloat16."""
+    return tuple(system + dtype for system in systems for dtype in ("", BFLOAT16))
+
+
+def ratio_lines(figures: list[dict[str, Any]], ours: str, peers: tuple[str, ...]) -> list[str]:
+    """Compares one of our systems, in either precision, with the fastest of some peers.
+
+    Ours in float32 is compared with the peers in float32. A CPU may run autocast slower than
+    float32, so ours in bfloat16 is compared with the fastest of the peers in either precision, and
+    on a line of its own with those in bfloat16 alone, if that is another comparison.
+
+    Args:
+      figures: As ``measure`` returns them.
+      ours: Our system, by its name in float32.
+      peers: The peers, by their names in float32.
+    """
+    either, bfloat16 = both_precisions(peers), tuple(peer + BFLOAT16 for peer in peers)
+    lines = [ratio_line(figures, ours, peers), ratio_line(figures, ours + BFLOAT16, either)]
+    alone = _ratios(figures, ours + BFLOAT16, bfloat16)
+    if alone and alone != _ratios(figures, ours + BFLOAT16, either):
+        lines.append(ratio_line(figures, ours + BFLOAT16, bfloat16))
+    return lines
+
+
 def ratio_line(figures: list[dict[str, Any]], ours: str, peers: tuple[str, ...]) -> str:
     """Examples per second of ours for one of the fastest of some peers, where both were timed."""
-    rates = {(f["system"], f["rows"], f["batch"]): f["examples_per_second"] for f in figures}
-    cells = []
-    for system, rows, batch in rates:
-        theirs = [rates[peer, rows, batch] for peer in peers if (peer, rows, batch) in rates]
-        if system == ours and theirs:
-            ratio = rates[ours, rows, batch] / max(theirs)
-            cells.append(f"{ratio:.2f} at {rows:,} rows, batch {batch:,}")
+    cells = [
+        f"{ratio:.2f} at {rows:,} rows, batch {batch:,}" + (f" ({peer})" if len(peers) > 1 else "")
+        for (rows, batch), (peer, ratio) in _ratios(figures, ours, peers).items()
+    ]
     return f"{ours} / {' or '.join(peers)}: {'; '.join(cells) or 'not timed'}"
+
+
+def _ratios(
+    figures: list[dict[str, Any]], ours: str, peers: tuple[str, ...]
+) -> dict[tuple[int, int], tuple[str, float]]:
+    """For each size (rows, batch) the fastest of the peers, and our rate over its rate."""
+    rates = {(f["system"], f["rows"], f["batch"]): f["examples_per_second"] for f in figures}
+    ratios = {}
+    for system, *size in rates:
+        timed = [peer for peer in peers if (peer, *size) in rates]
+        if system == ours and timed:
+            fastest = max(timed, key=lambda peer: rates[peer, *size])
+            ratios[tuple(size)] = fastest, rates[ours, *size] / rates[fastest, *size]
+    return ratios
 
 
 def machine() -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 ``python -m experiments.benchmarks.scoring --peer_python=peers/bin/python``, with the environment
 that ``torch_peers.py`` says how to make. The model and the ids are those of ``train_step.py``;
-batches of 4096 for throughput, and of one row for latency, which does better with one thread.
-Prints a table and writes ``results.json``.
+batches of 4096 for throughput, and of one row for latency, which does better with one thread. Both
+run in float32 and in bfloat16, and are compared as in ``train_step.py``. Prints a table and writes
+``results.json``.
 """
 
 import pathlib
@@ -15,7 +16,7 @@ from deepfm_jax.files import write_json
 from experiments import launcher
 from experiments.benchmarks import processes
 
-_OURS = ("ours_scoring", "ours_scoring_bf16")
+_OURS = "ours_scoring"
 _PEERS = ("torch_scoring",)
 
 _PEER_PYTHON = flags.DEFINE_string("peer_python", None, "Python of the peers.", required=True)
@@ -36,7 +37,7 @@ def main() -> None:
             processes.Job(system, rows, batch)
             for rows in _ROWS.value
             for batch in _BATCHES.value
-            for system in (*_OURS, *_PEERS)
+            for system in processes.both_precisions((_OURS, *_PEERS))
         ],
         rounds=_ROUNDS.value,
         steps=_STEPS.value,
@@ -44,8 +45,7 @@ def main() -> None:
         peer_python=_PEER_PYTHON.value,
     )
     print(processes.table(figures))
-    for ours in _OURS:
-        print(processes.ratio_line(figures, ours, _PEERS))
+    print("\n".join(processes.ratio_lines(figures, _OURS, _PEERS)))
     out = pathlib.Path(_OUT.value)
     out.mkdir(parents=True, exist_ok=True)
     machine = processes.machine()

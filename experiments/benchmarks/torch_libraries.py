@@ -39,7 +39,8 @@ def _deepctr(run: Run) -> Measure:
 
     ``fit`` owns the loop, so hooks read the clock in it. ``step_seconds`` runs from one update to
     the next, and takes in the DataLoader that ``fit`` makes, which gathers a batch row by row in
-    Python; ``step_seconds_without_loader`` starts when the forward pass does.
+    Python; ``step_seconds_without_loader`` starts when the forward pass does. Autocast decorates
+    the model's ``forward``, because around ``fit`` it would never see the weights change.
     """
     from deepctr_torch.inputs import SparseFeat
     from deepctr_torch.models import DeepFM as LibraryDeepFM
@@ -56,6 +57,7 @@ def _deepctr(run: Run) -> Measure:
         l2_reg_dnn=0, dnn_dropout=0, init_std=INIT_STD, device=device,
     )  # fmt: skip
     model.compile("adam", "binary_crossentropy", metrics=[])
+    model.forward = run.autocast()(model.forward)
     ids = np.concatenate(run.ids)
     inputs = {name: ids[:, field] for field, name in enumerate(names)}
     begun, ended = [], []
@@ -77,9 +79,11 @@ def _deepctr(run: Run) -> Measure:
 def _fuxictr(run: Run) -> Measure:
     """DeepFM composed of FuxiCTR's layers, for its wheel brings no DeepFM, in its train_step().
 
-    The step also clips the norm of all gradients, tables included, as FuxiCTR always does.
+    The step also clips the norm of all gradients, tables included, as FuxiCTR always does. Autocast
+    decorates the model's ``forward`` and leaves the loss in float32.
     """
     model = fuxictr_deepfm(run)
+    model.forward = run.autocast()(model.forward)
     data = []
     for ids, target in zip(run.ids, run.targets(), strict=True):
         columns = torch.from_numpy(np.ascontiguousarray(ids.T, np.int64)).to(run.device)

@@ -35,6 +35,7 @@ class Run:
         labels: for each step labels [B] float32.
         warmup: how many of the first steps are left out of the times.
         device: of the model and its batches.
+        bfloat16: whether the products run in bfloat16, by autocast.
     """
 
     field_rows: int
@@ -42,6 +43,7 @@ class Run:
     labels: list[np.ndarray]
     warmup: int
     device: torch.device
+    bfloat16: bool
 
     def global_ids(self) -> list[torch.Tensor]:
         """Ids [B, F] int64 into one table of all fields, on the device."""
@@ -51,6 +53,15 @@ class Run:
     def targets(self) -> list[torch.Tensor]:
         """Labels [B] float32, on the device."""
         return [torch.from_numpy(labels).to(self.device) for labels in self.labels]
+
+    def autocast(self) -> torch.autocast:
+        """Autocast to bfloat16 as a context or a decorator; it does nothing in float32.
+
+        It keeps its bfloat16 copies of the weights until it ends, even if an optimizer changes the
+        weights meanwhile, so each step of training must enter it anew. Only the forward pass needs
+        it: the backward pass runs in the dtypes of the forward one.
+        """
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)
 
     def clock(self) -> float:
         """Seconds, read once the device has done all that it was given."""
@@ -132,13 +143,15 @@ def training(
     logit_of: Callable[[int], torch.Tensor],
     *optimizers: torch.optim.Optimizer,
 ) -> Measure:
-    """Trains the logit [B] of each batch by its labels with plain PyTorch."""
+    """Trains the logit [B] of each batch by its labels with plain PyTorch; the loss in float32."""
     targets = run.targets()
+    forward = run.autocast()(logit_of)
 
     def step(i: int) -> None:
         for optimizer in optimizers:
             optimizer.zero_grad()
-        functional.binary_cross_entropy_with_logits(logit_of(i), targets[i]).backward()
+        logit = forward(i).float()
+        functional.binary_cross_entropy_with_logits(logit, targets[i]).backward()
         for optimizer in optimizers:
             optimizer.step()
 
@@ -170,15 +183,24 @@ def torch_sparse_adam(run: Run) -> Measure:
 
 
 def torch_scoring(run: Run) -> Measure:
-    """The forward pass alone, in inference mode."""
+    """The forward pass alone, in inference mode; in bfloat16 under no_grad.
+
+    Autocast stays on from batch to batch, as in PyTorch's example of inference, and casts the
+    weights once, which never change here. In inference mode it would cast them for each batch.
+    """
     model = DeepFM(FIELDS * run.field_rows).to(run.device).eval()
     ids = run.global_ids()
+    without_gradients = torch.no_grad if run.bfloat16 else torch.inference_mode
 
     def step(i: int) -> None:
-        with torch.inference_mode():
+        with without_gradients():
             model(ids[i])
 
-    return lambda: run.measure(step)
+    def measure() -> Times:
+        with run.autocast():
+            return run.measure(step)
+
+    return measure
 
 
 def torch_tower(run: Run) -> Measure:

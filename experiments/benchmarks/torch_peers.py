@@ -8,11 +8,11 @@ Runs under the peers' own Python, without deepfm_jax. From scratch (Linux, Pytho
 
 All systems train DeepFM on the batches of workload.py: 39 fields, 16 dimensions, a ReLU tower
 400-400-400 without dropout or batch norm, first-order weights, the FM term, one bias; binary cross
-entropy, float32. A step is forward, backward and update. Batches are built beforehand and lie in
-memory in the layout that the system reads, so none pays for reading or converting them; but the
-fit() of deepctr gathers its batches itself, so its times are given with and without that. What a
-library adds of its own stays: fuxictr clips gradients, and the Adam of deepctr and fuxictr is the
-unfused one.
+entropy; float32 or mixed precision. A step is forward, backward and update. Batches are built
+beforehand and lie in memory in the layout that the system reads, so none pays for reading or
+converting them; but the fit() of deepctr gathers its batches itself, so its times are given with
+and without that. What a library adds of its own stays: fuxictr clips gradients, and the Adam of
+deepctr and fuxictr is the unfused one.
 
 The systems, in torch_models.py and torch_libraries.py:
 
@@ -26,6 +26,15 @@ The systems, in torch_models.py and torch_libraries.py:
     fbgemm             FBGEMM's fused row-wise Adagrad, a table for each field
     fbgemm_one_table   the same, one table that all fields share
     fbgemm_no_bags     the same table read without pooling
+    ..._bf16           each of them in mixed precision, by torch.autocast to bfloat16
+
+In mixed precision the tower's products, forward and backward, and the activations between its
+layers are bfloat16; tables, weights and their gradients, optimizer state, FM term and loss are
+float32. (Ours keeps the activations and the last layer in float32 too.) In training, autocast
+surrounds the forward pass of each step alone. It keeps its bfloat16 copies of the weights for as
+long as it is on, so around a training loop it would compute every step with the first one's
+weights. The loss lies outside, in float32: deepctr and fuxictr take binary_cross_entropy of
+probabilities, which autocast refuses on CUDA. bfloat16 needs no GradScaler.
 
 Prints one line of JSON (workload.report) on stdout; whatever a library prints goes to stderr.
 Exits with status 2 and one line on stderr when a package is missing.
@@ -37,7 +46,7 @@ import argparse
 import contextlib
 import sys
 
-from workload import BATCH, FIELDS, batches, field_rows, report
+from workload import BATCH, BFLOAT16, FIELDS, batches, field_rows, report
 
 
 def _arguments() -> argparse.Namespace:
@@ -76,8 +85,10 @@ def main() -> int:
         from torch_models import Run
     except ModuleNotFoundError as error:
         return _missing(error, name)
-    if name not in SYSTEMS:
-        print(f"no system {name!r}; there are {', '.join(SYSTEMS)}", file=sys.stderr)
+    measure_of = SYSTEMS.get(name.removesuffix(BFLOAT16))
+    if measure_of is None:
+        known = f"{', '.join(SYSTEMS)}, and each of them with {BFLOAT16}"
+        print(f"no system {name!r}; there are {known}", file=sys.stderr)
         return 2
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -88,11 +99,12 @@ def main() -> int:
         labels=labels,
         warmup=arguments.warmup,
         device=torch.device(arguments.device),
+        bfloat16=name.endswith(BFLOAT16),
     )
     # Libraries greet and log on stdout, which is for our one line.
     with contextlib.redirect_stdout(sys.stderr):
         try:
-            measure = SYSTEMS[name](run)
+            measure = measure_of(run)
         except ModuleNotFoundError as error:
             return _missing(error, name)
         times = measure()

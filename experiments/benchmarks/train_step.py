@@ -7,10 +7,13 @@ that a machine whose speed drifts does it to all. Each figure is the median of a
 
 glibc's allocator decides much of a step's time on a CPU. Our launchers set it for themselves; peers
 are timed with glibc's defaults and with the same settings made by environment variables, and
-each is given the better of its two. Prints a table, and writes ``results.json`` and
-``train_step.png``.
+each is given the better of its two. All run in float32 and in mixed precision (bfloat16). Ours in
+float32 is compared with the peers in float32. Ours in bfloat16 is compared with the fastest of
+the peers in either precision, and with those in bfloat16 alone if the fastest is not among them.
+Prints tables of the times and of the ratios, and writes ``results.json`` and ``train_step.png``.
 """
 
+import itertools
 import pathlib
 from typing import Any
 
@@ -22,17 +25,17 @@ from deepfm_jax.errors import UserError
 from deepfm_jax.files import write_json
 from experiments import launcher
 from experiments.benchmarks import processes
+from experiments.benchmarks.workload import BFLOAT16
 
-_OURS = ("ours_rowwise_adagrad", "ours_adam", "ours_rowwise_adagrad_bf16", "ours_adam_bf16")
+_OURS = ("ours_rowwise_adagrad", "ours_adam")
 _FBGEMM = ("fbgemm", "fbgemm_one_table")
 _TORCH_ADAM = ("torch_adam", "torch_sparse_adam")
-_SYSTEMS_TIMED = (*_OURS, *_FBGEMM, *_TORCH_ADAM, "deepctr", "fuxictr", "torch_tower")
-# Ours against the fastest of some peers, the comparison that each line of the second table makes.
+_PEERS = (*_FBGEMM, *_TORCH_ADAM, "deepctr", "fuxictr", "torch_tower")
+_SYSTEMS_TIMED = processes.both_precisions((*_OURS, *_PEERS))
+# Ours and the peers that the second table compares, by their names in float32.
 _RATIOS = (
     ("ours_rowwise_adagrad", _FBGEMM),
-    ("ours_rowwise_adagrad_bf16", _FBGEMM),
     ("ours_adam", _TORCH_ADAM),
-    ("ours_adam_bf16", _TORCH_ADAM),
     ("ours_adam", ("deepctr",)),
     ("ours_adam", ("fuxictr",)),
 )
@@ -68,7 +71,7 @@ def main() -> None:
     print(processes.table(figures))
     print("\nexamples/s of ours for one of the fastest named peer's:")
     for ours, peers in _RATIOS:
-        print(processes.ratio_line(figures, ours, peers))
+        print("\n".join(processes.ratio_lines(figures, ours, peers)))
     out = pathlib.Path(_OUT.value)
     out.mkdir(parents=True, exist_ok=True)
     machine = processes.machine()
@@ -78,20 +81,28 @@ def main() -> None:
 
 
 def _plot(figures: list[dict[str, Any]]) -> Figure:
-    """Examples per second against V, both logarithmic; ours drawn heavier."""
-    figure = Figure(figsize=(8.0, 5.0), layout="constrained")
+    """Examples per second against V, both logarithmic.
+
+    A system has one colour; bfloat16 is drawn dashed with open markers, ours heavier.
+    """
+    figure = Figure(figsize=(9.0, 5.5), layout="constrained")
     axes = figure.subplots()
-    axes.set_prop_cycle(color=colormaps["tab20"].colors)  # pyright: ignore[reportAttributeAccessIssue]
-    for system in dict.fromkeys(f["system"] for f in figures):
+    systems = dict.fromkeys(f["system"] for f in figures)
+    palette = colormaps["tab10"].colors  # pyright: ignore[reportAttributeAccessIssue]
+    names = dict.fromkeys(system.removesuffix(BFLOAT16) for system in systems)
+    colors = dict(zip(names, itertools.cycle(palette), strict=False))
+    for system in systems:
         points = sorted(
             (f["rows"], f["examples_per_second"]) for f in figures if f["system"] == system
         )
-        ours = processes.is_ours(system)
+        bfloat16 = system.endswith(BFLOAT16)
         axes.plot(
             *zip(*points, strict=True),
+            color=colors[system.removesuffix(BFLOAT16)],
             marker="o",
-            linewidth=2.4 if ours else 1.1,
-            linestyle="-" if ours else "--",
+            markerfacecolor="white" if bfloat16 else None,
+            linewidth=2.4 if processes.is_ours(system) else 1.1,
+            linestyle="--" if bfloat16 else "-",
             label=system,
         )
     axes.set(

@@ -20,6 +20,8 @@ FIELDS = 39
 EMBED_DIM = 16
 MLP_DIMS = (400, 400, 400)
 BATCH = 4096
+# The name of a system whose products are in bfloat16 ends like this.
+BFLOAT16 = "_bf16"
 
 _ZIPF_EXPONENT = 1.05
 _CLICK_RATE = 0.25

@@ -1,8 +1,9 @@
-"""The benchmarks' workload, and one tiny run of our side of them; nothing here is timed."""
+"""The benchmarks' workload, and tiny runs of them; nothing here is timed."""
 
 import json
 import subprocess
 import sys
+from importlib import import_module
 
 import numpy as np
 import pyarrow.parquet as pa_parquet
@@ -61,14 +62,85 @@ def test_the_train_step_benchmark_times_ours_and_leaves_its_files(tmp_path):
     assert (tmp_path / "train_step.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_ratios_are_against_the_fastest_of_the_named_peers():
-    figures = [
+def _figures(rates):
+    return [
         {"system": system, "rows": 10, "batch": 4, "examples_per_second": rate}
-        for system, rate in (("ours_a", 30.0), ("slow", 10.0), ("fast", 20.0), ("other", 60.0))
+        for system, rate in rates.items()
     ]
+
+
+def test_ratios_are_against_the_fastest_of_the_named_peers():
+    figures = _figures({"ours_a": 30.0, "slow": 10.0, "fast": 20.0, "other": 60.0})
     line = processes.ratio_line(figures, "ours_a", ("slow", "fast"))
-    assert "1.50 at 10 rows, batch 4" in line
+    assert "1.50 at 10 rows, batch 4 (fast)" in line
     assert "not timed" in processes.ratio_line(figures, "ours_b", ("slow",))
+
+
+def test_ours_in_bfloat16_is_compared_with_the_best_of_both_precisions_of_the_peers():
+    figures = _figures({"ours_a": 30.0, "ours_a_bf16": 60.0, "p": 20.0, "p_bf16": 10.0, "q": 5.0})
+    assert processes.ratio_lines(figures, "ours_a", ("p", "q")) == [
+        "ours_a / p or q: 1.50 at 10 rows, batch 4 (p)",
+        "ours_a_bf16 / p or p_bf16 or q or q_bf16: 3.00 at 10 rows, batch 4 (p)",
+        "ours_a_bf16 / p_bf16 or q_bf16: 6.00 at 10 rows, batch 4 (p_bf16)",
+    ]
+
+
+def test_bfloat16_alone_has_a_line_only_where_it_was_timed_and_is_not_the_fastest():
+    figures = _figures({"ours_a": 30.0, "ours_a_bf16": 60.0, "p": 20.0, "p_bf16": 40.0, "q": 5.0})
+    assert processes.ratio_lines(figures, "ours_a", ("p",)) == [
+        "ours_a / p: 1.50 at 10 rows, batch 4",
+        "ours_a_bf16 / p or p_bf16: 1.50 at 10 rows, batch 4 (p_bf16)",
+    ]
+    assert processes.ratio_lines(figures, "ours_a", ("q",)) == [
+        "ours_a / q: 6.00 at 10 rows, batch 4",
+        "ours_a_bf16 / q or q_bf16: 12.00 at 10 rows, batch 4 (q)",
+    ]
+
+
+# FBGEMM's build for CPUs warns of each of its operators that it lacks.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("system", "package"),
+    [
+        ("torch_adam", "torch"),
+        ("torch_sparse_adam", "torch"),
+        ("torch_tower", "torch"),
+        ("torch_scoring", "torch"),
+        ("deepctr", "deepctr_torch"),
+        ("fuxictr", "fuxictr"),
+        ("fbgemm", "fbgemm_gpu"),
+        ("fbgemm_one_table", "fbgemm_gpu"),
+    ],
+)
+def test_a_peer_multiplies_its_current_weights_in_the_dtype_of_its_name(
+    system, package, dtype, monkeypatch
+):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip(package)
+    monkeypatch.syspath_prepend(ROOT / "experiments" / "benchmarks")
+    models, libraries = (import_module(name) for name in ("torch_models", "torch_libraries"))
+    products = []
+
+    def compare(layer, inputs, outputs):
+        if isinstance(layer, torch.nn.Linear):
+            operands = [inputs[0], *layer.parameters()]
+            assert operands[1].dtype == torch.float32
+            with torch.no_grad(), torch.autocast("cpu", enabled=False):
+                rounded = [operand.to(getattr(torch, dtype)) for operand in operands]
+                expected = torch.nn.functional.linear(*rounded)
+            torch.testing.assert_close(outputs.detach(), expected, rtol=0, atol=0)
+            products.append(outputs.dtype)
+
+    ids, labels = workload.batches(39 * 20, 3, batch=8)
+    run = models.Run(20, ids, labels, 1, torch.device("cpu"), dtype == "bfloat16")
+    hook = torch.nn.modules.module.register_module_forward_hook(compare)
+    try:
+        times = libraries.SYSTEMS[system](run)()
+    finally:
+        hook.remove()
+    assert len(times["step_seconds"]) == 2
+    assert products == 3 * 4 * [getattr(torch, dtype)]
 
 
 def test_a_python_of_the_peers_that_is_not_there_is_named():
