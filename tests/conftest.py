@@ -1,6 +1,6 @@
 """Settings of every test: 8 virtual CPU devices, strict ranks, shapes checked at run time."""
 
-import importlib
+import importlib.util
 import os
 
 from tests.xla_flags import known_flags
@@ -17,7 +17,8 @@ import jaxtyping
 import pytest
 
 # What is first imported while the hook below loads a module is compiled from its source in every
-# process, not read from its cache; so the largest libraries are imported before it.
+# process, not read from its cache; so the largest libraries are imported before it. An environment
+# for models and training alone, such as an image for GPUs, lacks some of them.
 for _library in (
     "clu.metric_writers",
     "flax",
@@ -28,7 +29,8 @@ for _library in (
     "sklearn.metrics",
     "tensorflow_datasets",
 ):
-    importlib.import_module(_library)
+    if importlib.util.find_spec(_library.partition(".")[0]):
+        importlib.import_module(_library)
 
 # Checks the shapes and dtypes that public signatures declare, in tests only.
 jaxtyping.install_import_hook("deepfm_jax", "beartype.beartype")

@@ -22,7 +22,8 @@ from deepfm_jax.embedding import by_slot_map, create_scratch, sum_equal_rows, su
 from deepfm_jax.embedding.access import read
 from deepfm_jax.heads import OneTask
 from experiments.benchmarks import gpu_training_checks, gpu_workload
-from experiments.benchmarks.gpu_workload import FULL, SMALL, Sizes, emit
+from experiments.benchmarks.gpu_sizes import FULL, SMALL, Sizes
+from experiments.benchmarks.gpu_workload import emit
 from tests import model_variants, references
 
 _GOLDEN = pathlib.Path(__file__).parents[2] / "tests" / "golden" / "deepfm.npz"
@@ -55,7 +56,7 @@ def main() -> None:
             name: lambda check=check: Found(*check())
             for name, check in gpu_training_checks.CHECKS.items()
         },
-        "tf32": lambda: default_precision(sizes),
+        "default precision": lambda: default_precision(sizes),
         **{
             f"model {variant}": lambda variant=variant: model_variant(variant)
             for variant in model_variants.VARIANTS
@@ -101,7 +102,7 @@ def model_variant(variant: str) -> Found:
     @jax.jit
     def evaluate(params, ids, values, labels):
         def loss(params):
-            logits = model.apply({"params": params}, ids, values)
+            logits: Any = model.apply({"params": params}, ids, values)
             return jnp.mean(jax.nn.softplus(logits) - labels * logits), logits
 
         (_, logits), gradient = jax.value_and_grad(loss, has_aux=True)(params)
@@ -147,7 +148,7 @@ def golden() -> Found:
     head = OneTask()
 
     def loss_fn(params):
-        logits = model.apply({"params": params}, ids)
+        logits: Any = model.apply({"params": params}, ids)
         return head.loss(logits, labels, jnp.ones(len(ids))), logits
 
     evaluate = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))

@@ -23,7 +23,8 @@ from deepfm_jax.training.optimizer import Optimizer, create_optimizer
 from deepfm_jax.training.settings import OptimizerSettings
 from deepfm_jax.training.step import make_train_step
 from experiments.benchmarks import gpu_workload
-from experiments.benchmarks.gpu_workload import FULL, OPTIMIZERS, PRECISIONS, SMALL, emit
+from experiments.benchmarks.gpu_sizes import FULL, SMALL
+from experiments.benchmarks.gpu_workload import OPTIMIZERS, PRECISIONS, emit
 
 # The slot map is a question of its own, asked in one precision.
 CASES = [
@@ -121,7 +122,7 @@ def _compile(lowered: Any) -> tuple[Any, float]:
 
 def _sums_by(way: str):
     """Has states made for one of the two ways to sum row gradients, whatever the platform."""
-    return mock.patch.object(states, "needs_scratch", lambda platform: way == "slot_map")
+    return mock.patch.object(states, "needs_scratch", return_value=way == "slot_map")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ it has found is kept when its time is up.
 """
 
 import argparse
-import dataclasses
+import itertools
 import json
 import statistics
 import time
@@ -17,55 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepfm_jax import DeepFM
+from experiments.benchmarks.gpu_sizes import Sizes
 from experiments.benchmarks.workload import EMBED_DIM, FIELDS, MLP_DIMS, batches, field_rows
 
 # The JAX name of each precision of the tower's products; bfloat16 is the model's own setting.
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
 OPTIMIZERS = {"rowwise_adagrad": 1, "adam": 2 * EMBED_DIM}  # and numbers of state of a row
 BATCHES = 4  # distinct ones, used in turn
-
-
-@dataclasses.dataclass(frozen=True)
-class Sizes:
-    """How large everything is.
-
-    Attributes:
-      rows: Rows of the tables, V of each, the most telling first.
-      batches: Examples in a batch, likewise.
-      scored: Examples in a batch that is scored.
-      product: Side of the square matrices whose product gives the rate of multiplication.
-      copied: Bytes of the array whose copy gives the bandwidth.
-      sums: Readings of which the sums by row are checked.
-      seconds: Least time for which a step is timed.
-    """
-
-    rows: tuple[int, ...]
-    batches: tuple[int, ...]
-    scored: tuple[int, ...]
-    product: int
-    copied: int
-    sums: int
-    seconds: float
-
-
-FULL = Sizes(
-    rows=(10**7, 10**6, 10**8),
-    batches=(65_536, 4096),
-    scored=(1, 16, 256, 4096, 65_536),
-    product=8192,
-    copied=1 << 30,
-    sums=2_000_000,
-    seconds=0.4,
-)
-SMALL = Sizes(
-    rows=(3900,),
-    batches=(64,),
-    scored=(1, 64),
-    product=128,
-    copied=1 << 20,
-    sums=5000,
-    seconds=0.0,
-)
 
 
 def worker_flags(description: str | None) -> argparse.Namespace:
@@ -108,7 +66,7 @@ def device_batches(rows: int, batch: int) -> tuple[list[dict[str, jax.Array]], i
 
 
 def milliseconds(run: Callable[[], Any], seconds: float, least: int = 3) -> list[float]:
-    """Times of ``run``, each to its end, after one that is not counted; for ``seconds`` at least."""
+    """Times of ``run``, each to its end, after one that is left out; for ``seconds`` at least."""
     jax.block_until_ready(run())
     times: list[float] = []
     while len(times) < least or sum(times) < 1e3 * seconds:
@@ -170,7 +128,7 @@ def floor_milliseconds(
     of a step follow one another, so the two times are added.
     """
     widths = (FIELDS * EMBED_DIM, *MLP_DIMS, 1)
-    products = sum(6 * batch * a * b for a, b in zip(widths, widths[1:], strict=False))
+    products = sum(6 * batch * a * b for a, b in itertools.pairwise(widths))
     row = EMBED_DIM + 1
     state = OPTIMIZERS[optimizer] + (2 if optimizer == "adam" else 1)
     rows = 4 * (5 * batch * FIELDS * row + distinct * (3 * row + 2 * state))

@@ -1,0 +1,105 @@
+"""Times PyTorch's DeepFM on the device: ``python gpu_peers.py``, in its own folder.
+
+A part of ``gpu_session``, for any Python that has torch; it needs nothing else of this project than
+the modules beside it. The systems are those of ``torch_peers.py``: the model under
+``torch.compile`` and plain, with fused Adam, and with sparse gradients and SparseAdam. Prints a
+line of JSON for each.
+"""
+# pyright: reportMissingImports=false
+
+import argparse
+import itertools
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch_models import Run, Times, torch_adam, torch_compile, torch_sparse_adam
+from workload import batches, field_rows
+
+_SYSTEMS = {
+    "torch_adam": torch_adam,
+    "torch_sparse_adam": torch_sparse_adam,
+    "torch_compile": torch_compile,
+}
+# What PyTorch calls the precision of float32 products; bfloat16 is by autocast.
+_PRECISIONS = {"bfloat16": "highest", "float32": "highest", "tf32": "high"}
+_BATCHES = 4
+
+
+class _Session(Run):
+    """A run whose steps follow one another, as ours do: the host waits after each of its rounds."""
+
+    seconds = 0.4
+
+    def measure(self, step: Callable[[int], None]) -> Times:
+        """Seconds of a step, of each round through the batches after two that are left out."""
+        times: list[float] = []
+        while len(times) < 5 or sum(times[2:]) < self.seconds:
+            start = self.clock()
+            for i in range(len(self.ids)):
+                step(i)
+            times.append(self.clock() - start)
+        return {"step_seconds": [each / len(self.ids) for each in times[2:]]}
+
+
+def main() -> None:
+    """Times all systems, the largest batch first, until the time is up."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", nargs="+", type=int, required=True, help="rows of the tables")
+    parser.add_argument("--batches", nargs="+", type=int, required=True, help="batch sizes")
+    parser.add_argument("--seconds", default=480.0, type=float, help="time for this part")
+    parser.add_argument("--small", action="store_true", help="without torch.compile")
+    flags = parser.parse_args()
+    end = time.monotonic() + flags.seconds
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    systems = {
+        name: system
+        for name, system in _SYSTEMS.items()
+        if not (flags.small and name == "torch_compile")
+    }
+    # Whoever is cut off has each system at the largest batch first.
+    for batch, rows in itertools.product(flags.batches, flags.rows):
+        data = batches(rows, _BATCHES, batch)
+        for name, precision in itertools.product(systems, _PRECISIONS):
+            if time.monotonic() > end:
+                _emit(part="skipped", reason=f"the time was up before {name} of {rows} x {batch}")
+                return
+            record = _measured(systems[name], precision, rows, data, device)
+            _emit(part="speed", system=name, rows=rows, batch=batch, precision=precision, **record)
+
+
+def _measured(system, precision, rows, data, device) -> dict[str, Any]:
+    """Milliseconds of a step, or why there are none."""
+    ids, labels = data
+    torch.set_float32_matmul_precision(_PRECISIONS[precision])
+    run = _Session(
+        field_rows=field_rows(rows),
+        ids=ids,
+        labels=labels,
+        warmup=0,
+        device=device,
+        bfloat16=precision == "bfloat16",
+    )
+    try:
+        seconds = system(run)()["step_seconds"]
+    except RuntimeError as error:  # Out of memory, as a rule: others may fit.
+        return {"failed": f"{type(error).__name__}: {str(error).splitlines()[0]}"[:200]}
+    finally:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    return {
+        "milliseconds": 1e3 * sorted(seconds)[len(seconds) // 2],
+        "least_milliseconds": 1e3 * min(seconds),
+        "torch": torch.__version__,
+    }
+
+
+def _emit(**record: Any) -> None:
+    print(json.dumps(record), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
