@@ -1,13 +1,16 @@
 """How every launcher starts: flags parsed strictly, a user's mistake told in one line."""
 
 import ctypes
+import importlib.util
 import os
+import pathlib
 import platform
 import signal
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
@@ -19,6 +22,14 @@ _CONFIG_ERRORS = (AttributeError, KeyError, TypeError, ValueError, OSError)
 
 # sysexits.h: EX_TEMPFAIL.
 _TRY_AGAIN = 75
+
+# Google (TPUs), NVIDIA and AMD, by their numbers on the PCI bus; and the devices by which a
+# container without that bus sees a GPU (CUDA, CUDA in WSL 2, ROCm) or a TPU.
+_PCI_DEVICES = pathlib.Path("/sys/bus/pci/devices")
+_ACCELERATOR_VENDORS = ("0x1ae0", "0x10de", "0x1002")
+_ACCELERATOR_DEVICES = (
+    "/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd", "/dev/accel0", "/dev/vfio",
+)  # fmt: skip
 
 # Numbers of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
@@ -42,6 +53,22 @@ def keep_freed_memory() -> None:
     libc.mallopt(_M_ARENA_MAX, 1)
 
 
+def skip_absent_tpu() -> None:
+    """Keeps JAX from looking for a TPU, with a library that complains, where nothing is attached.
+
+    libtpu may be installed to compile for TPUs on a machine without one, as the tests do. JAX loads
+    it all the same, and it prints errors. Where there is any accelerator, or ``JAX_PLATFORMS`` is
+    set, JAX's own choice stands. Call it before the first array.
+    """
+    if "JAX_PLATFORMS" in os.environ or importlib.util.find_spec("libtpu") is None:
+        return
+    vendors = _PCI_DEVICES.glob("*/vendor")
+    if any(vendor.read_text().strip() in _ACCELERATOR_VENDORS for vendor in vendors):
+        return
+    if not any(map(os.path.exists, _ACCELERATOR_DEVICES)):
+        jax.config.update("jax_platforms", "cpu")
+
+
 def run(main: Callable[[], None]) -> None:
     """Runs a launcher's ``main`` after parsing flags.
 
@@ -50,6 +77,7 @@ def run(main: Callable[[], None]) -> None:
     on.
     """
     keep_freed_memory()
+    skip_absent_tpu()
     # TensorFlow only reads files here; its notes on its own kernels would be noise.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

@@ -1,12 +1,18 @@
-"""What XLA is told when it compiles the programs of a model."""
+"""What XLA is told when it compiles the programs of a model, and what a user is told of XLA."""
 
 import functools
 import platform as host
+import warnings
 
 import flax.linen as nn
 import jax
+from jaxlib.version import __version_info__ as jaxlib_version
 
 from deepfm_jax.models import AutoInt
+
+# Versions of jaxlib from the first on and before the second have
+# https://github.com/jax-ml/jax/issues/38806.
+_SLOW_SCATTERS = ((0, 10, 2), (0, 11, 1))
 
 # Reductions stay with the library that XLA takes for them; products go to the other that it has.
 _PLAIN_PRODUCTS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
@@ -31,6 +37,23 @@ def compiler_options(model: nn.Module, platform: str) -> dict[str, str]:
     if in_bfloat16 or isinstance(model, AutoInt) or not _is_known():
         return {}
     return dict(_PLAIN_PRODUCTS)
+
+
+@functools.cache
+def warn_of_slow_scatters(platform: str, version: tuple[int, ...] = jaxlib_version) -> None:
+    """Warns once, before training on a GPU, where XLA scatters additions very slowly.
+
+    The library itself scatters none to repeated places on a GPU (``embedding.runs``); code beside
+    it may.
+    """
+    if platform == "gpu" and _SLOW_SCATTERS[0] <= tuple(version[:3]) < _SLOW_SCATTERS[1]:
+        first, fixed = (".".join(map(str, release)) for release in _SLOW_SCATTERS)
+        warnings.warn(
+            f"jaxlib {'.'.join(map(str, version[:3]))} compiles additions scattered to repeated "
+            "places, as x.at[ids].add(y), to loops that can be hundreds of times slower on a GPU "
+            f"(versions from {first} until {fixed}); upgrade jax to {fixed} or newer",
+            stacklevel=3,
+        )
 
 
 @functools.cache

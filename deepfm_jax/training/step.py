@@ -14,7 +14,7 @@ from deepfm_jax.embedding import LocalTable, Rows, RowUpdate, ShardedTable, crea
 from deepfm_jax.fields import FieldDims, total_rows
 from deepfm_jax.heads import OneTask
 from deepfm_jax.partitioning import BATCH_SPEC, DEFAULT_PARTITIONING, Partitioning
-from deepfm_jax.training.compiling import compiler_options
+from deepfm_jax.training.compiling import compiler_options, warn_of_slow_scatters
 from deepfm_jax.training.optimizer import Optimizer
 from deepfm_jax.training.state import TrainState, Weights, layout_shardings, split_table
 from deepfm_jax.typing import Ids, Logits, PyTree
@@ -45,13 +45,15 @@ def make_train_step(
         table = create_table(total_rows(model.field_dims), mesh, partitioning)  # pyright: ignore[reportAttributeAccessIssue]
         return _sparse_step(model, optimizer, head, table, state, batch)
 
+    platform = mesh.devices.flat[0].platform
+    warn_of_slow_scatters(platform)
     # Without fixed output shardings the compiler may choose others, and the second call recompiles.
     shardings = layout_shardings(model, optimizer, mesh, partitioning)
     return jax.jit(
         train_step,
         donate_argnums=0,
         out_shardings=(shardings, None),
-        compiler_options=compiler_options(model, mesh.devices.flat[0].platform),
+        compiler_options=compiler_options(model, platform),
     )
 
 

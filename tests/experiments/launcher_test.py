@@ -44,6 +44,36 @@ def test_the_stage_before_has_vectors_and_batches_as_large_as_the_model(key):
     assert (value(config, key), value(config.pretraining, key)) == (64, 8)
 
 
+@pytest.mark.parametrize(
+    ("environment", "libtpu", "vendors", "devices", "expected"),
+    [
+        ({}, True, ["0x8086"], [], "cpu"),
+        ({}, True, [], [], "cpu"),
+        ({}, False, [], [], None),  # Nothing complains: JAX's own choice.
+        ({"JAX_PLATFORMS": "tpu"}, True, [], [], None),
+        ({}, True, ["0x8086", "0x1ae0"], [], None),
+        ({}, True, ["0x10de"], [], None),
+        ({}, True, [], ["/dev/nvidiactl"], None),
+    ],
+)
+def test_without_any_accelerator_jax_is_kept_from_libtpu(
+    environment, libtpu, vendors, devices, expected, tmp_path, monkeypatch
+):
+    for number, vendor in enumerate(vendors):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "vendor").write_text(f"{vendor}\n")
+    updates = {}
+    monkeypatch.delenv("JAX_PLATFORMS")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(launcher, "_PCI_DEVICES", tmp_path)
+    monkeypatch.setattr(launcher.os.path, "exists", lambda path: path in devices)
+    monkeypatch.setattr(launcher.importlib.util, "find_spec", lambda name: libtpu or None)
+    monkeypatch.setattr(launcher.jax.config, "update", updates.__setitem__)
+    launcher.skip_absent_tpu()
+    assert updates.get("jax_platforms") == expected
+
+
 def test_it_follows_what_a_single_run_changes_as_well():
     values = flags.FlagValues()
     arguments = ["train", "--config.model.embed_dim=32", "--config.loop.batch_size=1024"]

@@ -48,12 +48,14 @@ def test_a_step_moves_and_holds_what_its_batch_asks_for_and_not_the_table(topolo
     assert figure["chips"] == chips
     shard_bytes = ROWS / chips * ROW_BYTES
 
-    # No collective and no temporary has the size of the table, or of a device's share of it.
+    # No collective has the size of the table, or of a device's share of it, and the vectors are not
+    # copied on the device. (Arrays of one number a row may be, where a shard of them fits the
+    # chip's own memory: the compiler's choice, for scattering there.)
     assert max(collective["bytes"] for collective in collectives) < shard_bytes / 50
-    assert memory["temporaries"] < 0.1e9
-    # Nor are the vectors copied on the device. (Arrays of one number a row may be, where a shard of
-    # them fits the chip's own memory: the compiler's choice, for scattering there.)
     assert all(shape.count(",") == 0 for shape in figure["copied_table_bytes"])
+    # Nor has a temporary: beside the batch's own, newer compilers hold one such array on its way.
+    on_its_way = 4 * ROWS / chips if figure["copied_table_bytes"] else 0
+    assert memory["temporaries"] < 0.1e9 + on_its_way
 
     # Collectives stand in the two loops of rounds, forward and back, or in none: what is counted
     # once is done once where ids are not skewed.

@@ -78,6 +78,24 @@ def test_a_step_is_the_same_with_either_library(monkeypatch):
     chex.assert_trees_all_close(logits, plain_logits, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("version", [(0, 10, 2), (0, 11, 0), (0, 11, 0, 1)])
+def test_the_versions_that_scatter_slowly_on_gpus_are_told_once(version):
+    compiling.warn_of_slow_scatters.cache_clear()
+    with pytest.warns(UserWarning, match=r"jaxlib 0\.1\d\.\d compiles .* upgrade jax to 0\.11\.1"):
+        compiling.warn_of_slow_scatters("gpu", version)
+    compiling.warn_of_slow_scatters("gpu", version)  # Warnings are errors here.
+
+
+@pytest.mark.parametrize(
+    ("platform_name", "version"),
+    [("gpu", (0, 10, 1)), ("gpu", (0, 11, 1)), ("gpu", (0, 12, 0, 1)), ("cpu", (0, 11, 0)),
+     ("tpu", (0, 11, 0))],
+)  # fmt: skip
+def test_other_versions_and_platforms_are_not(platform_name, version):
+    compiling.warn_of_slow_scatters.cache_clear()
+    compiling.warn_of_slow_scatters(platform_name, version)
+
+
 def test_an_option_that_this_xla_does_not_have_is_not_passed(monkeypatch):
     monkeypatch.setattr(compiling, "_PLAIN_PRODUCTS", {"xla_cpu_of_another_version": "1"})
     compiling._is_known.cache_clear()
