@@ -1,6 +1,7 @@
 """One interaction per file; a layer knows no table and no batch dict."""
 
 from deepfm_jax.layers.cin import CompressedInteractionNetwork
+from deepfm_jax.layers.compute_dtype import ComputeDtype, resolve_compute_dtype
 from deepfm_jax.layers.cross import CrossNetwork, LowRankCrossNetwork
 from deepfm_jax.layers.factorization_machine import factorization_machine
 from deepfm_jax.layers.gating import BilinearFusion, FeatureGate
@@ -12,6 +13,7 @@ __all__ = [
     "MLP",
     "BilinearFusion",
     "CompressedInteractionNetwork",
+    "ComputeDtype",
     "CrossNetwork",
     "FeatureGate",
     "InteractingLayer",
@@ -20,4 +22,5 @@ __all__ = [
     "factorization_machine",
     "inner_products",
     "outer_product_of_sum",
+    "resolve_compute_dtype",
 ]

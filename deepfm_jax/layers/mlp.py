@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from deepfm_jax.errors import UserError
 from deepfm_jax.layers.bfloat16 import bfloat16_dot_general
+from deepfm_jax.layers.compute_dtype import COMPUTE_DTYPES, resolve_compute_dtype
 from deepfm_jax.typing import AnyArray
 
 # None is flax's own product.
@@ -24,7 +25,8 @@ class MLP(nn.Module):
       dropout: Probability of *dropping* a hidden unit in training (the DeepFM paper's "0.5" is the
         probability of keeping one).
       compute_dtype: ``"float32"``, or ``"bfloat16"`` for the products of the hidden layers, with
-        sums, parameters and everything else in float32 (see ``bfloat16_matmul``).
+        sums, parameters and everything else in float32 (see ``bfloat16_matmul``); ``"auto"`` for
+        the faster one on the first device (see ``resolve_compute_dtype``).
       batch_norm: Normalise each block before its activation; statistics live in ``batch_stats`` and
         move only when ``train``. A training batch of one row has no variance, so that every row
         gives the same output. The variance is E[x^2] - E[x]^2 in float32, which is lost in rounding
@@ -52,11 +54,14 @@ class MLP(nn.Module):
         Raises:
           UserError: an activation or a compute dtype that does not exist.
         """
-        if self.compute_dtype not in _DOTS:
-            raise UserError(f"compute_dtype={self.compute_dtype!r} is not one of {sorted(_DOTS)}")
+        if self.compute_dtype not in COMPUTE_DTYPES:
+            raise UserError(
+                f"compute_dtype={self.compute_dtype!r} is not one of {list(COMPUTE_DTYPES)}"
+            )
         if self.activation not in _ACTIVATIONS:
             raise UserError(f"activation={self.activation!r} is not one of {sorted(_ACTIVATIONS)}")
-        dot, activation = _DOTS[self.compute_dtype], _ACTIVATIONS[self.activation]
+        dot = _DOTS[resolve_compute_dtype(self.compute_dtype).name]
+        activation = _ACTIVATIONS[self.activation]
         kernel_init = nn.initializers.glorot_normal()
         hidden = jnp.asarray(inputs)
         for layer, width in enumerate(self.mlp_dims):

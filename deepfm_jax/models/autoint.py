@@ -33,7 +33,8 @@ class AutoInt(nn.Module):
       batch_norm: Whether the tower normalises its blocks.
       init_std: Standard deviation of the vectors' initialiser.
       table_dtype: What the table is stored in, ``"float32"`` or ``"bfloat16"``.
-      compute_dtype: What the tower multiplies in, likewise; sums are float32.
+      compute_dtype: What the tower multiplies in, likewise, or ``"auto"`` (see ``MLP``); sums are
+        float32.
 
     Source: Song et al. 2019, "AutoInt: Automatic Feature Interaction Learning via Self-Attentive
       Neural Networks", Eq. 5 to 9 and Sec. 5.5 (arXiv 1810.11921). Deviation: dropout is the

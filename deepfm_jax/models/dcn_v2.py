@@ -31,7 +31,8 @@ class DCNv2(nn.Module):
       batch_norm: Whether the tower normalises its blocks.
       init_std: Standard deviation of the vectors' initialiser.
       table_dtype: What the table is stored in, ``"float32"`` or ``"bfloat16"``.
-      compute_dtype: What the tower multiplies in, likewise; sums are float32.
+      compute_dtype: What the tower multiplies in, likewise, or ``"auto"`` (see ``MLP``); sums are
+        float32.
 
     Source: Wang et al. 2021, "DCN V2: Improved Deep & Cross Network and Practical Lessons for
       Web-scale Learning to Rank Systems", Sec. 3 (arXiv 2008.13535). Deviation: its last layer has

@@ -29,7 +29,8 @@ class DeepFM(nn.Module):
       batch_norm: Whether the tower normalises its blocks (the paper does not).
       init_std: Standard deviation of the vectors' initialiser.
       table_dtype: What the table is stored in, ``"float32"`` or ``"bfloat16"``.
-      compute_dtype: What the tower multiplies in, likewise; sums are float32.
+      compute_dtype: What the tower multiplies in, likewise, or ``"auto"`` (see ``MLP``); sums are
+        float32.
 
     Source: Guo et al. 2017, "DeepFM: A Factorization-Machine based Neural Network for CTR
       Prediction" (arXiv 1703.04247). Deviation: w_0 is Rendle's; Eq. 2 omits it "for

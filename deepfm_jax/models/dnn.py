@@ -22,7 +22,8 @@ class DNN(nn.Module):
       batch_norm: Whether the tower normalises its blocks.
       init_std: Standard deviation of the vectors' initialiser.
       table_dtype: What the table is stored in, ``"float32"`` or ``"bfloat16"``.
-      compute_dtype: What the tower multiplies in, likewise; sums are float32.
+      compute_dtype: What the tower multiplies in, likewise, or ``"auto"`` (see ``MLP``); sums are
+        float32.
 
     Source: the deep component of Guo et al. 2017, Eq. 3 and 4 (arXiv 1703.04247); with its FM
       component taken away, one of the paper's ablations.

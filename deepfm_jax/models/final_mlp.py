@@ -35,7 +35,8 @@ class FinalMLP(nn.Module):
       batch_norm: Whether the streams normalise their blocks.
       init_std: Standard deviation of the vectors' initialiser.
       table_dtype: What the table is stored in, ``"float32"`` or ``"bfloat16"``.
-      compute_dtype: What the streams multiply in, likewise; sums are float32.
+      compute_dtype: What the streams multiply in, likewise, or ``"auto"`` (see ``MLP``); sums are
+        float32.
 
     Source: Mao et al. 2023, "FinalMLP: An Enhanced Two-Stream MLP Model for CTR Prediction" (arXiv
       2304.00902). It does not say whose vectors a gate sees; the authors' code has a second table

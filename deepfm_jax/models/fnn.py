@@ -30,7 +30,8 @@ class FNN(nn.Module):
       activation: Of the hidden layers, ``"tanh"`` as in the paper or ``"relu"``.
       init_std: Standard deviation of the vectors' initialiser.
       table_dtype: What the table is stored in, ``"float32"`` or ``"bfloat16"``.
-      compute_dtype: What the tower multiplies in, likewise; sums are float32.
+      compute_dtype: What the tower multiplies in, likewise, or ``"auto"`` (see ``MLP``); sums are
+        float32.
 
     Source: Zhang et al. 2016, "Deep Learning over Multi-field Categorical Data", Sec. 3.1 (arXiv
       1601.02376). The table goes on training in the second stage, as there. Deviation: the paper

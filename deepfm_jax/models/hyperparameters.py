@@ -20,7 +20,6 @@ class _Range(NamedTuple):
 _ANY = _Range("", lambda number: True)
 _AT_LEAST_0 = _Range(" of at least 0", lambda number: number >= 0)
 _AT_LEAST_1 = _Range(" of at least 1", lambda number: number >= 1)
-_DTYPES = Literal["float32", "bfloat16"]
 
 # By name, the range of a number, or of each number of a list. A name that is not here is checked by
 # its annotation alone.
@@ -44,7 +43,10 @@ _RANGES = {
     "init_std": _Range(" above 0", lambda std: std > 0),
 }
 # Texts of few choices that all models share; a model annotates its own as ``Literal``.
-_CHOICES = {"table_dtype": _DTYPES, "compute_dtype": _DTYPES}
+_CHOICES = {
+    "table_dtype": Literal["float32", "bfloat16"],
+    "compute_dtype": Literal["float32", "bfloat16", "auto"],
+}
 # Lists that may not be empty, and those that may not have an item twice.
 _NOT_EMPTY = frozenset({"products"})
 _EACH_ONCE = frozenset({"products", "context", "second_context"})

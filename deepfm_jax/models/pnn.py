@@ -30,7 +30,8 @@ class PNN(nn.Module):
       batch_norm: Whether the tower normalises its blocks.
       init_std: Standard deviation of the vectors' initialiser.
       table_dtype: What the table is stored in, ``"float32"`` or ``"bfloat16"``.
-      compute_dtype: What the tower multiplies in, likewise; sums are float32.
+      compute_dtype: What the tower multiplies in, likewise, or ``"auto"`` (see ``MLP``); sums are
+        float32.
 
     Source: Qu et al. 2016, "Product-based Neural Networks for User Response Prediction" (arXiv
       1611.00144); the kernel product from Qu et al. 2018 (arXiv 1807.00311). Deviation: W_p is a

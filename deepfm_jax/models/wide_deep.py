@@ -31,7 +31,8 @@ class WideDeep(nn.Module):
       batch_norm: Whether the tower normalises its blocks.
       init_std: Standard deviation of the vectors' initialiser.
       table_dtype: What the table is stored in, ``"float32"`` or ``"bfloat16"``.
-      compute_dtype: What the tower multiplies in, likewise; sums are float32.
+      compute_dtype: What the tower multiplies in, likewise, or ``"auto"`` (see ``MLP``); sums are
+        float32.
 
     Source: Cheng et al. 2016, "Wide & Deep Learning for Recommender Systems" (arXiv 1606.07792).
       Without crosses it is the "LR & DNN" of Guo et al. 2017.

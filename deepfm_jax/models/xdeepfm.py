@@ -28,7 +28,8 @@ class XDeepFM(nn.Module):
       batch_norm: Whether the tower normalises its blocks.
       init_std: Standard deviation of the vectors' initialiser.
       table_dtype: What the table is stored in, ``"float32"`` or ``"bfloat16"``.
-      compute_dtype: What the tower multiplies in, likewise; sums are float32.
+      compute_dtype: What the tower multiplies in, likewise, or ``"auto"`` (see ``MLP``); sums are
+        float32.
 
     Source: Lian et al. 2018, "xDeepFM: Combining Explicit and Implicit Feature Interactions for
       Recommender Systems" (arXiv 1803.05170): CIN alone is compared in its Sec. 4.2, the whole in

@@ -23,6 +23,7 @@ from deepfm_jax.serving.evaluate import score_split
 from deepfm_jax.serving.predictor import Predictor
 from deepfm_jax.training import workdir as workdirs
 from deepfm_jax.training.checkpoint import Checkpoints
+from deepfm_jax.training.compute_dtype import with_compute_dtype
 from deepfm_jax.training.loop import train
 from deepfm_jax.training.settings import Experiment
 
@@ -94,6 +95,10 @@ def compare(
     """
     folder = pathlib.Path(workdir)
     check_request(experiments, seeds, folder, baseline, resamples)
+    experiments = {
+        label: _with_one_compute_dtype(label, experiment, seeds, folder)
+        for label, experiment in experiments.items()
+    }
     check_data_and_runs(experiments, seeds, folder)
     runs, failed = _runs(experiments, seeds, folder)
     if baseline in failed:
@@ -110,6 +115,17 @@ def compare(
     save_comparison_plot(results, folder / "comparison.png")
     write_json(folder / "results.json", results)
     return results
+
+
+def _with_one_compute_dtype(
+    label: str, experiment: Experiment, seeds: Sequence[int], folder: pathlib.Path
+) -> Experiment:
+    """The experiment with one ``compute_dtype`` for all seeds where it leaves the choice."""
+    folders = [folder / label / str(seed) for seed in seeds]
+    experiment, choice = with_compute_dtype(experiment, folders)
+    if choice is not None:
+        print(f"{label}: compute_dtype {choice.name}, since {choice.reason}")
+    return experiment
 
 
 def _runs(

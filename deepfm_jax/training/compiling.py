@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 from jaxlib.version import __version_info__ as jaxlib_version
 
+from deepfm_jax.layers import resolve_compute_dtype
 from deepfm_jax.models import AutoInt
 
 # Versions of jaxlib from the first on and before the second have
@@ -33,7 +34,8 @@ def compiler_options(model: nn.Module, platform: str) -> dict[str, str]:
     """
     if platform != "cpu" or host.machine() not in ("x86_64", "AMD64"):
         return {}
-    in_bfloat16 = getattr(model, "compute_dtype", "float32") == "bfloat16"
+    compute_dtype = getattr(model, "compute_dtype", "float32")
+    in_bfloat16 = resolve_compute_dtype(compute_dtype).name == "bfloat16"
     if in_bfloat16 or isinstance(model, AutoInt) or not _is_known():
         return {}
     return dict(_PLAIN_PRODUCTS)

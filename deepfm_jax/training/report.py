@@ -12,6 +12,7 @@ import jax
 from deepfm_jax import hosts
 from deepfm_jax.data.pipeline import PreparedData
 from deepfm_jax.files import write_json
+from deepfm_jax.layers import ComputeDtype
 from deepfm_jax.metrics import BinaryMetrics, oracle_coverage
 from deepfm_jax.training.checkpoint import Progress
 from deepfm_jax.training.plots import save_calibration_plot, save_training_plot
@@ -29,8 +30,19 @@ def write_report(
     progress: Progress,
     params: PyTree,
     states: Mapping[str, BinaryMetrics],
+    compute_dtype: ComputeDtype | None = None,
 ) -> dict[str, Any]:
-    """Writes ``results.json``, ``training.png`` and ``calibration.png``; returns the results."""
+    """Writes ``results.json``, ``training.png`` and ``calibration.png``; returns the results.
+
+    Args:
+      workdir: Of the run.
+      experiment: As it was run.
+      data: Its rows.
+      progress: Its end.
+      params: Of the model, or their shapes.
+      states: Metrics by split.
+      compute_dtype: What ``compute_dtype="auto"`` became; None where the config says it.
+    """
     folder = pathlib.Path(workdir)
     metrics = {split: state.compute(split=split) for split, state in states.items()}
     results: dict[str, Any] = {
@@ -53,6 +65,8 @@ def write_report(
         "best_step": progress.best_step,
         "versions": versions(),
     }
+    if compute_dtype is not None:
+        results["compute_dtype"] = compute_dtype._asdict()
     if data.oracle:
         results["oracle"] = {
             split: {

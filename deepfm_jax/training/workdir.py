@@ -34,7 +34,7 @@ def claim(workdir: str | os.PathLike[str], experiment: Experiment, encoder: Enco
     """
     check(workdir, experiment, encoder)
     folder = pathlib.Path(workdir)
-    if not (folder / _CONFIG).is_file():
+    if not has_config(folder):
         folder.mkdir(parents=True, exist_ok=True)
         encoder.save(folder)
     # Last, so that a folder with a configuration has its encoder too.
@@ -65,7 +65,7 @@ def check(
     # As a path, it would be a folder on this machine, and the checkpoints perhaps lost with that.
     if _URL.match(os.fspath(workdir)):
         raise UserError(f"workdir {folder} is a URL; give a folder, of a mounted bucket perhaps")
-    if not (folder / _CONFIG).is_file():
+    if not has_config(folder):
         if (folder / "checkpoints").exists():
             raise UserError(
                 f"workdir {folder} holds checkpoints of an unknown run ({_CONFIG} is missing); "
@@ -73,7 +73,7 @@ def check(
             )
         return
     # Settings that are younger than the run had their defaults.
-    there = Experiment.from_mapping(_read_config(folder)).to_dict()
+    there = read_experiment(folder).to_dict()
     config = experiment.to_dict()
     difference = _first_difference(_fixed(there), _fixed(config))
     if difference:
@@ -98,6 +98,20 @@ def has_checkpoints(workdir: str | os.PathLike[str]) -> bool:
     return any(path.name.isdigit() for path in pathlib.Path(workdir).glob("checkpoints/*"))
 
 
+def has_config(workdir: str | os.PathLike[str]) -> bool:
+    """Whether a run has begun in a folder."""
+    return (pathlib.Path(workdir) / _CONFIG).is_file()
+
+
+def read_experiment(workdir: str | os.PathLike[str]) -> Experiment:
+    """The experiment of a run that has begun.
+
+    Raises:
+      UserError: its configuration is no JSON, or not one of this version.
+    """
+    return Experiment.from_mapping(_read_config(pathlib.Path(workdir)))
+
+
 def read(workdir: str | os.PathLike[str]) -> tuple[Experiment, Encoder]:
     """The experiment and the encoder of a run.
 
@@ -105,12 +119,12 @@ def read(workdir: str | os.PathLike[str]) -> tuple[Experiment, Encoder]:
       UserError: the folder holds no run.
     """
     folder = pathlib.Path(workdir)
-    if not (folder / _CONFIG).is_file():
+    if not has_config(folder):
         raise UserError(
             f"workdir {folder} holds no run ({_CONFIG} is missing); train one with "
             f"python -m experiments.train --workdir={folder}"
         )
-    return Experiment.from_mapping(_read_config(folder)), Encoder.load(folder)
+    return read_experiment(folder), Encoder.load(folder)
 
 
 def _read_config(folder: pathlib.Path) -> dict[str, Any]:
