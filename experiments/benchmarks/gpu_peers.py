@@ -8,6 +8,7 @@ line of JSON for each.
 # pyright: reportMissingImports=false
 
 import argparse
+import functools
 import itertools
 import json
 import sys
@@ -15,9 +16,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch_models import Run, Times, torch_adam, torch_compile, torch_sparse_adam
 from workload import batches, field_rows
+
+try:
+    import torch
+    from torch_models import Run, Times, torch_adam, torch_compile, torch_sparse_adam
+except ModuleNotFoundError as error:
+    print(json.dumps({"part": "skipped", "name": "peers", "reason": str(error)}))
+    sys.exit()
 
 _SYSTEMS = {
     "torch_adam": torch_adam,
@@ -55,20 +61,20 @@ def main() -> None:
     flags = parser.parse_args()
     end = time.monotonic() + flags.seconds
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    systems = {
-        name: system
-        for name, system in _SYSTEMS.items()
-        if not (flags.small and name == "torch_compile")
-    }
-    # Whoever is cut off has each system at the largest batch first.
-    for batch, rows in itertools.product(flags.batches, flags.rows):
-        data = batches(rows, _BATCHES, batch)
-        for name, precision in itertools.product(systems, _PRECISIONS):
-            if time.monotonic() > end:
-                _emit(part="skipped", reason=f"the time was up before {name} of {rows} x {batch}")
-                return
-            record = _measured(systems[name], precision, rows, data, device)
-            _emit(part="speed", system=name, rows=rows, batch=batch, precision=precision, **record)
+    systems = [name for name in _SYSTEMS if not (flags.small and name == "torch_compile")]
+    data_of = functools.cache(functools.partial(batches, count=_BATCHES))
+    # What takes long to compile comes after the others, a precision after another: whoever is cut
+    # off has every table of the largest batch.
+    for batch, name, precision, rows in itertools.product(
+        flags.batches, systems, _PRECISIONS, flags.rows
+    ):
+        if time.monotonic() > end:
+            reason = f"the time was up before {name} in {precision} of {rows} x {batch}"
+            _emit(part="skipped", reason=reason)
+            return
+        data = data_of(rows, batch=batch)
+        record = _measured(_SYSTEMS[name], precision, rows, data, device)
+        _emit(part="speed", system=name, rows=rows, batch=batch, precision=precision, **record)
 
 
 def _measured(system, precision, rows, data, device) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 Record = dict[str, Any]
+# Parts that say why something is missing.
+_UNFINISHED = ("skipped", "cut", "failed")
 
 
 def line(record: Record) -> str:
@@ -18,7 +20,7 @@ def line(record: Record) -> str:
         return f"{_case(record)}: {_milliseconds(record)}"
     if part == "profile":
         return f"{_case(record)}: {record['kernel_milliseconds']:.2f} ms in kernels"
-    if part in ("skipped", "cut"):
+    if part in _UNFINISHED:
         return f"{part} {record.get('name', '')}: {record['reason']}"
     shown = (f"{key} {_number(value)}" for key, value in record.items() if key != "part")
     return f"{part}: {', '.join(shown)}"
@@ -32,7 +34,7 @@ def text(records: list[Record]) -> str:
     sections = [_checks(of.get("check", [])), _rates(of.get("rates", []))]
     sections += [_speed(of.get("speed", [])), _profiles(of.get("profile", []))]
     sections += [[line(record) for record in of.get(part, [])] for part in ("copies", "scoring")]
-    sections += [[line(record) for record in of.get(part, [])] for part in ("skipped", "cut")]
+    sections += [[line(record) for record in of.get(part, [])] for part in _UNFINISHED]
     return "\n\n".join("\n".join(section) for section in sections if section)
 
 

@@ -12,7 +12,8 @@ process of its own:
 
 Every result is in ``results.json`` as soon as it is known, so a session that is cut off keeps what
 it has; ``report.txt`` and ``speed.png`` are made of them at the end, or afterwards by
-``--report_only``. ``--small`` runs it whole on a CPU. Exits with status 1 if a check failed.
+``--report_only``. ``--small`` runs it whole on a CPU. Exits with status 1 if a check or a part
+failed.
 """
 
 import argparse
@@ -56,7 +57,12 @@ def main() -> int:
         (out / "report.txt").write_text(text + "\n")
         gpu_report.plot(records).savefig(out / "speed.png", dpi=150)
         print(f"results.json, report.txt and speed.png are in {out}")
-    return 1 if any(record.get("passed") is False for record in records) else 0
+    return 1 if any(map(_is_failure, records)) else 0
+
+
+def _is_failure(record: dict[str, Any]) -> bool:
+    """Whether a check did not pass, or a part ended by an error and not for want of time."""
+    return record.get("passed") is False or record["part"] == "failed"
 
 
 def _flags() -> argparse.Namespace:
@@ -93,7 +99,8 @@ def _command(part: str, seconds: float, flags: argparse.Namespace) -> list[str]:
 
     sizes = SMALL if flags.small else FULL
     rows, batches = map(str, sizes.rows), map(str, sizes.batches)
-    return [flags.peer_python, "gpu_peers.py", "--rows", *rows, "--batches", *batches, *common]
+    peers = os.path.abspath(flags.peer_python)
+    return [peers, "gpu_peers.py", "--rows", *rows, "--batches", *batches, *common]
 
 
 def _run_part(part: str, seconds: float, flags, out: pathlib.Path, records: list[dict]) -> None:
@@ -122,8 +129,9 @@ def _run_part(part: str, seconds: float, flags, out: pathlib.Path, records: list
     took = time.monotonic() - begun
     if status:
         lines = (out / f"{part}.log").read_text().strip().splitlines() or ["no message"]
-        reason = "the time was up" if took >= seconds + _GRACE else lines[-1][:300]
-        _keep(json.dumps({"part": "cut", "name": part, "reason": reason}), out, records)
+        ended = ("cut", "the time was up") if took >= seconds + _GRACE else ("failed", lines[-1])
+        record = {"part": ended[0], "name": part, "reason": ended[1][:300]}
+        _keep(json.dumps(record), out, records)
     print(f"{part}: {took:.0f} s", flush=True)
 
 

@@ -1,5 +1,6 @@
 """The script for a loan of a GPU: it needs a CPU no less, and keeps what it has."""
 
+import importlib.util
 import itertools
 import json
 import os
@@ -35,7 +36,7 @@ def session(out, *flags):
 def test_steps_and_profile_need_none_of_what_an_image_for_gpus_lacks(without_tensorflow, tmp_path):
     out = tmp_path / "out"
     done = subprocess.run(
-        session(out, "--parts", "speed", "peers", "profile", "--peer_python=/bin/false"),
+        session(out, "--parts", "speed", "profile"),
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -50,12 +51,26 @@ def test_steps_and_profile_need_none_of_what_an_image_for_gpus_lacks(without_ten
     profiles = [record for record in records if record["part"] == "profile"]
     assert all(len(record["kernels"]) == 5 for record in profiles)
     parts = {record["part"] for record in records}
-    assert parts == {"rates", "speed", "profile", "copies", "scoring", "cut"}
-    # A part that fails is named, with its reason, and the others go on.
-    assert [record["name"] for record in records if record["part"] == "cut"] == ["peers"]
+    assert parts == {"rates", "speed", "profile", "copies", "scoring"}
     assert (out / "speed.png").read_bytes().startswith(b"\x89PNG")
     assert "times the floor" in done.stdout
     assert (out / "report.txt").read_text().strip() in done.stdout
+
+
+def test_a_part_that_fails_is_named_and_so_is_a_peer_that_is_absent(tmp_path):
+    def records_of_peers(python, status):
+        flags = session(tmp_path / "out", "--parts", "peers", f"--peer_python={python}")
+        done = subprocess.run(flags, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stdout + done.stderr
+        return json.loads((tmp_path / "out" / "results.json").read_text())
+
+    assert [record["part"] for record in records_of_peers("/bin/false", 1)] == ["failed"]
+    found = records_of_peers(sys.executable, 0)
+    if importlib.util.find_spec("torch") is None:
+        assert found == [{"part": "skipped", "name": "peers", "reason": "No module named 'torch'"}]
+    else:
+        assert {record["system"] for record in found} == {"torch_adam", "torch_sparse_adam"}
+        assert all(record["milliseconds"] > 0 for record in found)
 
 
 def test_a_session_that_is_ended_keeps_its_results_and_writes_its_report(tmp_path):
