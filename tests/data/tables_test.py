@@ -4,6 +4,7 @@ import gzip
 import shutil
 
 import numpy as np
+import polars
 import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 import pytest
@@ -163,7 +164,8 @@ class Stream:
 
 def test_tables_in_memory_are_typed_like_files():
     table = pa.table(ROWS)
-    for source in (ROWS, table, Stream(table), Stream(table.cast(view_types(table.schema)))):
+    # polars has texts as views, which pyarrow reads in any version, and before 26 exports wrongly.
+    for source in (ROWS, table, Stream(table), Stream(polars.from_arrow(table))):
         assert typed_table(source, SCHEMA).to_pylist() == TYPED
     assert typed_table(table.slice(0, 0), SCHEMA).to_pylist() == []
     unlabelled = typed_table(table.drop_columns("click"), SCHEMA)
@@ -175,12 +177,6 @@ def test_numbers_are_categories_as_their_text():
     for cells in ([5, None], [5.0, None], [5.0, float("nan")], ["5", ""]):
         table = {name: column[:2] for name, column in ROWS.items()} | {"app": cells}
         assert [row["app"] for row in typed_table(table, SCHEMA).to_pylist()] == ["5", None]
-
-
-def view_types(schema):
-    """As polars has them."""
-    kinds = [pa.string_view() if pa.types.is_string(f.type) else f.type for f in schema]
-    return pa.schema(list(zip(schema.names, kinds, strict=True)))
 
 
 def test_a_bad_row_of_a_table_is_named_by_its_number():
