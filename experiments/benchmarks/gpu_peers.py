@@ -90,10 +90,14 @@ def _measured(system, precision, rows, data, device) -> dict[str, Any]:
         bfloat16=precision == "bfloat16",
     )
     try:
-        seconds = system(run)()["step_seconds"]
+        # Tables are made where they will live: a large one would take long to draw on the host.
+        with torch.device(device):
+            measure = system(run)
+        seconds = measure()["step_seconds"]
     except RuntimeError as error:  # Out of memory, as a rule: others may fit.
         return {"failed": f"{type(error).__name__}: {str(error).splitlines()[0]}"[:200]}
     finally:
+        measure = None
         if device.type == "cuda":
             torch.cuda.empty_cache()
     return {

@@ -86,15 +86,15 @@ def test_no_model_adds_atomically(name, path):
     assert atomic_additions(lowered(name, path)) == []
 
 
-def test_nor_does_a_table_in_bfloat16():
+def test_a_table_in_bfloat16_is_not_added_to_atomically():
     assert atomic_additions(lowered("deepfm", "sparse", table_dtype="bfloat16")) == []
 
 
-def test_nor_do_eight_devices():
+def test_eight_devices_do_not_add_atomically():
     assert atomic_additions(lowered("deepfm", "sparse", devices=8)) == []
 
 
-def test_nor_does_a_module_in_a_loop_of_its_own():
+def test_a_module_in_a_loop_of_its_own_does_not_add_atomically():
     model = small_model("deepfm", DIMS)
     params = model.init(jax.random.key(0), batch()["ids"], batch()["values"])["params"]
 
