@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 
 from experiments.configs.every_setting import (
     loop_settings,
+    model_settings,
     optimizer_settings,
     partitioning_settings,
 )
@@ -44,7 +45,7 @@ def get_config(model: str = "deepfm") -> ConfigDict:
     config = ConfigDict()
     config.seed = 2021
     config.data = dict(name="criteo_1tb", folder="data", options=dict())
-    config.model = dict(name=model, **MODELS[model])
+    config.model = model_settings(model, **MODELS[model])
     config.optimizer = optimizer_settings(
         table="sparse",
         row_optimizer="rowwise_adagrad",

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from experiments.configs.every_setting import (
     data_settings,
     loop_settings,
+    model_settings,
     optimizer_settings,
     partitioning_settings,
 )
@@ -41,7 +42,7 @@ def get_config(model: str = "deepfm") -> ConfigDict:
     config = ConfigDict()
     config.seed = 2021
     config.data = data_settings("synthetic", options=dict(rows=1_000_000))
-    config.model = dict(name=model, **MODELS[model]["model"])
+    config.model = model_settings(model, **MODELS[model]["model"])
     shared = dict(
         table="dense",
         learning_rate=8e-3,

@@ -4,15 +4,28 @@
 is told. Each config therefore has them all, and names those that it changes.
 """
 
+import dataclasses
 from typing import Any
 
 from ml_collections import config_dict
+
+from deepfm_jax.models import MODELS
+
+# Attributes of a model that its data and Flax give it.
+_GIVEN = ("field_dims", "crosses", "parent", "name")
 
 
 def data_settings(name: str, **changes: Any) -> dict[str, Any]:
     """See ``deepfm_jax.training.settings.DataSettings``."""
     defaults = dict(name=name, folder="data", options=dict(), label="", negative_rate=1.0)
     return {**defaults, **changes}
+
+
+def model_settings(name: str, **changes: Any) -> dict[str, Any]:
+    """All hyperparameters of a model; see its class in ``deepfm_jax.models``."""
+    fields = {field.name: field.default for field in dataclasses.fields(MODELS[name])}  # pyright: ignore[reportArgumentType]
+    defaults = {key: default for key, default in fields.items() if key not in _GIVEN}
+    return {"name": name, **defaults, **changes}
 
 
 def optimizer_settings(**changes: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from experiments.configs.every_setting import (
     data_settings,
     loop_settings,
+    model_settings,
     optimizer_settings,
     partitioning_settings,
 )
@@ -80,7 +81,7 @@ def _stage(models, label: str, embed_dim: int, batch_size: int, epochs: int) -> 
     optimizer = dict(table="dense", schedule="plateau", clip_norm=10.0)
     loop = dict(batch_size=batch_size, epochs=epochs)
     return {
-        "model": {"name": name, **vectors, **models[label]["model"]},
+        "model": model_settings(**{"name": name, **vectors, **models[label]["model"]}),
         "optimizer": optimizer_settings(**{**optimizer, **models[label]["optimizer"]}),
         "loop": loop_settings(**{**loop, **models[label].get("loop", {})}),
     }

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from deepfm_jax.data.builders.options import BuildOptions
 from deepfm_jax.data.infer import infer_schema
 from deepfm_jax.data.prepare import dataset_folder, prepare, split_summaries
+from deepfm_jax.models import MODELS, build_model
 from deepfm_jax.partitioning import Partitioning
 from deepfm_jax.training.loop import train
 from deepfm_jax.training.settings import DataSettings, Experiment, LoopSettings, OptimizerSettings
@@ -47,6 +48,20 @@ def test_there_are_configs():
 )
 def test_every_setting_is_listed_with_the_default_of_the_library(listed, kind):
     assert ConfigDict(listed()).to_dict() == dataclasses.asdict(kind())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_hyperparameter_is_listed_with_the_default_of_the_model(name):
+    listed = ConfigDict(every_setting.model_settings(name)).to_dict()
+    assert listed.pop("name") == name
+    model, default = build_model(name, (4, 3), listed), build_model(name, (4, 3), {})
+    assert model == default
+    assert listed.keys() == {field.name for field in dataclasses.fields(MODELS[name])} - {
+        "field_dims",
+        "crosses",
+        "parent",
+        "name",
+    }
 
 
 @every_config

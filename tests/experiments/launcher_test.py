@@ -101,9 +101,10 @@ def test_what_a_model_is_decides_and_not_its_label():
         )
 
     stage = config("fnn_tanh").pretraining
-    assert stage.model.to_dict() == {"name": "fm", "embed_dim": 6, "init_std": 1e-4}
+    fm = {"name": "fm", "embed_dim": 6, "init_std": 1e-4, "table_dtype": "float32"}
+    assert stage.model.to_dict() == fm
     assert (stage.loop.batch_size, stage.loop.epochs) == (64, 5)
-    assert config("first_order").model.to_dict() == {"name": "lr"}
+    assert config("first_order").model.to_dict() == {"name": "lr", "table_dtype": "float32"}
     assert "pretraining" not in config("fm_small")
     with pytest.raises(ValueError, match="'fnn_tanh' starts from an FM, and there are no settings"):
         config("fnn_tanh", among={"fnn_tanh": models["fnn_tanh"]})
