@@ -43,7 +43,7 @@ def plot(records: Iterable[Record]) -> Figure:
     speeds = [r for r in records if r["part"] == "speed" and "milliseconds" in r]
     batches = sorted({r["batch"] for r in speeds}, reverse=True) or [0]
     precisions = ("bfloat16", "tf32", "float32")
-    figure = Figure(figsize=(12.0, 3.4 * len(batches)), layout="constrained")
+    figure = Figure(figsize=(14.0, 3.4 * len(batches)), layout="constrained")
     panels = figure.subplots(len(batches), len(precisions), squeeze=False, sharey="row")
     systems = sorted(
         {_system(r) for r in speeds}, key=lambda name: (not name.startswith("ours"), name)
@@ -76,8 +76,10 @@ def plot(records: Iterable[Record]) -> Figure:
             axes.set_xlabel("rows of the table")
             axes.grid(color="#e3e3e3", linewidth=0.7, which="both")
         panels[row][0].set_ylabel("milliseconds of a step")
-        if panels[row][0].lines:
-            panels[row][0].legend(frameon=False, fontsize="small")
+    # One for all panels, beside them: within one it would hide lines.
+    shown = {drawn.get_label(): drawn for axes in panels.flat for drawn in axes.lines}
+    if shown:
+        figure.legend(shown.values(), shown.keys(), loc="outside right upper", frameon=False)
     return figure
 
 
