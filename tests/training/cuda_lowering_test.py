@@ -106,10 +106,10 @@ def test_a_module_in_a_loop_of_its_own_does_not_add_atomically():
     assert atomic_additions(program) == []
 
 
-@pytest.mark.parametrize("path", ["sparse", "dense"])
-def test_the_program_of_a_gpu_trains_as_a_cpus_does(path, monkeypatch):
+@pytest.mark.parametrize(("path", "devices"), [("sparse", 1), ("sparse", 8), ("dense", 1)])
+def test_the_program_of_a_gpu_trains_as_a_cpus_does(path, devices, monkeypatch):
     def trained():
-        mesh = create_mesh(jax.devices()[:1])
+        mesh = create_mesh(jax.devices()[:devices])
         model = small_model("deepfm", DIMS)
         settings = OptimizerSettings("adagrad", learning_rate=0.05, clip_norm=1.0)
         optimizer = create_optimizer(settings, 1, path)
