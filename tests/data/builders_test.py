@@ -349,7 +349,7 @@ def test_a_written_schema_has_a_line_for_each_column_and_is_read_again(tmp_path)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"columns": [\n  {"kind": "label",}]}', "line 2, column 20: not valid JSON"),
+        ('{"columns": [\n  {"kind": "label" "name"}]}', "line 2, column 20: not valid JSON"),
         ('{"columns": [{"kind": "label", "name": "y", "value": 1}]}',
          "column 'y' has no option 'value'; did you mean 'values'"),
         ('{"columns": []}', "declares no categorical, numeric or time column"),
