@@ -23,7 +23,7 @@ from deepfm_jax.serving.evaluate import score_split
 from deepfm_jax.serving.predictor import Predictor
 from deepfm_jax.training import workdir as workdirs
 from deepfm_jax.training.checkpoint import Checkpoints
-from deepfm_jax.training.compute_dtype import with_compute_dtype
+from deepfm_jax.training.compute_dtype import print_choice, with_compute_dtype
 from deepfm_jax.training.loop import train
 from deepfm_jax.training.settings import Experiment
 
@@ -123,8 +123,7 @@ def _with_one_compute_dtype(
     """The experiment with one ``compute_dtype`` for all seeds where it leaves the choice."""
     folders = [folder / label / str(seed) for seed in seeds]
     experiment, choice = with_compute_dtype(experiment, folders)
-    if choice is not None:
-        print(f"{label}: compute_dtype {choice.name}, since {choice.reason}")
+    print_choice(choice, f"{label}: ")
     return experiment
 
 

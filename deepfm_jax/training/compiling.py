@@ -1,4 +1,4 @@
-"""What XLA is told when it compiles the programs of a model, and what a user is told of XLA."""
+"""XLA's compiler options for the programs of a model, and a warning about slow versions of XLA."""
 
 import functools
 import platform as host

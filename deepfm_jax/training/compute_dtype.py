@@ -43,6 +43,12 @@ def with_compute_dtype(
     return dataclasses.replace(experiment, model=model, pretraining=stage), choice
 
 
+def print_choice(choice: ComputeDtype | None, prefix: str = "") -> None:
+    """Says in the first process what ``"auto"`` became; nothing where the dtype is set."""
+    if choice is not None and hosts.is_first():
+        print(f"{prefix}compute_dtype: {choice.name}, since {choice.reason}")
+
+
 def _begun(folders: Iterable[str | os.PathLike[str]]) -> ComputeDtype | None:
     """What a run in one of the folders began with."""
     for folder in folders:

@@ -22,7 +22,7 @@ from deepfm_jax.metrics import BinaryMetrics
 from deepfm_jax.partitioning import batch_sharding, create_mesh, process_rows
 from deepfm_jax.training import workdir as workdirs
 from deepfm_jax.training.checkpoint import Checkpoints, Progress, restore_best, restore_frozen
-from deepfm_jax.training.compute_dtype import with_compute_dtype
+from deepfm_jax.training.compute_dtype import print_choice, with_compute_dtype
 from deepfm_jax.training.evaluation import evaluate
 from deepfm_jax.training.loss_log import LossLog
 from deepfm_jax.training.optimizer import create_for
@@ -72,8 +72,7 @@ def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, 
     # Everything that a user can have got wrong fails here, before the workdir is touched.
     hosts.check_same("configuration", _without_folder(experiment))
     experiment, choice = hosts.together(lambda: with_compute_dtype(experiment, [workdir]))
-    if choice is not None and hosts.is_first():
-        print(f"compute_dtype: {choice.name}, since {choice.reason}")
+    print_choice(choice)
     data, trainer, first = hosts.together(lambda: _opened(experiment, workdir))
     earlier = hosts.together(lambda: trainer.earlier_model(workdir))
     vectors = hosts.together(lambda: trainer.first_vectors(workdir))

@@ -5,6 +5,7 @@ it has found is kept when its time is up.
 """
 
 import argparse
+import functools
 import itertools
 import json
 import statistics
@@ -107,8 +108,8 @@ def rates(sizes: Sizes) -> dict[str, float]:
     for name, precision in PRECISIONS.items():
         dtype = jnp.bfloat16 if name == "bfloat16" else jnp.float32
         factor = jax.random.normal(jax.random.key(0), (side, side), dtype)
-        product = jax.jit(lambda a, b, precision=precision: jnp.dot(a, b, precision=precision))
-        times = milliseconds(lambda: product(factor, factor), sizes.seconds)  # noqa: B023
+        product = jax.jit(functools.partial(jnp.dot, precision=precision))
+        times = milliseconds(functools.partial(product, factor, factor), sizes.seconds)
         found[name] = 2e3 * side**3 / min(times)
     array = jnp.zeros(sizes.copied // 4, jnp.float32)
     copy = jax.jit(lambda x: x + 1)

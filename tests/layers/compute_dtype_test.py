@@ -70,11 +70,11 @@ def test_what_is_set_stands_on_every_device(name):
 
 
 @pytest.mark.parametrize(("flags", "same"), [("avx512_bf16", "bfloat16"), ("sse2", "float32")])
-def test_a_tower_left_to_choose_is_the_one_that_is_told(processor, flags, same):
+def test_an_auto_tower_equals_the_one_with_that_dtype_set(processor, flags, same):
     processor(flags)
-    chosen, told = MLP((16, 8), compute_dtype="auto"), MLP((16, 8), compute_dtype=same)
-    variables = told.init(jax.random.key(0), INPUTS)
-    chex.assert_trees_all_equal(chosen.apply(variables, INPUTS), told.apply(variables, INPUTS))
+    chosen, explicit = MLP((16, 8), compute_dtype="auto"), MLP((16, 8), compute_dtype=same)
+    variables = explicit.init(jax.random.key(0), INPUTS)
+    chex.assert_trees_all_equal(chosen.apply(variables, INPUTS), explicit.apply(variables, INPUTS))
 
 
 def test_a_table_cannot_be_left_to_choose():
