@@ -1,11 +1,11 @@
 """deepfm_jax: click-through-rate models in JAX and Flax.
 
-The data, training and serving floors are imported by name (``deepfm_jax.data``, ...), so that this
+Preparation, training and serving are imported by name (``deepfm_jax.training``, ...), so that this
 package costs a researcher no TensorFlow import.
 """
 
 from deepfm_jax.errors import UserError
-from deepfm_jax.fields import FieldSpec
+from deepfm_jax.features import FieldSpec
 from deepfm_jax.models import (
     DNN,
     FM,

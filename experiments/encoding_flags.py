@@ -48,8 +48,8 @@ EXTEND_FROM = flags.DEFINE_string(
 
 def build_options(schema=None):
     """The options that the flags give, with a schema in place of ``--schema``."""
-    from deepfm_jax.data.builders.options import BuildOptions
-    from deepfm_jax.data.schema_files import read_schema
+    from deepfm_jax.datasets.options import BuildOptions
+    from deepfm_jax.schema.schema_files import read_schema
 
     if schema is None and SCHEMA.value:
         schema = read_schema(SCHEMA.value)

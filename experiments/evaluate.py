@@ -20,8 +20,8 @@ _MAX_BAD_ROWS = flags.DEFINE_integer(
 
 def main() -> None:
     """Evaluates and prints."""
+    from deepfm_jax.evaluation.evaluate import evaluate_file, evaluate_split
     from deepfm_jax.files import write_json
-    from deepfm_jax.serving.evaluate import evaluate_file, evaluate_split
     from deepfm_jax.serving.predictor import Predictor
     from deepfm_jax.training.report import metrics_table
 

@@ -74,10 +74,10 @@ def main() -> None:
         inspect(inferred)
         return
     # After the flags: importing TensorFlow takes seconds, and a typo should not cost them.
-    from deepfm_jax.data.beam_engine import BeamEngine
-    from deepfm_jax.data.encoder import Encoder, field_dims_as_data
-    from deepfm_jax.data.extension import describe_growth
-    from deepfm_jax.data.prepare import dataset_folder, describe, prepare
+    from deepfm_jax.datasets.beam.engine import BeamEngine
+    from deepfm_jax.datasets.prepare import dataset_folder, describe, prepare
+    from deepfm_jax.encoding.encoder import Encoder, field_dims_as_data
+    from deepfm_jax.encoding.extension import describe_growth
     from deepfm_jax.files import write_json
 
     launcher.clean_up_on_signals()
@@ -107,10 +107,10 @@ def main() -> None:
 
 def inspect(inferred: bool) -> None:
     """Reports on the columns of the raw rows, under an inferred schema where there is none."""
-    from deepfm_jax.data.builders.tabular import train_files
-    from deepfm_jax.data.infer import infer_schema
-    from deepfm_jax.data.inspection import describe, inspect_source, write_inspection
-    from deepfm_jax.data.inspection.output import check_absent
+    from deepfm_jax.datasets.tabular import train_files
+    from deepfm_jax.infer_schema.infer import infer_schema
+    from deepfm_jax.profiling import describe, inspect_source, write_inspection
+    from deepfm_jax.profiling.output import check_absent
 
     if not _OVERWRITE.value:
         check_absent(_OUT.value)
@@ -133,9 +133,9 @@ def inspect(inferred: bool) -> None:
 
 def infer() -> None:
     """Writes a schema for the source and says why each column is what it is."""
-    from deepfm_jax.data.builders.tabular import train_files
-    from deepfm_jax.data.infer import infer_schema
-    from deepfm_jax.data.schema_files import write_schema
+    from deepfm_jax.datasets.tabular import train_files
+    from deepfm_jax.infer_schema.infer import infer_schema
+    from deepfm_jax.schema.schema_files import write_schema
 
     if _SOURCE.value is None or encoding_flags.SCHEMA.value is None:
         raise UserError("--infer_schema reads --source=FILE and writes --schema=FILE; give both")

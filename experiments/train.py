@@ -43,8 +43,8 @@ def main() -> None:
 
 
 def _train() -> None:
-    from deepfm_jax import hosts
-    from deepfm_jax.data.builders import BUILDERS
+    from deepfm_jax.datasets import BUILDERS
+    from deepfm_jax.distributed import hosts
     from deepfm_jax.training.loop import train
     from deepfm_jax.training.settings import Experiment
 
@@ -68,8 +68,8 @@ def _vectors(config):
 
     A flag names the file and says whether its vectors are frozen; all else is as in the config.
     """
-    from deepfm_jax.data.paths import absolute
     from deepfm_jax.errors import UserError
+    from deepfm_jax.readers.paths import absolute
     from deepfm_jax.training.settings import PretrainedVectors
 
     vectors: dict[str, PretrainedVectors] = {}
@@ -87,9 +87,9 @@ def _vectors(config):
 
 
 def _prepare(data) -> None:
-    from deepfm_jax.data.builders.options import BuildOptions
-    from deepfm_jax.data.encoder import Encoder
-    from deepfm_jax.data.prepare import dataset_folder, describe, prepare
+    from deepfm_jax.datasets.options import BuildOptions
+    from deepfm_jax.datasets.prepare import dataset_folder, describe, prepare
+    from deepfm_jax.encoding.encoder import Encoder
     from deepfm_jax.training.settings import from_mapping
 
     options = from_mapping(BuildOptions, data.options, "data.options.")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from deepfm_jax import UserError
-from deepfm_jax.data.beam_engine import BeamEngine
-from deepfm_jax.data.pipeline import PreparedData
-from deepfm_jax.data.prepare import dataset_folder, prepare
+from deepfm_jax.datasets.beam.engine import BeamEngine
+from deepfm_jax.datasets.prepare import dataset_folder, prepare
+from deepfm_jax.input.pipeline import PreparedData
 
 ENGINE = BeamEngine("DirectRunner")
 

@@ -6,7 +6,7 @@ import gzip
 import numpy as np
 
 from deepfm_jax import Categorical, Label, Schema, Weight
-from deepfm_jax.data.builders import Avazu, CensusIncome, Criteo, Frappe
+from deepfm_jax.datasets import Avazu, CensusIncome, Criteo, Frappe
 
 ROWS = {"train": 10_000, "valid": 1500, "test": 1500}
 SMALL = {"train": 60, "valid": 30, "test": 30}

@@ -44,6 +44,22 @@ def unchecked_types():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+@pytest.fixture
+def source(tmp_path):
+    """A folder of raw files in Frappe's layout, a few rows."""
+    from tests import click_logs
+
+    folder = tmp_path / "source"
+    folder.mkdir()
+    click_logs.write_frappe(folder, click_logs.SMALL)
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
 @pytest.fixture(scope="session")
 def frappe_files(tmp_path_factory):
     """Raw files in Frappe's layout, a few thousand learnable rows."""
@@ -57,7 +73,7 @@ def frappe_files(tmp_path_factory):
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory, frappe_files):
     """``prepare``'s ``--out`` with data set ``frappe`` made of ``frappe_files``."""
-    from deepfm_jax.data.prepare import prepare
+    from deepfm_jax.datasets.prepare import prepare
 
     out = tmp_path_factory.mktemp("prepared")
     prepare("frappe", out, source=frappe_files)

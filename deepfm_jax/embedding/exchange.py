@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
+from deepfm_jax.distributed.partitioning import REPLICA_AXIS, SHARD_AXIS
 from deepfm_jax.embedding.stripes import striped_rows
-from deepfm_jax.partitioning import REPLICA_AXIS, SHARD_AXIS
 from deepfm_jax.typing import PyTree
 
 RowIds: TypeAlias = Int[Array, "occurrences"]

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Shaped
 
+from deepfm_jax.distributed.partitioning import SHARD_AXIS, TABLE_SPEC
 from deepfm_jax.errors import UserError
-from deepfm_jax.fields import FieldDims, FieldSpec, field_specs
-from deepfm_jax.partitioning import SHARD_AXIS, TABLE_SPEC
+from deepfm_jax.features import FieldDims, FieldSpec, field_specs
 
 
 class Run(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Shaped
 
-from deepfm_jax.partitioning import SHARD_AXIS, TABLE_SPEC
+from deepfm_jax.distributed.partitioning import SHARD_AXIS, TABLE_SPEC
 
 # Rows sent to the devices at a time: of 16 numbers each they take 4 MiB.
 _CHUNK = 1 << 16

@@ -13,6 +13,13 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Int
 
+from deepfm_jax.distributed.partitioning import (
+    BATCH_SPEC,
+    REPLICA_AXIS,
+    SHARD_AXIS,
+    TABLE_SPEC,
+    Partitioning,
+)
 from deepfm_jax.embedding import exchange
 from deepfm_jax.embedding.access import read
 from deepfm_jax.embedding.local import Arrays, LocalTable, RowUpdate, summed
@@ -20,13 +27,6 @@ from deepfm_jax.embedding.rounding import round_to_nearest
 from deepfm_jax.embedding.runs import sum_runs
 from deepfm_jax.embedding.stripes import striped_rows
 from deepfm_jax.embedding.table import Rows
-from deepfm_jax.partitioning import (
-    BATCH_SPEC,
-    REPLICA_AXIS,
-    SHARD_AXIS,
-    TABLE_SPEC,
-    Partitioning,
-)
 from deepfm_jax.typing import PyTree
 
 

@@ -15,7 +15,7 @@ from deepfm_jax.embedding.access import read
 from deepfm_jax.embedding.initializers import normal_by_position
 from deepfm_jax.embedding.stripes import striped_rows
 from deepfm_jax.errors import UserError
-from deepfm_jax.fields import (
+from deepfm_jax.features import (
     PADDING_ID,
     FieldDims,
     by_slot,
@@ -171,7 +171,7 @@ class EmbeddingTable(nn.Module):
     more than the second gather saves.
 
     Attributes:
-      field_dims: Rows of each field, F entries; V is their sum (see ``fields``).
+      field_dims: Rows of each field, F entries; V is their sum (see ``features``).
       embed_dim: D; 0 for a table of first-order weights alone.
       first_order: Whether there are first-order weights.
       embedded_fields: The first so many fields have vectors; None for all. The others, at the end,

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float64, Shaped
 from scipy.special import expit
 
-from deepfm_jax.losses import binary_cross_entropy, masked_mean
+from deepfm_jax.heads.losses import binary_cross_entropy, masked_mean
 from deepfm_jax.typing import Logits
 
 

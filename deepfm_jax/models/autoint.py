@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 
 from deepfm_jax.embedding import EmbeddingTable, Rows
-from deepfm_jax.fields import FieldDims
+from deepfm_jax.features import FieldDims
 from deepfm_jax.layers import MLP, InteractingLayer
 from deepfm_jax.models.hyperparameters import check_hyperparameters
 from deepfm_jax.typing import Ids, Logits, Values

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from deepfm_jax.embedding import EmbeddingTable, Rows
-from deepfm_jax.fields import FieldDims
+from deepfm_jax.features import FieldDims
 from deepfm_jax.layers import MLP, factorization_machine
 from deepfm_jax.models.hyperparameters import check_hyperparameters
 from deepfm_jax.typing import Ids, Logits, Values

@@ -8,7 +8,7 @@ from typing import Any
 import flax.linen as nn
 
 from deepfm_jax.errors import UserError
-from deepfm_jax.fields import FieldDims, field_specs
+from deepfm_jax.features import FieldDims, field_specs
 from deepfm_jax.models.autoint import AutoInt
 from deepfm_jax.models.dcn_v2 import DCNv2
 from deepfm_jax.models.deepfm import DeepFM
@@ -50,7 +50,7 @@ def build_model(
         its own is told; to others they are fields like any.
 
     Raises:
-      UserError: an unknown name, impossible fields (see ``fields.field_specs``), a hyperparameter
+      UserError: an unknown name, impossible fields (see ``features.field_specs``), a hyperparameter
         that the model does not have (a misspelt one never turns into the default), or one that may
         not be what it is (see ``check_hyperparameters``).
     """

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
-from deepfm_jax.data.sources import RowReport, read_rows, text_extension
 from deepfm_jax.errors import UserError, one_line
+from deepfm_jax.readers.sources import RowReport, read_rows, text_extension
 from deepfm_jax.schema import TextFormat
 from deepfm_jax.serving.predictor import Predictor
 

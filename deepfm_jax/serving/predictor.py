@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32, Float64, Int32
 
-from deepfm_jax.data.sources import typed_table
+from deepfm_jax.distributed.partitioning import create_mesh
 from deepfm_jax.heads import OneTask
-from deepfm_jax.partitioning import create_mesh
+from deepfm_jax.readers.sources import typed_table
 from deepfm_jax.training import workdir as workdirs
 from deepfm_jax.training.checkpoint import restore_best
 from deepfm_jax.training.optimizer import create_for
@@ -43,7 +43,7 @@ class Predictor:
         self._score = make_score_step(model, optimizer, mesh, negative_rate=rate)
 
     def logits(self, table: pa.Table) -> Float32[np.ndarray, "rows"]:
-        """Logits of typed rows (see ``data.sources``), in their order.
+        """Logits of typed rows (see ``readers.sources``), in their order.
 
         Where the run was trained on a share of the negative rows, they are corrected for it.
         """

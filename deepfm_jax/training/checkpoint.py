@@ -11,9 +11,9 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
+from deepfm_jax.distributed.partitioning import array_path, is_table_rows
 from deepfm_jax.embedding import restripe, stripes_of
 from deepfm_jax.errors import UserError
-from deepfm_jax.partitioning import array_path, is_table_rows
 from deepfm_jax.training.state import TrainState, Weights
 
 # Where a state has what says which rows are frozen.

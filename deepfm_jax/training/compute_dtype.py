@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from deepfm_jax import hosts
+from deepfm_jax.distributed import hosts
 from deepfm_jax.layers import ComputeDtype, resolve_compute_dtype
 from deepfm_jax.training import workdir as workdirs
 from deepfm_jax.training.settings import Experiment

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 import jax
 import numpy as np
 
-from deepfm_jax import hosts
-from deepfm_jax.data.groups import decode_groups
-from deepfm_jax.data.pipeline import Batch, prefetch_to_device
+from deepfm_jax.distributed import hosts
+from deepfm_jax.encoding.groups import decode_groups
+from deepfm_jax.input.pipeline import Batch, prefetch_to_device
 from deepfm_jax.metrics import BinaryMetrics
 from deepfm_jax.training.state import Weights
 

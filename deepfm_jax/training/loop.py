@@ -14,12 +14,12 @@ import jax
 from clu import metric_writers
 from tqdm import tqdm
 
-from deepfm_jax import hosts
-from deepfm_jax.data.pipeline import PreparedData, prefetch_to_device
+from deepfm_jax.distributed import hosts
+from deepfm_jax.distributed.partitioning import batch_sharding, create_mesh, process_rows
 from deepfm_jax.errors import PreemptedError, UserError
 from deepfm_jax.heads import OneTask
+from deepfm_jax.input.pipeline import PreparedData, prefetch_to_device
 from deepfm_jax.metrics import BinaryMetrics
-from deepfm_jax.partitioning import batch_sharding, create_mesh, process_rows
 from deepfm_jax.training import workdir as workdirs
 from deepfm_jax.training.checkpoint import Checkpoints, Progress, restore_best, restore_frozen
 from deepfm_jax.training.compute_dtype import print_choice, with_compute_dtype

@@ -11,7 +11,7 @@ import optax
 
 from deepfm_jax.embedding import ROW_OPTIMIZERS, RowOptimizer
 from deepfm_jax.errors import UserError
-from deepfm_jax.fields import slot_counts, total_rows
+from deepfm_jax.features import slot_counts, total_rows
 from deepfm_jax.training.settings import OptimizerSettings
 from deepfm_jax.typing import PyTree
 

@@ -11,11 +11,11 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float32, Int64
 
-from deepfm_jax import hosts
-from deepfm_jax.data.encoder import Encoder
-from deepfm_jax.data.value_vectors import ValueVectors, field_of_values, read_value_vectors
+from deepfm_jax.distributed import hosts
 from deepfm_jax.embedding.row_writes import write_rows
 from deepfm_jax.embedding.table import field_offsets
+from deepfm_jax.encoding.encoder import Encoder
+from deepfm_jax.encoding.value_vectors import ValueVectors, field_of_values, read_value_vectors
 from deepfm_jax.errors import UserError
 from deepfm_jax.training.optimizer import Optimizer
 from deepfm_jax.training.pretraining import started_from
@@ -54,7 +54,7 @@ def read_first_vectors(
     Raises:
       UserError: a model without vectors, or without ``embed_dim`` and ``init_std``; two columns of
         one vocabulary; vectors that are too short, or longer and fewer than the model's numbers, or
-        all the same, or 0 throughout; see ``data.value_vectors.read_value_vectors``.
+        all the same, or 0 throughout; see ``encoding.value_vectors.read_value_vectors``.
     """
     if not settings:
         return ()

@@ -4,7 +4,7 @@ import functools
 
 import jax
 
-from deepfm_jax import hosts
+from deepfm_jax.distributed import hosts
 from deepfm_jax.errors import UserError
 from deepfm_jax.training.optimizer import Optimizer, is_table
 from deepfm_jax.training.state import TrainState, Weights, row_slots

@@ -9,9 +9,9 @@ from typing import Any
 
 import jax
 
-from deepfm_jax import hosts
-from deepfm_jax.data.pipeline import PreparedData
+from deepfm_jax.distributed import hosts
 from deepfm_jax.files import write_json
+from deepfm_jax.input.pipeline import PreparedData
 from deepfm_jax.layers import ComputeDtype
 from deepfm_jax.metrics import BinaryMetrics, oracle_coverage
 from deepfm_jax.training.checkpoint import Progress

@@ -9,11 +9,11 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import flax.linen as nn
 
-from deepfm_jax.calibration import check_negative_rate
-from deepfm_jax.data.encoder import Encoder
+from deepfm_jax.distributed.partitioning import DEFAULT_PARTITIONING, Partitioning
+from deepfm_jax.encoding.encoder import Encoder
 from deepfm_jax.errors import UserError
+from deepfm_jax.metrics.calibration import check_negative_rate
 from deepfm_jax.models import build_model
-from deepfm_jax.partitioning import DEFAULT_PARTITIONING, Partitioning
 from deepfm_jax.training.setting_checks import check_choice, check_seed, check_stage
 
 _T = TypeVar("_T")
@@ -24,12 +24,12 @@ class DataSettings:
     """Which prepared data set.
 
     Attributes:
-      name: Data set, as in ``data.builders.BUILDERS``.
+      name: Data set, as in ``datasets.BUILDERS``.
       folder: Folder of prepared data sets, ``prepare``'s ``--out``.
       options: ``BuildOptions`` for a data set that is prepared on the way (``synthetic``).
       label: Of several labels the one to predict; empty for the first.
       negative_rate: Share w of the training rows with label 0 that each epoch trains on, others in
-        each (see ``data.sampling``). Scores are corrected for it wherever the model is measured or
+        each (see ``input.sampling``). Scores are corrected for it wherever the model is measured or
         used (see ``calibration``); the training loss is that of the sample.
     """
 
@@ -110,7 +110,7 @@ class LoopSettings:
       log_steps: Steps between points of the training loss.
       eval_batch_size: Rows of a batch when scoring.
       streams: Parts in which a pass over the training rows is read, each shuffled by itself (see
-        ``data.order``); 0 for one for each host of the first start. The same number gives the same
+        ``input.order``); 0 for one for each host of the first start. The same number gives the same
         batches, on however many hosts.
     """
 

@@ -9,9 +9,14 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from deepfm_jax.distributed.partitioning import (
+    DEFAULT_PARTITIONING,
+    SHARD_AXIS,
+    Partitioning,
+    state_shardings,
+)
 from deepfm_jax.embedding import create_scratch, from_stored, needs_scratch, to_stored
-from deepfm_jax.fields import slot_counts
-from deepfm_jax.partitioning import DEFAULT_PARTITIONING, SHARD_AXIS, Partitioning, state_shardings
+from deepfm_jax.features import slot_counts
 from deepfm_jax.training.optimizer import Optimizer
 from deepfm_jax.typing import PyTree
 

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding
 
-from deepfm_jax.calibration import correct_logits
+from deepfm_jax.distributed.partitioning import BATCH_SPEC, DEFAULT_PARTITIONING, Partitioning
 from deepfm_jax.embedding import LocalTable, Rows, RowUpdate, ShardedTable, create_table, table_rows
-from deepfm_jax.fields import FieldDims, total_rows
+from deepfm_jax.features import FieldDims, total_rows
 from deepfm_jax.heads import OneTask
-from deepfm_jax.partitioning import BATCH_SPEC, DEFAULT_PARTITIONING, Partitioning
+from deepfm_jax.metrics.calibration import correct_logits
 from deepfm_jax.training.compiling import compiler_options, warn_of_slow_scatters
 from deepfm_jax.training.optimizer import Optimizer
 from deepfm_jax.training.state import TrainState, Weights, layout_shardings, split_table

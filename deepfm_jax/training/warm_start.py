@@ -10,10 +10,10 @@ import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
-from deepfm_jax import hosts
-from deepfm_jax.data.encoder import Encoder
-from deepfm_jax.data.extension import check_grown
+from deepfm_jax.distributed import hosts
 from deepfm_jax.embedding.growth import copy_rows, kept_runs
+from deepfm_jax.encoding.encoder import Encoder
+from deepfm_jax.encoding.extension import check_grown
 from deepfm_jax.errors import UserError
 from deepfm_jax.training import workdir as workdirs
 from deepfm_jax.training.checkpoint import frozen_arrays

@@ -6,7 +6,7 @@ import pathlib
 import re
 from typing import Any
 
-from deepfm_jax.data.encoder import Encoder
+from deepfm_jax.encoding.encoder import Encoder
 from deepfm_jax.errors import UserError
 from deepfm_jax.files import write_json
 from deepfm_jax.training.settings import Experiment

@@ -28,7 +28,7 @@ _OUT = flags.DEFINE_string("out", "runs/epoch", "Folder of results.")
 
 def main() -> None:
     """Writes the peer's file, times both, prints the table."""
-    from deepfm_jax.data.pipeline import PreparedData
+    from deepfm_jax.input.pipeline import PreparedData
 
     if not pathlib.Path(_PEER_PYTHON.value).is_file():
         raise UserError(f"--peer_python={_PEER_PYTHON.value}: no such file")

@@ -15,9 +15,9 @@ from unittest import mock
 
 import jax
 
+from deepfm_jax.distributed.partitioning import create_mesh
 from deepfm_jax.embedding import create_scratch
 from deepfm_jax.heads import OneTask
-from deepfm_jax.partitioning import create_mesh
 from deepfm_jax.training import state as states
 from deepfm_jax.training.optimizer import Optimizer, create_optimizer
 from deepfm_jax.training.settings import OptimizerSettings

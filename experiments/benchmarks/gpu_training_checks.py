@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepfm_jax import build_model
+from deepfm_jax.distributed.partitioning import DEFAULT_PARTITIONING, create_mesh
 from deepfm_jax.embedding import ROW_OPTIMIZERS, LocalTable, ShardedTable
 from deepfm_jax.embedding.rounding import round_stochastically
 from deepfm_jax.heads import OneTask
-from deepfm_jax.partitioning import DEFAULT_PARTITIONING, create_mesh
 from deepfm_jax.training.checkpoint import Checkpoints, Progress
 from deepfm_jax.training.optimizer import create_optimizer
 from deepfm_jax.training.settings import OptimizerSettings

@@ -87,8 +87,8 @@ def _trainer(model, settings, flags):
     """The training step of a batch, to its end, and the bytes of table and slots."""
     import jax
 
+    from deepfm_jax.distributed.partitioning import create_mesh
     from deepfm_jax.heads import OneTask
-    from deepfm_jax.partitioning import create_mesh
     from deepfm_jax.training.optimizer import create_for
     from deepfm_jax.training.settings import OptimizerSettings, from_mapping
     from deepfm_jax.training.state import create_state

@@ -14,7 +14,7 @@ def main() -> None:
     """Imports, then encodes."""
     keep_freed_memory()
 
-    from deepfm_jax.data.prepare import prepare
+    from deepfm_jax.datasets.prepare import prepare
 
     def encode(source: pathlib.Path, out: pathlib.Path) -> dict[str, object]:
         summaries = prepare("criteo", out, source=source)

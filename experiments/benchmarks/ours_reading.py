@@ -21,7 +21,7 @@ def main() -> None:
     flags = parser.parse_args()
     keep_freed_memory()
 
-    from deepfm_jax.data.pipeline import PreparedData
+    from deepfm_jax.input.pipeline import PreparedData
 
     data = PreparedData("criteo", flags.data)
     seconds = []

@@ -31,9 +31,9 @@ def main() -> None:
     import jax
 
     from deepfm_jax import DeepFM
-    from deepfm_jax.data.pipeline import PreparedData, prefetch_to_device
+    from deepfm_jax.distributed.partitioning import batch_sharding, create_mesh
     from deepfm_jax.heads import OneTask
-    from deepfm_jax.partitioning import batch_sharding, create_mesh
+    from deepfm_jax.input.pipeline import PreparedData, prefetch_to_device
     from deepfm_jax.training.optimizer import create_for
     from deepfm_jax.training.settings import OptimizerSettings, from_mapping
     from deepfm_jax.training.state import create_state

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 from tqdm import tqdm
 
-from deepfm_jax.data import synthetic
+from deepfm_jax.datasets import simulator as synthetic
 from experiments.benchmarks import encoding_task as task
 
 _CHUNK_ROWS = 1 << 17

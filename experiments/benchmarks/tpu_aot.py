@@ -51,8 +51,8 @@ def main() -> None:
     """Compiles all programs, prints the tables and writes the files."""
     import jax
 
+    from deepfm_jax.distributed.partitioning import Partitioning
     from deepfm_jax.embedding import ROW_OPTIMIZERS
-    from deepfm_jax.partitioning import Partitioning
     from experiments.benchmarks.tpu_programs import PROGRAMS, Settings, figures, slice_devices
 
     for flag, choices in ((_PROGRAM, PROGRAMS), (_ROW_OPTIMIZER, ROW_OPTIMIZERS)):

@@ -15,10 +15,7 @@ from jax.experimental import topologies
 from jax.sharding import NamedSharding
 
 from deepfm_jax import DeepFM
-from deepfm_jax.embedding import striped_rows
-from deepfm_jax.errors import UserError
-from deepfm_jax.heads import OneTask
-from deepfm_jax.partitioning import (
+from deepfm_jax.distributed.partitioning import (
     BATCH_SPEC,
     SHARD_AXIS,
     TABLE_SPEC,
@@ -26,6 +23,9 @@ from deepfm_jax.partitioning import (
     batch_sharding,
     create_mesh,
 )
+from deepfm_jax.embedding import striped_rows
+from deepfm_jax.errors import UserError
+from deepfm_jax.heads import OneTask
 from deepfm_jax.training.optimizer import create_optimizer
 from deepfm_jax.training.settings import OptimizerSettings
 from deepfm_jax.training.state import abstract_state, layout_shardings

@@ -71,6 +71,6 @@ def loop_settings(**changes: Any) -> dict[str, Any]:
 
 
 def partitioning_settings(**changes: Any) -> dict[str, Any]:
-    """See ``deepfm_jax.partitioning.Partitioning``."""
+    """See ``deepfm_jax.distributed.partitioning.Partitioning``."""
     defaults = dict(replicas=1, rules=(), exchange_capacity=1.0, exchange_dtype="float32")
     return {**defaults, **changes}

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from jax.sharding import NamedSharding, PartitionSpec
 
 from deepfm_jax import UserError
+from deepfm_jax.distributed.partitioning import TABLE_SPEC, create_mesh
 from deepfm_jax.embedding import restripe, striped_rows
 from deepfm_jax.embedding.growth import Run, copy_rows, kept_runs
-from deepfm_jax.fields import FieldSpec
-from deepfm_jax.partitioning import TABLE_SPEC, create_mesh
+from deepfm_jax.features import FieldSpec
 
 DIM = 2
 

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import NamedSharding, PartitionSpec
 
+from deepfm_jax.distributed.partitioning import TABLE_SPEC, create_mesh
 from deepfm_jax.embedding import restripe, row_writes, striped_rows
 from deepfm_jax.embedding.row_writes import write_rows
-from deepfm_jax.partitioning import TABLE_SPEC, create_mesh
 
 
 def laid_out(array, mesh, striped):

@@ -11,6 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import NamedSharding
 
+from deepfm_jax.distributed.partitioning import (
+    TABLE_SPEC,
+    Partitioning,
+    batch_sharding,
+    create_mesh,
+)
 from deepfm_jax.embedding import (
     ROW_OPTIMIZERS,
     LocalTable,
@@ -23,7 +29,6 @@ from deepfm_jax.embedding import (
     striped_rows,
 )
 from deepfm_jax.embedding.exchange import capacity
-from deepfm_jax.partitioning import TABLE_SPEC, Partitioning, batch_sharding, create_mesh
 
 DIM = 3
 

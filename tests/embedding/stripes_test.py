@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepfm_jax import UserError
+from deepfm_jax.distributed.partitioning import TABLE_SPEC, create_mesh
 from deepfm_jax.embedding import restripe, striped_rows
 from deepfm_jax.embedding.stripes import rows_of_positions, stripes_of
-from deepfm_jax.partitioning import TABLE_SPEC, create_mesh
 
 
 def striped(rows, stripes):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from deepfm_jax import UserError
 from deepfm_jax.embedding import EmbeddingTable
 from deepfm_jax.embedding.table import check_ids
-from deepfm_jax.fields import field_offsets
+from deepfm_jax.features import field_offsets
 from tests import references
 
 DIMS = (3, 5, 2)

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow.parquet as pa_parquet
 import pytest
 
-from deepfm_jax.data.builders.criteo import Criteo
-from deepfm_jax.data.pipeline import PreparedData
-from deepfm_jax.data.prepare import prepare
-from deepfm_jax.data.sources import read_tables
+from deepfm_jax.datasets.criteo import Criteo
+from deepfm_jax.datasets.prepare import prepare
+from deepfm_jax.input.pipeline import PreparedData
+from deepfm_jax.readers.sources import read_tables
 from experiments.benchmarks import encoding_task, processes, simulated_files, workload
 from tests.experiments.launchers_test import ROOT, mistake
 

@@ -8,11 +8,11 @@ import pathlib
 import pytest
 from ml_collections import ConfigDict
 
-from deepfm_jax.data.builders.options import BuildOptions
-from deepfm_jax.data.infer import infer_schema
-from deepfm_jax.data.prepare import dataset_folder, prepare, split_summaries
+from deepfm_jax.datasets.options import BuildOptions
+from deepfm_jax.datasets.prepare import dataset_folder, prepare, split_summaries
+from deepfm_jax.distributed.partitioning import Partitioning
+from deepfm_jax.infer_schema.infer import infer_schema
 from deepfm_jax.models import MODELS, build_model
-from deepfm_jax.partitioning import Partitioning
 from deepfm_jax.training.loop import train
 from deepfm_jax.training.settings import DataSettings, Experiment, LoopSettings, OptimizerSettings
 from experiments.configs import every_setting

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deepfm_jax import DeepFM, FieldSpec, UserError
-from deepfm_jax.fields import by_slot, field_offsets, total_rows
+from deepfm_jax.features import by_slot, field_offsets, total_rows
 from deepfm_jax.models import build_model
 from tests import references
 from tests.model_variants import VARIANTS

@@ -11,12 +11,12 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from deepfm_jax import UserError
-from deepfm_jax.data.builders.options import BuildOptions
-from deepfm_jax.data.pipeline import PreparedData
-from deepfm_jax.data.prepare import prepare
-from deepfm_jax.data.sources import read_tables
+from deepfm_jax.datasets.options import BuildOptions
+from deepfm_jax.datasets.prepare import prepare
+from deepfm_jax.evaluation.evaluate import evaluate_file, evaluate_split
+from deepfm_jax.input.pipeline import PreparedData
+from deepfm_jax.readers.sources import read_tables
 from deepfm_jax.serving import Predictor
-from deepfm_jax.serving.evaluate import evaluate_file, evaluate_split
 from deepfm_jax.serving.predict import predict_file
 from deepfm_jax.training.loop import train
 from tests import click_logs, experiment_settings

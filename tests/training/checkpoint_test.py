@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from deepfm_jax import LR, UserError
+from deepfm_jax.distributed.partitioning import batch_sharding, create_mesh
 from deepfm_jax.embedding import restripe, stripes_of
 from deepfm_jax.heads import OneTask
-from deepfm_jax.partitioning import batch_sharding, create_mesh
 from deepfm_jax.training.checkpoint import Checkpoints, Progress, restore_best
 from deepfm_jax.training.optimizer import create_optimizer
 from deepfm_jax.training.settings import OptimizerSettings

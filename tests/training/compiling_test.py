@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from deepfm_jax import MODELS
+from deepfm_jax.distributed.partitioning import create_mesh
 from deepfm_jax.heads import OneTask
-from deepfm_jax.partitioning import create_mesh
 from deepfm_jax.training import compiling
 from deepfm_jax.training.compiling import compiler_options
 from deepfm_jax.training.optimizer import create_optimizer

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from deepfm_jax import UserError
+from deepfm_jax.evaluation.compare import compare
 from deepfm_jax.layers import ComputeDtype
 from deepfm_jax.serving import Predictor
-from deepfm_jax.serving.compare import compare
 from deepfm_jax.training import compute_dtype
 from deepfm_jax.training.compute_dtype import with_compute_dtype
 from deepfm_jax.training.loop import train

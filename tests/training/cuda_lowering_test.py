@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from deepfm_jax import MODELS, FieldSpec
-from deepfm_jax.fields import by_slot, field_specs, slot_counts
+from deepfm_jax.distributed.partitioning import create_mesh
+from deepfm_jax.features import by_slot, field_specs, slot_counts
 from deepfm_jax.heads import OneTask
-from deepfm_jax.partitioning import create_mesh
 from deepfm_jax.training import state as states
 from deepfm_jax.training.optimizer import create_optimizer
 from deepfm_jax.training.settings import OptimizerSettings

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from deepfm_jax.distributed.partitioning import batch_sharding, create_mesh
 from deepfm_jax.embedding import restripe, stripes_of
 from deepfm_jax.heads import OneTask
-from deepfm_jax.partitioning import batch_sharding, create_mesh
 from deepfm_jax.training.checkpoint import Checkpoints, Progress, restore_frozen
 from deepfm_jax.training.optimizer import create_for
 from deepfm_jax.training.pretrained_vectors import FirstVectors, with_first_vectors

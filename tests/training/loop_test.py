@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from deepfm_jax import UserError
-from deepfm_jax.data.pipeline import PreparedData
+from deepfm_jax.distributed.partitioning import create_mesh
+from deepfm_jax.input.pipeline import PreparedData
 from deepfm_jax.models import build_model
-from deepfm_jax.partitioning import create_mesh
 from deepfm_jax.training import loop
 from deepfm_jax.training import workdir as workdirs
 from deepfm_jax.training.checkpoint import Checkpoints
@@ -303,7 +303,7 @@ def test_a_workdir_of_another_run_is_refused(run, prepared, changes, message):
 
 
 def test_a_workdir_of_other_rows_is_refused(run, tmp_path):
-    from deepfm_jax.data.prepare import prepare
+    from deepfm_jax.datasets.prepare import prepare
 
     _, workdir = run
     source, out = tmp_path / "source", tmp_path / "out"

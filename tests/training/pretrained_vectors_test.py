@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.decomposition import PCA
 
-from deepfm_jax import FieldSpec, UserError, hosts
-from deepfm_jax.data.builders.options import BuildOptions
-from deepfm_jax.data.pipeline import PreparedData
-from deepfm_jax.data.prepare import prepare
+from deepfm_jax import FieldSpec, UserError
+from deepfm_jax.datasets.options import BuildOptions
+from deepfm_jax.datasets.prepare import prepare
+from deepfm_jax.distributed import hosts
+from deepfm_jax.distributed.partitioning import create_mesh
 from deepfm_jax.embedding import EmbeddingTable, restripe, stripes_of
-from deepfm_jax.partitioning import create_mesh
+from deepfm_jax.input.pipeline import PreparedData
 from deepfm_jax.schema import Categorical, History, Label, Numeric, Schema
 from deepfm_jax.training import loop
 from deepfm_jax.training import workdir as workdirs

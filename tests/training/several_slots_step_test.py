@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from deepfm_jax import FieldSpec
+from deepfm_jax.distributed.partitioning import Partitioning, batch_sharding, create_mesh
 from deepfm_jax.embedding import restripe
-from deepfm_jax.fields import by_slot, total_rows
+from deepfm_jax.features import by_slot, total_rows
 from deepfm_jax.heads import OneTask
-from deepfm_jax.partitioning import Partitioning, batch_sharding, create_mesh
 from deepfm_jax.training.optimizer import create_for, create_optimizer
 from deepfm_jax.training.settings import OptimizerSettings
 from deepfm_jax.training.state import create_state

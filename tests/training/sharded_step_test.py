@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 
 from deepfm_jax import MODELS
+from deepfm_jax.distributed.partitioning import (
+    DEFAULT_PARTITIONING,
+    Partitioning,
+    batch_sharding,
+    create_mesh,
+)
 from deepfm_jax.embedding import ROW_OPTIMIZERS, restripe
 from deepfm_jax.heads import OneTask
-from deepfm_jax.partitioning import DEFAULT_PARTITIONING, Partitioning, batch_sharding, create_mesh
 from deepfm_jax.training import state as states
 from deepfm_jax.training.optimizer import create_optimizer
 from deepfm_jax.training.settings import OptimizerSettings

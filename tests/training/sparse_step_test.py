@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepfm_jax import MODELS, UserError, build_model
+from deepfm_jax.distributed.partitioning import create_mesh
 from deepfm_jax.heads import OneTask
-from deepfm_jax.partitioning import create_mesh
 from deepfm_jax.training import state as states
 from deepfm_jax.training.optimizer import (
     DENSE_ROWS_PER_READ,

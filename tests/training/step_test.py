@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from deepfm_jax import MODELS
+from deepfm_jax.distributed.partitioning import batch_sharding, create_mesh
 from deepfm_jax.heads import OneTask
-from deepfm_jax.partitioning import batch_sharding, create_mesh
 from deepfm_jax.training.optimizer import create_optimizer, learning_rate_schedule
 from deepfm_jax.training.settings import OptimizerSettings
 from deepfm_jax.training.state import Weights, create_state, parameter_count

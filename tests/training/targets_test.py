@@ -10,12 +10,12 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from deepfm_jax import Ignored, Schema, UserError
-from deepfm_jax.data.builders.options import BuildOptions
-from deepfm_jax.data.prepare import prepare
-from deepfm_jax.data.sources import read_tables
+from deepfm_jax.datasets.options import BuildOptions
+from deepfm_jax.datasets.prepare import prepare
+from deepfm_jax.evaluation.compare import compare
+from deepfm_jax.evaluation.evaluate import evaluate_file, evaluate_split, score_split
+from deepfm_jax.readers.sources import read_tables
 from deepfm_jax.serving import Predictor
-from deepfm_jax.serving.compare import compare
-from deepfm_jax.serving.evaluate import evaluate_file, evaluate_split, score_split
 from deepfm_jax.serving.predict import predict_file
 from deepfm_jax.training import loop
 from deepfm_jax.training import workdir as workdirs

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from deepfm_jax import UserError
-from deepfm_jax.data.builders.options import BuildOptions
-from deepfm_jax.data.encoder import Encoder
-from deepfm_jax.data.pipeline import PreparedData
-from deepfm_jax.data.prepare import dataset_folder, prepare
-from deepfm_jax.data.sources import read_tables
+from deepfm_jax.datasets.options import BuildOptions
+from deepfm_jax.datasets.prepare import dataset_folder, prepare
+from deepfm_jax.distributed.partitioning import create_mesh
 from deepfm_jax.embedding import restripe, stripes_of
-from deepfm_jax.partitioning import create_mesh
+from deepfm_jax.encoding.encoder import Encoder
+from deepfm_jax.input.pipeline import PreparedData
+from deepfm_jax.readers.sources import read_tables
 from deepfm_jax.training import workdir as workdirs
 from deepfm_jax.training.checkpoint import Checkpoints, Progress, frozen_arrays, restore_best
 from deepfm_jax.training.loop import train

@@ -1,1 +1,0 @@
-"""From raw rows to batches: sources, encoder, TFDS builders, input pipeline."""

@@ -1,0 +1,1 @@
+"""Preparation on Apache Beam: the same files as without it."""

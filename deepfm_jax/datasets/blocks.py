@@ -1,0 +1,192 @@
+"""Blocks of encoded rows: cut out of chunks of any size, counted, and hashed."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from deepfm_jax.encoding.encoder import Encoded, Encoder
+from deepfm_jax.errors import UserError
+from deepfm_jax.readers.row_checker import RowReport
+
+# Thousands of rows a record, so that reading is a copy of bytes and not a parse per row.
+BLOCK_ROWS = 4096
+
+# Arrays of one length: ids, labels and, where the schema has them, values, weights and groups.
+Block: TypeAlias = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass
+class SplitSummary:
+    """Counts of one encoded split, and a hash of its content.
+
+    Attributes:
+      read: Rows met.
+      rows: Rows kept.
+      rejected: Bad rows.
+      positives: Rows whose (first) label is 1.
+      fingerprint: Changes with any encoded row.
+      first_errors: Messages about the first bad rows.
+      positives_of: The positives of each label, by its name.
+      longer: Of each column of several values, the rows that had more than were kept.
+    """
+
+    read: int
+    rows: int
+    rejected: int
+    positives: int
+    fingerprint: str
+    first_errors: list[str] = dataclasses.field(default_factory=list)
+    longer: dict[str, int] = dataclasses.field(default_factory=dict)
+    positives_of: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockTally:
+    """What a block adds to the tally of its split; blocks can be tallied side by side.
+
+    Attributes:
+      rows: Of the block.
+      positives: Its positive rows of each label.
+      digest: A hash of its arrays.
+    """
+
+    rows: int
+    positives: tuple[int, ...]
+    digest: bytes
+
+    @classmethod
+    def of(cls, block: Block) -> "BlockTally":
+        """Of the arrays of a block, in their order."""
+        digest = hashlib.sha256()
+        for array in block.values():
+            digest.update(np.ascontiguousarray(array).tobytes())
+        positives = block["labels"].sum(axis=0, dtype=np.int64)
+        return cls(len(block["ids"]), tuple(positives.tolist()), digest.digest())
+
+
+class SplitTally:
+    """Counts the rows of a split and hashes their content, block after block."""
+
+    def __init__(self, split: str, encoder: Encoder):
+        """Of a split, whose blocks the encoder makes."""
+        self._split = split
+        self._labels = tuple(label.name for label in encoder.schema.labels)
+        self._digest = hashlib.sha256(encoder.fingerprint().encode())
+        self._positives: list[tuple[int, ...]] = []
+        self._longer: Counter[str] = Counter()
+        self.rows = 0
+
+    def add(self, block: BlockTally) -> None:
+        """Takes in the next block."""
+        self._digest.update(block.digest)
+        self._positives.append(block.positives)
+        self.rows += block.rows
+
+    def add_longer(self, longer: Mapping[str, int]) -> None:
+        """Takes in ``Encoded.longer`` of some rows."""
+        self._longer.update(longer)
+
+    @property
+    def block_positives(self) -> np.ndarray:
+        """The positive rows of each block and label, [blocks, tasks]."""
+        return np.array(self._positives, np.int64).reshape(-1, len(self._labels))
+
+    @property
+    def positives(self) -> tuple[int, ...]:
+        """The positive rows of each label."""
+        return tuple(self.block_positives.sum(axis=0).tolist())
+
+    def write(self, folder: pathlib.Path, report: RowReport) -> None:
+        """Writes the counts of all blocks beside them: a ``SplitSummary``, and ``positives_file``.
+
+        Raises:
+          UserError: there are no rows, or one label is the same in all of them.
+        """
+        check_classes(self._split, self._labels, self.rows, self.positives)
+        positives_of = dict(zip(self._labels, self.positives, strict=True))
+        np.save(folder / positives_file(self._split), self.block_positives)
+        summary = SplitSummary(
+            read=report.read or self.rows,
+            rows=self.rows,
+            rejected=report.rejected,
+            positives=self.positives[0],
+            fingerprint=self._digest.hexdigest()[:16],
+            first_errors=report.first_errors,
+            longer=dict(self._longer),
+            positives_of=positives_of,
+        )
+        path = folder / f"rows_{self._split}.json"
+        path.write_text(json.dumps(dataclasses.asdict(summary), indent=2))
+
+
+def positives_file(split: str) -> str:
+    """The name of the file with the positive rows of each block and label, [blocks, tasks]."""
+    return f"positives_{split}.npy"
+
+
+def check_classes(split: str, labels: Sequence[str], rows: int, positives: Sequence[int]) -> None:
+    """Whether a split has rows, and of both classes of each of its labels.
+
+    Raises:
+      UserError: it is not so.
+    """
+    if rows == 0:
+        raise UserError(f"split {split!r} has no rows; check the files of --source")
+    for label, positive in zip(labels, positives, strict=True):
+        if positive in (0, rows):
+            raise UserError(
+                f"split {split!r}: all {rows} labels are {int(positive > 0)}; a model can neither "
+                f"learn from nor be measured on one class, so check the label column {label!r}"
+            )
+
+
+def arrays_of(encoded: Encoded) -> Block:
+    """The arrays of encoded rows that have labels."""
+    assert encoded.labels is not None  # The sources of a builder read labelled rows alone.
+    block = {
+        "ids": encoded.ids,
+        "labels": encoded.labels,
+        "values": encoded.values,
+        "weights": encoded.weights,
+        "groups": encoded.groups,
+    }
+    return {name: array for name, array in block.items() if array is not None}
+
+
+def cut_blocks(chunks: Iterable[Block], first_row: int = 0) -> Iterator[tuple[int, Block]]:
+    """Chunks of any size as blocks of BLOCK_ROWS rows, with their numbers.
+
+    Only the last one is smaller, and the first one where ``first_row``, the place of the first row
+    in the split, is inside a block.
+    """
+    index = first_row // BLOCK_ROWS
+    room = BLOCK_ROWS - first_row % BLOCK_ROWS
+    held: list[Block] = []
+    count = 0
+    for chunk in chunks:
+        held.append(chunk)
+        count += len(chunk["ids"])
+        if count < room:
+            continue
+        joined, start = join_rows(held), 0
+        while count - start >= room:
+            yield index, _sliced(joined, start, start + room)
+            start, index, room = start + room, index + 1, BLOCK_ROWS
+        held, count = [_sliced(joined, start, count)], count - start
+    if count:
+        yield index, join_rows(held)
+
+
+def join_rows(chunks: Sequence[Block]) -> Block:
+    """The rows of all chunks, one after the other."""
+    return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
+
+
+def _sliced(chunk: Block, start: int, stop: int) -> Block:
+    return {key: array[start:stop] for key, array in chunk.items()}

@@ -1,0 +1,1 @@
+"""Typed columns to ids and values: vocabularies, hashing, lists, crosses, extension."""

@@ -1,0 +1,343 @@
+"""The encoder: a schema and vocabularies fitted on training rows; raw rows to ids and values."""
+
+# pyarrow.compute makes its functions when imported, out of the type checker's sight.
+# pyright: reportAttributeAccessIssue=false
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pa_parquet
+from jaxtyping import Float32, Int32
+
+from deepfm_jax.encoding.crosses import cross_ids
+from deepfm_jax.encoding.groups import encode_groups
+from deepfm_jax.encoding.list_coding import fill_slots, kept_elements
+from deepfm_jax.encoding.vocabulary import FieldCoder, fit_field, merge_counts
+from deepfm_jax.errors import UserError
+from deepfm_jax.features import FieldSpec
+from deepfm_jax.files import write_atomically, write_json
+from deepfm_jax.schema import Column, Field, MultiValued, Numeric, Schema, Vector
+
+_FORMAT = 1
+_JSON, _PARQUET = "encoder.json", "encoder.parquet"
+# Chunks of counts merged at a time: few enough to bound memory, enough to keep merging cheap.
+_MERGE_EVERY = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """Rows as a model reads them: the slots of each field, then one for each cross.
+
+    Attributes:
+      ids: Local to each field, [rows, slots]; -1 for padding of a field of several values.
+      values: 1 for categories, the transformed number for value fields, the combined weight for
+        fields of several values and 0 for their padding, the numbers of vectors, [rows, slots];
+        None where the schema has none of these, and so every value is 1.
+      labels: [rows, tasks], None for rows that have not all labels.
+      weights: [rows], None where the schema has no weight, or the rows have none.
+      groups: [rows, 2], see ``encoding.groups``; None where the schema has no group, or the rows
+        have none.
+      longer: For each field of several values, the rows with more of them than it has slots.
+    """
+
+    ids: Int32[np.ndarray, "rows slots"]
+    values: Float32[np.ndarray, "rows slots"] | None
+    labels: Float32[np.ndarray, "rows tasks"] | None
+    weights: Float32[np.ndarray, "rows"] | None = None
+    groups: Int32[np.ndarray, "rows 2"] | None = None
+    longer: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """Reads a raw row in one way everywhere: in preparation, evaluation and serving.
+
+    Attributes:
+      schema: What the columns mean.
+      coders: One for each field of the schema, in its order; of a field that shares the vocabulary
+        of another it is that one's.
+    """
+
+    schema: Schema
+    coders: tuple[FieldCoder, ...]
+
+    @property
+    def field_dims(self) -> tuple[int | FieldSpec, ...]:
+        """Rows of the embedding table for each field and cross, id 0 included.
+
+        A field that has several slots, or reads the rows of another, says so in a ``FieldSpec``.
+        """
+        dims: list[int | FieldSpec] = []
+        fields = zip(self.schema.fields, self.coders, self.schema.owners, strict=True)
+        for number, (field, coder, owner) in enumerate(fields):
+            shared = None if owner == number else owner
+            if isinstance(field, MultiValued):
+                dims.append(FieldSpec(coder.dim, field.max_length, shared))
+            elif isinstance(field, Vector):
+                dims.append(FieldSpec(coder.dim, field.size))
+            else:
+                dims.append(coder.dim if shared is None else FieldSpec(coder.dim, 1, shared))
+        return (*dims, *(cross.buckets + 1 for cross in self.schema.crosses))
+
+    def encode(self, table: pa.Table) -> Encoded:
+        """Encodes typed rows (see ``readers.sources``); unseen and missing values get id 0.
+
+        A cross has id 0 where any of its parts has, and value 1.
+        """
+        rows, slots = table.num_rows, len(self.schema.slot_names)
+        # Column by column in memory while they are written so.
+        ids = np.empty((rows, slots), dtype=np.int32, order="F")
+        values = np.ones((rows, slots), dtype=np.float32) if self.schema.has_values else None
+        longer: dict[str, int] = {}
+        field_slots = self.schema.field_slots
+        for field, coder, of_field in zip(
+            self.schema.fields, self.coders, field_slots, strict=True
+        ):
+            column = table[field.name]
+            if isinstance(field, MultiValued):
+                assert values is not None  # The schema has a field of several values: this one.
+                kept = kept_elements(column, field)
+                longer[field.name] = kept.longer
+                fill_slots(
+                    kept,
+                    field,
+                    coder.category_ids,
+                    coder.missing_id,
+                    ids[:, of_field],
+                    values[:, of_field],
+                )
+            elif isinstance(field, Vector):
+                assert values is not None  # Its numbers.
+                ids[:, of_field] = np.arange(field.size)
+                numbers = column.combine_chunks().flatten().to_numpy()
+                values[:, of_field] = numbers.reshape(rows, field.size)
+            else:
+                slot = of_field.start
+                coder.encode(column, ids[:, slot], None if values is None else values[:, slot])
+        names = (field.name for field in self.schema.fields)
+        slot_of = {name: of.start for name, of in zip(names, field_slots, strict=True)}
+        for slot, cross in enumerate(self.schema.crosses, start=field_slots[-1].stop):
+            # In the order of the fields, whatever order the cross was declared in.
+            parts = sorted(slot_of[name] for name in cross.columns)
+            ids[:, slot] = cross_ids(ids[:, parts], cross.buckets)
+        labels = None
+        names = [label.name for label in self.schema.labels]
+        if set(names) <= set(table.column_names):
+            columns = [table[name].to_numpy() for name in names]
+            labels = np.stack(columns, axis=1).astype(np.float32)
+        return Encoded(
+            ids=np.ascontiguousarray(ids),
+            values=values,
+            labels=labels,
+            weights=self.weights(table),
+            groups=self.groups(table),
+            longer=longer,
+        )
+
+    def weights(self, table: pa.Table) -> Float32[np.ndarray, "rows"] | None:
+        """How much each typed row counts; None where the schema or the table has no weights."""
+        name = self.schema.weight
+        if name is None or name not in table.column_names:
+            return None
+        return table[name].to_numpy().astype(np.float32)
+
+    def groups(self, table: pa.Table) -> Int32[np.ndarray, "rows 2"] | None:
+        """The group of each typed row; None where the schema or the table has none."""
+        name = self.schema.group
+        if name is None or name not in table.column_names:
+            return None
+        return encode_groups(table[name])
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes ``encoder.parquet``, then ``encoder.json``, each whole or not at all."""
+        content = json.loads(self._to_json())
+        write_atomically(pathlib.Path(folder) / _PARQUET, self._to_parquet())
+        write_json(pathlib.Path(folder) / _JSON, content)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> "Encoder":
+        """Reads what ``save`` wrote.
+
+        Raises:
+          UserError: a file is missing, damaged, or of another version of the format.
+        """
+        folder = pathlib.Path(folder)
+        for name in (_JSON, _PARQUET):
+            if not (folder / name).is_file():
+                raise UserError(f"{folder / name}: no such file; the encoder is incomplete")
+        try:
+            content = json.loads((folder / _JSON).read_text())
+            table = pa_parquet.read_table(folder / _PARQUET)
+        except (ValueError, pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{folder}: the encoder is damaged ({error})") from None
+        if content.get("format") != _FORMAT:
+            raise UserError(
+                f"{folder / _JSON}: format {content.get('format')}, this version reads {_FORMAT}"
+            )
+        schema = Schema.from_dict(content["schema"])
+        coders = []
+        for field, statistics in zip(schema.fields, content["statistics"], strict=True):
+            rows = table.filter(pc.equal(table["column"], field.name))
+            coders.append(FieldCoder.from_saved(field, statistics, rows))
+        return cls(schema=schema, coders=tuple(coders[owner] for owner in schema.owners))
+
+    def fingerprint(self) -> str:
+        """16 hex digits that change with any part of the encoder."""
+        digest = hashlib.sha256(self._to_json().encode())
+        for coder in self._owners():
+            # Not the Parquet bytes: those change with the writer's version.
+            for text, count in zip(*(c.to_pylist() for c in coder.saved_rows()), strict=True):
+                digest.update(f"{text}\0{count}\n".encode())
+        return digest.hexdigest()[:16]
+
+    def _to_json(self) -> str:
+        return json.dumps(
+            {
+                "format": _FORMAT,
+                "schema": self.schema.to_dict(),
+                "field_dims": field_dims_as_data(self),
+                "statistics": [coder.statistics() for coder in self.coders],
+            },
+            sort_keys=True,
+        )
+
+    def _owners(self) -> list[FieldCoder]:
+        """The coders without those that are there again, of a field that shares them."""
+        owners = self.schema.owners
+        return [coder for number, coder in enumerate(self.coders) if owners[number] == number]
+
+    def _to_parquet(self) -> bytes:
+        parts = []
+        for coder in self._owners():
+            texts, counts = coder.saved_rows()
+            parts.append(
+                pa.table(
+                    {
+                        "column": pa.array([coder.field.name] * len(texts), pa.string()),
+                        "value": texts,
+                        "count": counts,
+                        "id": pa.array(np.arange(len(texts)) + coder.first_id, pa.int64()),
+                    }
+                )
+            )
+        buffer = io.BytesIO()
+        pa_parquet.write_table(pa.concat_tables(parts), buffer)
+        return buffer.getvalue()
+
+
+def field_dims_as_data(encoder: Encoder) -> list[Any]:
+    """``field_dims`` for JSON: a number, or an object of rows, slots and whose rows those are."""
+    return [
+        dataclasses.asdict(dim) if isinstance(dim, FieldSpec) else dim for dim in encoder.field_dims
+    ]
+
+
+def fit(tables: Iterable[pa.Table], schema: Schema) -> Encoder:
+    """Fits an encoder on typed *training* rows, in one pass.
+
+    What is held is one count for each distinct value of each column; every vocabulary, quantile
+    and mean follows from those, and so the result does not depend on how rows are chunked.
+
+    Raises:
+      UserError: no rows.
+    """
+    return fit_counts(count_values(tables, counted_columns(schema)), schema)
+
+
+def counted_columns(schema: Schema) -> dict[str, tuple[Field, ...]]:
+    """The columns whose values each field is fitted on, if any: its own and those that share it.
+
+    Of each field that has a vocabulary of its own, or statistics, by its name.
+    """
+    counted: dict[str, tuple[Field, ...]] = {}
+    for field, owner_number in zip(schema.fields, schema.owners, strict=True):
+        owner = schema.fields[owner_number]
+        if isinstance(owner, Numeric) or owner.has_vocabulary:
+            counted[owner.name] = (*counted.get(owner.name, ()), field)
+    return counted
+
+
+def fit_counts(counts: Mapping[str, pa.Table], schema: Schema) -> Encoder:
+    """Fits an encoder on the counts of ``counted_columns``, as ``count_values`` gives them."""
+    nothing = pa.table({"value": pa.array([], pa.int64()), "count": pa.array([], pa.int64())})
+    coders = [fit_field(field, counts.get(field.name, nothing)) for field in schema.fields]
+    return Encoder(schema=schema, coders=tuple(coders[owner] for owner in schema.owners))
+
+
+def count_values(
+    tables: Iterable[pa.Table], counted: Mapping[str, Sequence[Column]]
+) -> dict[str, pa.Table]:
+    """How often each value stands in typed rows, by name; see ``ValueCounter``.
+
+    Raises:
+      UserError: no rows.
+    """
+    counter, seen = ValueCounter(counted), False
+    for table in tables:
+        seen = True
+        counter.add(table)
+    check_seen(seen)
+    return counter.counts()
+
+
+def check_seen(seen: bool) -> None:
+    """Whether there is any row to fit an encoder on.
+
+    Raises:
+      UserError: there is none.
+    """
+    if not seen:
+        raise UserError("the training split has no rows to fit an encoder on")
+
+
+class ValueCounter:
+    """Counts how often each value of some columns stands in the rows that are added.
+
+    Of lists each value that is kept is counted.
+    """
+
+    def __init__(self, counted: Mapping[str, Sequence[Column]]):
+        """Counts by name, each of the values of one column or of several together."""
+        self._counted = counted
+        self._counts: dict[str, list[pa.Table]] = {name: [] for name in counted}
+
+    def add(self, table: pa.Table) -> None:
+        """Counts the typed rows of a table."""
+        for name, columns in self._counted.items():
+            parts = self._counts[name]
+            for column in columns:
+                if isinstance(column, MultiValued):
+                    values = kept_elements(table[column.name], column).values
+                else:
+                    values = table[column.name].combine_chunks()
+                parts.append(_counted(values))
+            if len(parts) >= _MERGE_EVERY:
+                parts[:] = [merge_counts(parts)]
+
+    @property
+    def size(self) -> int:
+        """Counts held, a value may have several of them."""
+        return sum(part.num_rows for parts in self._counts.values() for part in parts)
+
+    def counts(self) -> dict[str, pa.Table]:
+        """By name, if any rows were added; columns ``value`` and ``count``."""
+        return {name: merge_counts(parts) for name, parts in self._counts.items() if parts}
+
+
+def _counted(cells: pa.Array) -> pa.Table:
+    if not pa.types.is_dictionary(cells.type):
+        return pa.table(pc.value_counts(cells).flatten(), names=["value", "count"])
+    # A missing cell is the last of the distinct ones.
+    distinct = pa.concat_arrays([cells.dictionary, pa.nulls(1, cells.dictionary.type)])
+    places = cells.indices.fill_null(len(cells.dictionary))
+    counts = pa.array(np.bincount(places, minlength=len(distinct)))
+    return pa.table({"value": distinct, "count": counts}).filter(pc.greater(counts, 0))

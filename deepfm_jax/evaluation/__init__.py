@@ -1,0 +1,1 @@
+"""Metrics of trained models, and comparisons of several with intervals."""

@@ -1,0 +1,267 @@
+"""Several models on the same rows and seeds: who is better, and how sure that is."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from deepfm_jax.errors import PreemptedError, UserError
+from deepfm_jax.evaluation.bootstrap import Resampled, bootstrap
+from deepfm_jax.evaluation.comparison_checks import (
+    check_data_and_runs,
+    check_request,
+    finished_but_not_named,
+)
+from deepfm_jax.evaluation.comparison_report import failures, save_comparison_plot
+from deepfm_jax.evaluation.evaluate import score_split
+from deepfm_jax.files import write_json
+from deepfm_jax.input.pipeline import PreparedData
+from deepfm_jax.metrics import BinaryMetrics
+from deepfm_jax.serving.predictor import Predictor
+from deepfm_jax.training import workdir as workdirs
+from deepfm_jax.training.checkpoint import Checkpoints
+from deepfm_jax.training.compute_dtype import print_choice, with_compute_dtype
+from deepfm_jax.training.loop import train
+from deepfm_jax.training.settings import Experiment
+
+_LEVEL = 0.95
+_BOOTSTRAP_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Run:
+    """One trained run.
+
+    Attributes:
+      results: Its ``results.json``.
+      scored: The test rows, as its best weights score them.
+      metrics: Of ``scored``.
+      epochs: Passes over the training rows.
+      stage_epochs: Those of the stage before; None where there is none any more.
+    """
+
+    results: Mapping[str, Any]
+    scored: BinaryMetrics
+    metrics: Mapping[str, float]
+    epochs: float
+    stage_epochs: float | None
+
+
+def compare(
+    experiments: Mapping[str, Experiment],
+    seeds: Sequence[int],
+    workdir: str | os.PathLike[str],
+    *,
+    baseline: str,
+    resamples: int = 1000,
+) -> dict[str, Any]:
+    """Trains each model with each seed in ``workdir/LABEL/SEED``, then compares them on ``test``.
+
+    Rows and seeds are the same for all; each model has its own settings, and so its own budget: the
+    epochs that it was trained for are in the results.
+
+    A run that is finished there already is not trained again, and one that was interrupted goes on,
+    so models and seeds may be added later. All must be named then, the earlier ones too: the report
+    is of those named, replaces the one before, and lists the finished runs that it leaves out. Runs
+    must have the settings asked for, those of the loop included. ``workdir`` then holds
+    ``results.json`` and ``comparison.png`` beside the runs.
+
+    A model that fails, as by a loss that is not finite, is left out, with its other seeds, and
+    named in the report; the others are trained and compared all the same.
+
+    Args:
+      experiments: What to train, by label; their own seed is not used.
+      seeds: Of initialisation, shuffle and dropout, below 2^32; the same for every model.
+      workdir: Folder of the comparison.
+      baseline: Label of the model that the others are compared to.
+      resamples: Draws of the bootstrap (see ``bootstrap``), at least 100.
+
+    Returns:
+      The content of ``results.json``: under ``models``, by label, ``runs`` by seed, ``test`` with
+      mean and standard deviation of each metric over seeds, ``epochs``, a mean over seeds, and
+      ``difference`` to the baseline in AUC and logloss with its interval; whether it ``separates``
+      is None with one seed, which says nothing of the chance between seeds. Under ``failed``, by
+      label, the ``seed`` and the ``error``; under ``left_out``, by label, the seeds of finished
+      runs in ``workdir`` that were not named.
+
+    Raises:
+      UserError: before anything is trained, an unknown baseline, a label that is no name of a
+        folder, a seed or resamples out of range, models on different rows, a workdir of other runs,
+        or what ``train`` raises at its start. After all that can be trained is, that the baseline
+        failed.
+    """
+    folder = pathlib.Path(workdir)
+    check_request(experiments, seeds, folder, baseline, resamples)
+    experiments = {
+        label: _with_one_compute_dtype(label, experiment, seeds, folder)
+        for label, experiment in experiments.items()
+    }
+    check_data_and_runs(experiments, seeds, folder)
+    runs, failed = _runs(experiments, seeds, folder)
+    if baseline in failed:
+        raise UserError(
+            f"{failures(failed)}; nothing is compared without the baseline: name another with "
+            "--baseline"
+        )
+    by_label = {
+        label: [runs[label, seed] for seed in seeds] for label in experiments if label not in failed
+    }
+    results = _results(experiments, seeds, by_label, baseline, resamples)
+    results["failed"] = failed
+    results["left_out"] = finished_but_not_named(experiments, seeds, folder)
+    save_comparison_plot(results, folder / "comparison.png")
+    write_json(folder / "results.json", results)
+    return results
+
+
+def _with_one_compute_dtype(
+    label: str, experiment: Experiment, seeds: Sequence[int], folder: pathlib.Path
+) -> Experiment:
+    """The experiment with one ``compute_dtype`` for all seeds where it leaves the choice."""
+    folders = [folder / label / str(seed) for seed in seeds]
+    experiment, choice = with_compute_dtype(experiment, folders)
+    print_choice(choice, f"{label}: ")
+    return experiment
+
+
+def _runs(
+    experiments: Mapping[str, Experiment], seeds: Sequence[int], folder: pathlib.Path
+) -> tuple[dict[tuple[str, int], _Run], dict[str, dict[str, Any]]]:
+    """The runs by label and seed, and by label what failed."""
+    # All models of one seed before the next seed: what is wrong with the last shows early.
+    planned = [(label, seed) for seed in seeds for label in experiments]
+    runs, failed = {}, {}
+    for number, (label, seed) in enumerate(planned, start=1):
+        told = f"{label}, seed {seed}: run {number} of {len(planned)}"
+        if label in failed:
+            print(f"{told} is left out, since seed {failed[label]['seed']} failed")
+            continue
+        print(told)
+        experiment = dataclasses.replace(experiments[label], seed=seed)
+        try:
+            runs[label, seed] = _run(experiment, folder / label / str(seed))
+        except PreemptedError:
+            raise
+        except UserError as error:
+            print(f"{label}, seed {seed} failed: {error}")
+            failed[label] = {"seed": seed, "error": str(error)}
+    return runs, failed
+
+
+def _run(experiment: Experiment, folder: pathlib.Path) -> _Run:
+    results = train(experiment, folder)
+    scored = score_split(Predictor(folder), "test")
+    stage, stage_folder = experiment.first_stage, folder / "pretraining"
+    stage_epochs = None
+    # A finished run does not need its stage any more, which may have been deleted.
+    if stage is not None and workdirs.has_checkpoints(stage_folder):
+        stage_epochs = _epochs(stage, stage_folder)
+    metrics = scored.compute(split="test")
+    return _Run(results, scored, metrics, _epochs(experiment, folder), stage_epochs)
+
+
+def _epochs(experiment: Experiment, folder: pathlib.Path) -> float:
+    """Passes over the training rows that a run has made; patience may end one in its midst."""
+    with Checkpoints(folder) as checkpoints:
+        last = checkpoints.last_step
+        assert last is not None
+        progress = checkpoints.progress(last)
+    settings = experiment.data
+    data = PreparedData(settings.name, settings.folder, settings.label)
+    batch_size, rate = experiment.loop.batch_size, settings.negative_rate
+    return progress.epoch + progress.batch / data.steps_per_epoch("train", batch_size, rate)
+
+
+def _results(
+    experiments: Mapping[str, Experiment],
+    seeds: Sequence[int],
+    runs: Mapping[str, Sequence[_Run]],
+    baseline: str,
+    resamples: int,
+) -> dict[str, Any]:
+    # All runs score the same rows in the same order, so the labels of one are those of all.
+    first = runs[baseline][0]
+    resampled = bootstrap(
+        {label: np.stack([run.scored.logits for run in runs[label]]) for label in runs},
+        first.scored.labels,
+        weights=None if (first.scored.weights == 1).all() else first.scored.weights,
+        resamples=resamples,
+        seed=_BOOTSTRAP_SEED,
+    )
+    results = {
+        "config": {
+            label: {key: value for key, value in experiment.to_dict().items() if key != "seed"}
+            for label, experiment in experiments.items()
+        },
+        "seeds": list(seeds),
+        "baseline": baseline,
+        "bootstrap": {"resamples": resamples, "seed": _BOOTSTRAP_SEED, "level": _LEVEL},
+        "dataset": first.results["dataset"],
+        "models": {
+            label: {
+                **_summary(seeds, runs[label]),
+                "difference": None
+                if label == baseline
+                else {
+                    metric: _difference(of_label[label], of_label[baseline], len(seeds))
+                    for metric, of_label in resampled.items()
+                },
+            }
+            for label in runs
+        },
+        "versions": first.results["versions"],
+    }
+    if "oracle" in first.results:
+        oracle = first.results["oracle"]["test"]
+        results["oracle"] = {metric: oracle[metric] for metric in ("auc", "logloss")}
+        for label, of_label in runs.items():
+            covered = [run.results["oracle"]["test"]["coverage"] for run in of_label]
+            results["models"][label]["oracle_coverage"] = {
+                metric: float(np.mean([run[metric] for run in covered])) for metric in covered[0]
+            }
+    return results
+
+
+def _summary(seeds: Sequence[int], runs: Sequence[_Run]) -> dict[str, Any]:
+    """One model's runs and their means; the standard deviation of one run is None."""
+    test = [run.metrics for run in runs]
+    rates = [run.results["throughput"]["train_examples_per_second"] for run in runs]
+    stages = [run.stage_epochs for run in runs if run.stage_epochs is not None]
+    return {
+        "runs": {
+            str(seed): {
+                "metrics": {"valid": run.results["metrics"]["valid"], "test": metrics},
+                "train_examples_per_second": rate,
+                "best_step": run.results["best_step"],
+                "epochs": run.epochs,
+                "pretraining_epochs": run.stage_epochs,
+            }
+            for seed, run, metrics, rate in zip(seeds, runs, test, rates, strict=True)
+        },
+        "test": {
+            metric: {
+                "mean": float(np.mean(values)),
+                "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+            }
+            for metric in test[0]
+            for values in [[metrics[metric] for metrics in test]]
+        },
+        "parameters": runs[0].results["parameters"],
+        "epochs": float(np.mean([run.epochs for run in runs])),
+        "pretraining_epochs": float(np.mean(stages)) if stages else None,
+        "train_examples_per_second": None if None in rates else float(np.mean(rates)),
+    }
+
+
+def _difference(model: Resampled, baseline: Resampled, seeds: int) -> dict[str, Any]:
+    difference = model - baseline
+    low, high = difference.interval(_LEVEL)
+    return {
+        "mean": difference.estimate,
+        "interval": [low, high],
+        # The interval of one seed is of the chance of rows alone.
+        "separates": low > 0 or high < 0 if seeds > 1 else None,
+    }

@@ -1,0 +1,106 @@
+"""What can be wrong with a comparison, found before hours of training."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float32
+
+from deepfm_jax.errors import UserError
+from deepfm_jax.input.pipeline import PreparedData
+from deepfm_jax.training.loop import check_runs
+from deepfm_jax.training.settings import Experiment
+
+# With fewer the ends of a 95% interval are a resample or two.
+_MIN_RESAMPLES = 100
+_SEEDS = 1 << 32
+# What a comparison writes beside the folders of its models, and what marks a single run.
+_TAKEN = ("results.json", "comparison.png", "checkpoints")
+_LABEL_ROWS = 1 << 16
+
+
+def check_request(
+    experiments: Mapping[str, Experiment],
+    seeds: Sequence[int],
+    folder: pathlib.Path,
+    baseline: str,
+    resamples: int,
+) -> None:
+    """Checks all that needs neither data nor models; see ``compare``.
+
+    Raises:
+      UserError: a baseline, a label, a seed, a number of resamples or a workdir that will not do.
+    """
+    if baseline not in experiments:
+        raise UserError(f"baseline {baseline!r} is not compared; use one of {list(experiments)}")
+    for label in experiments:
+        _check_label(label)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UserError(f"seeds are {list(seeds)}; give at least one, and each once")
+    for seed in seeds:
+        if not 0 <= seed < _SEEDS:
+            raise UserError(f"seed {seed} must be at least 0 and less than 2^32")
+    if resamples < _MIN_RESAMPLES:
+        raise UserError(f"resamples={resamples} must be at least {_MIN_RESAMPLES}")
+    if (folder / "checkpoints").exists():
+        raise UserError(
+            f"workdir {folder} holds a single run; choose another --workdir for a comparison"
+        )
+
+
+def _check_label(label: str) -> None:
+    told = f"label {label!r} names the folder of its runs"
+    if not label or set(label) & set("/\\") or label.startswith("."):
+        raise UserError(f"{told}; it may not be a path, nor begin with a dot")
+    if label != label.strip() or not label.isprintable():
+        raise UserError(f"{told}; it may not have spaces around it, nor signs without a shape")
+    if label.lower() in _TAKEN:
+        raise UserError(f"{told}; {', '.join(_TAKEN)} are taken")
+
+
+def check_data_and_runs(
+    experiments: Mapping[str, Experiment], seeds: Sequence[int], folder: pathlib.Path
+) -> None:
+    """Raises what the last run would else raise at its start; see ``compare``. Writes nothing.
+
+    Raises:
+      UserError: models on different rows, or what ``check_runs`` raises, with the label before it.
+    """
+    labels_at: dict[tuple[str, str, str], np.ndarray] = {}
+    first_label = next(iter(experiments))
+    for label, experiment in experiments.items():
+        data = experiment.data
+        place = (data.name, data.folder, data.label)
+        try:
+            if place not in labels_at:
+                labels_at[place] = _labels(PreparedData(*place))
+            check_runs(experiment, {seed: folder / label / str(seed) for seed in seeds})
+        except UserError as error:
+            raise UserError(f"{label}: {error}") from None
+        # Not by fingerprint: the same rows may be encoded with crosses for one, without for others.
+        if not np.array_equal(labels_at[place], next(iter(labels_at.values()))):
+            raise UserError(
+                f"{label} reads other rows or labels ({data.name!r} in {data.folder}) than "
+                f"{first_label}; models are compared on the same rows only"
+            )
+
+
+def _labels(data: PreparedData) -> Float32[np.ndarray, "rows"]:
+    """Labels of all splits in the order of their rows, with the number of rows of each split."""
+    parts = [np.array([data.rows(split) for split in data.summaries], np.float32)]
+    for split in data.summaries:
+        for batch in data.batches(split, _LABEL_ROWS):
+            parts.append(batch["labels"][batch["mask"] > 0, 0])
+    return np.concatenate(parts)
+
+
+def finished_but_not_named(
+    experiments: Mapping[str, Experiment], seeds: Sequence[int], folder: pathlib.Path
+) -> dict[str, list[int]]:
+    """Seeds of the finished runs in a comparison's workdir that are not asked for, by label."""
+    found: dict[str, list[int]] = {}
+    for path in folder.glob("*/*/results.json"):
+        label, seed = path.parts[-3:-1]
+        if seed.isdecimal() and not (label in experiments and int(seed) in seeds):
+            found.setdefault(label, []).append(int(seed))
+    return {label: sorted(found[label]) for label in sorted(found)}

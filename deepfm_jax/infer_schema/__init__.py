@@ -1,0 +1,1 @@
+"""A schema from the rows of a file."""

@@ -1,0 +1,1 @@
+"""Batches of prepared rows by tf.data: order, shuffle, sampling, prefetch."""

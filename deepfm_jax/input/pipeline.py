@@ -1,0 +1,294 @@
+"""tf.data over blocks of rows: batches of one size, in a seeded order, resumed in O(1)."""
+
+import collections
+import json
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from deepfm_jax.datasets.blocks import BLOCK_ROWS, positives_file
+from deepfm_jax.datasets.prepare import dataset_folder, split_summaries
+from deepfm_jax.encoding.encoder import Encoder
+from deepfm_jax.errors import UserError
+from deepfm_jax.input.order import Stream
+from deepfm_jax.input.sampling import SampledBlocks, kept_negatives
+from deepfm_jax.metrics.calibration import check_negative_rate
+
+Batch: TypeAlias = dict[str, np.ndarray]
+
+
+def hide_accelerators() -> None:
+    """Keeps TensorFlow off the accelerators, whose memory is JAX's."""
+    for kind in ("GPU", "TPU"):
+        tf.config.set_visible_devices([], kind)
+
+
+class PreparedData:
+    """A data set that ``prepare`` wrote: its encoder, its counts and its batches.
+
+    Attributes:
+      encoder: The encoder that was fitted on the training rows.
+      summaries: Counts of each split.
+      oracle: Best possible metrics of each split, where they are known (simulated data).
+    """
+
+    def __init__(self, name: str, folder: str | os.PathLike[str], label: str = ""):
+        """Opens data set ``name`` under the folder that was ``prepare``'s ``--out``.
+
+        Args:
+          name: Data set.
+          folder: Folder of prepared data sets.
+          label: Of several labels the one that batches have; empty for the first.
+
+        Raises:
+          UserError: there is no such prepared data set, or it has no such label.
+        """
+        path = dataset_folder(name, folder)
+        if not path.is_dir():
+            raise UserError(
+                f"{path}: data set {name!r} is not prepared; run python -m experiments.prepare "
+                f"--dataset={name} --source=RAW_FILES --out={folder}"
+            )
+        hide_accelerators()
+        self.encoder = Encoder.load(path)
+        schema = self.encoder.schema
+        self._label = schema.labels.index(schema.label_named(label))
+        self.summaries = split_summaries(path)
+        oracle = path / "oracle.json"
+        self.oracle: dict[str, Any] = json.loads(oracle.read_text()) if oracle.is_file() else {}
+        self._folder = path
+        self._block_positives: dict[str, np.ndarray] = {}
+        self._builder = tfds.builder_from_directory(path)
+
+    @property
+    def label(self) -> str:
+        """The label that batches have."""
+        return self.encoder.schema.labels[self._label].name
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when any encoded row of any split changes."""
+        return "-".join(summary.fingerprint for summary in self.summaries.values())
+
+    def rows(self, split: str, negative_rate: float = 1.0) -> int:
+        """Rows of a pass over a split (see ``batches``).
+
+        Raises:
+          UserError: a rate out of its range, or one that leaves no negative row.
+        """
+        rows = self.summaries[split].rows
+        check_negative_rate(negative_rate)
+        if negative_rate == 1:
+            return rows
+        positives = self._positives(split)
+        kept = int(kept_negatives(self._sizes(split) - positives, negative_rate).sum())
+        if not kept:
+            raise UserError(
+                f"negative_rate={negative_rate} leaves none of the "
+                f"{rows - int(positives.sum()):,} negative rows of split {split!r}; raise it"
+            )
+        return kept + int(positives.sum())
+
+    def steps_per_epoch(self, split: str, batch_size: int, negative_rate: float = 1.0) -> int:
+        """Batches of a pass over a split, the padded last one included."""
+        return -(-self.rows(split, negative_rate) // batch_size)
+
+    def batches(
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        epoch: int = 0,
+        start_batch: int = 0,
+        streams: int = 1,
+        part: tuple[int, int] | None = None,
+        negative_rate: float = 1.0,
+        groups: bool = False,
+    ) -> Iterator[Batch]:
+        """Batches of one pass over a split, all of ``batch_size`` rows, or a part of each.
+
+        (seed, epoch, streams, start_batch) is the whole state of the pass: the same four give the
+        same batches. Skipping to ``start_batch`` reads nothing of what it skips but a window.
+
+        Args:
+          split: ``"train"``, ``"valid"`` or ``"test"``.
+          batch_size: B.
+          seed: Of the shuffle; None keeps the rows in the order of the raw file.
+          epoch: Each epoch has a permutation of its own.
+          start_batch: Batches to skip.
+          streams: Parts of the pass that each batch takes equally many rows of (see ``order``).
+          part: Rows of each batch to yield, from start to stop; None for all. Only the streams that
+            these come from are read.
+          negative_rate: Share of the rows with label 0 that the pass keeps, others in each epoch
+            (see ``sampling``). Below 1 it needs a seed.
+          groups: Whether to give the groups of the rows, where the schema has them.
+
+        Yields:
+          ``ids`` [B, S] int32, ``labels`` [B, 1] float32, ``mask`` [B] float32 and, where the
+          schema has fields with values, ``values`` [B, S] float32; with ``groups``, these too
+          [B, 2] int32. The mask is the weight of each row, 1 without a column of weights. The last
+          batch is padded with its own rows, repeated, under mask 0: batch norm then sees rows of
+          the data, and the loss and the metrics do not see them at all.
+
+        Raises:
+          UserError: the streams do not split the batch evenly, or see ``rows``.
+        """
+        if streams < 1 or batch_size % streams:
+            raise UserError(
+                f"a batch of {batch_size} rows does not split evenly into {streams} streams"
+            )
+        start, stop = (0, batch_size) if part is None else part
+        share = batch_size // streams
+        first = start // share
+        source, sizes = self._source(split, negative_rate, seed, epoch)
+        read = [
+            self._share(
+                Stream(
+                    source,
+                    sizes,
+                    seed=seed,
+                    epoch=epoch,
+                    index=index,
+                    streams=streams,
+                    skip_rows=start_batch * share,
+                ),
+                share,
+                groups,
+            )
+            for index in range(first, -(-stop // share))
+        ]
+        dataset = read[0]
+        if len(read) > 1 or (stop - start) % share:
+            dataset = tf.data.Dataset.zip(tuple(read)).map(
+                lambda *shares: {
+                    name: tf.concat([share_[name] for share_ in shares], axis=0)[
+                        start - first * share : stop - first * share
+                    ]
+                    for name in shares[0]
+                }
+            )
+        # A thread for each stream reads as fast as more do, and where the step runs on the same
+        # cores, more would take them from it in the middle of its parallel loops.
+        options = tf.data.Options()
+        options.threading.private_threadpool_size = len(read)
+        options.autotune.enabled = False
+        return dataset.with_options(options).prefetch(2).as_numpy_iterator()  # pyright: ignore[reportReturnType]
+
+    def _source(
+        self, split: str, negative_rate: float, seed: int | None, epoch: int
+    ) -> tuple[Any, np.ndarray]:
+        """The blocks of a pass and how many rows each has."""
+        source = self._builder.as_data_source(split)  # pyright: ignore[reportCallIssue]
+        sizes = self._sizes(split)
+        self.rows(split, negative_rate)  # Raises on an impossible rate.
+        if negative_rate == 1:
+            return source, sizes
+        if seed is None:
+            raise ValueError(f"negative_rate={negative_rate} is for passes with a seed")
+        sampled = SampledBlocks(
+            source, self._label, self._positives(split), sizes, negative_rate, (seed, epoch)
+        )
+        return sampled, sampled.sizes
+
+    def _sizes(self, split: str) -> np.ndarray:
+        """Rows of each block: all have equally many, but the last."""
+        rows = self.summaries[split].rows
+        return np.diff(np.append(np.arange(0, rows, BLOCK_ROWS), rows))
+
+    def _positives(self, split: str) -> np.ndarray:
+        """Rows of each block whose label is 1."""
+        if split not in self._block_positives:
+            path = self._folder / positives_file(split)
+            if path.is_file():
+                counts = np.load(path)
+            else:  # Prepared before there was such a file: the labels are counted, in one pass.
+                source = self._builder.as_data_source(split)  # pyright: ignore[reportCallIssue]
+                counts = np.stack([block["labels"].sum(axis=0) for block in source])
+            self._block_positives[split] = counts[:, self._label].astype(np.int64)
+        return self._block_positives[split]
+
+    def _share(self, stream: Stream, rows: int, groups: bool) -> tf.data.Dataset:
+        """What a stream gives to each batch: ``rows`` rows, the last filled up."""
+        schema = self.encoder.schema
+        slots = len(schema.slot_names)
+        columns: dict[str, tuple[tf.DType, tuple[int, ...]]] = {
+            "ids": (tf.int32, (slots,)),
+            "labels": (tf.float32, (1,)),
+        }
+        if schema.has_values:
+            columns["values"] = (tf.float32, (slots,))
+        if groups and schema.group is not None:
+            columns["groups"] = (tf.int32, (2,))
+        names = (*columns, "weights") if schema.weight is not None else tuple(columns)
+        columns["mask"] = (tf.float32, ())
+
+        def read(window):
+            arrays = dict(zip((*names, "mask"), stream.load(int(window), names), strict=True))
+            arrays["labels"] = arrays["labels"][:, [self._label]]
+            if "weights" in arrays:
+                arrays["mask"] = arrays["mask"] * arrays["weights"]
+            return [arrays[name] for name in columns]
+
+        def load(window):
+            arrays = tf.numpy_function(
+                read,
+                [window],
+                [dtype for dtype, _ in columns.values()],
+            )
+            return {
+                name: tf.ensure_shape(array, [None, *shape])
+                for (name, (_, shape)), array in zip(columns.items(), arrays, strict=True)
+            }
+
+        def pad(batch):
+            count = tf.shape(batch["ids"])[0]
+            repeated = tf.range(rows) % count
+            padded = tf.cond(
+                count < rows,
+                lambda: {key: tf.gather(value, repeated) for key, value in batch.items()},
+                lambda: batch,
+            )
+            return {**padded, "mask": tf.where(tf.range(rows) < count, padded["mask"], 0.0)}
+
+        return (
+            tf.data.Dataset.range(stream.first, stream.count)
+            .map(load, num_parallel_calls=1)
+            .prefetch(1)
+            .rebatch(rows)
+            .map(pad)
+        )
+
+
+def prefetch_to_device(
+    batches: Iterable[Batch], sharding: jax.sharding.Sharding, depth: int = 2
+) -> Iterator[dict[str, jax.Array]]:
+    """Puts batches on the devices ``depth`` ahead, so that transfers overlap with compute.
+
+    Args:
+      batches: Batches whose leading axis is B, or this process's part of them (see
+        ``distributed.partitioning.process_rows``).
+      sharding: How B is split over devices.
+      depth: Batches in flight.
+    """
+    queue: collections.deque = collections.deque()
+    for batch in batches:
+        queue.append(_on_devices(batch, sharding))
+        if len(queue) >= depth:
+            yield queue.popleft()
+    while queue:
+        yield queue.popleft()
+
+
+def _on_devices(batch: Batch, sharding: jax.sharding.Sharding) -> dict[str, jax.Array]:
+    if sharding.is_fully_addressable:
+        return jax.device_put(batch, sharding)
+    return {
+        name: jax.make_array_from_process_local_data(sharding, array)
+        for name, array in batch.items()
+    }

@@ -1,0 +1,215 @@
+"""Files of libsvm, libfm and libffm, in blocks: every row typed, or rejected by its line."""
+
+import os
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from deepfm_jax.errors import UserError
+from deepfm_jax.readers.libsvm_text import FeatureRows, parse_rows
+from deepfm_jax.readers.paths import SourcePath, extension, open_text
+from deepfm_jax.readers.row_checker import Fault, GoodRows, MalformedRow, RowChecker
+from deepfm_jax.schema import Column, Ignored, Label, MultiValued, Numeric, Schema
+
+_WITH_FIELDS = (".libffm", ".ffm")
+FEATURE_EXTENSIONS = (".libsvm", ".libfm", ".svm", *_WITH_FIELDS)
+# Parsing takes about 25 times the bytes of a block for a while.
+_BLOCK_BYTES = 4 << 20
+_OTHER_VALUE = "is an id with another value than 1, in a column of ids alone"
+FIELD_COLUMN = "field_"  # Followed by the number of the field.
+
+
+def feature_extension(path: str | os.PathLike[str]) -> str | None:
+    """``.libsvm``, ``.ffm``, ... of a file of features, compressed or not; None of any other."""
+    found = extension(path)
+    return found if found in FEATURE_EXTENSIONS else None
+
+
+def names_fields(path: str | os.PathLike[str]) -> bool:
+    """Whether the features of a file name their fields, so ``field:id:value``."""
+    return extension(path) in _WITH_FIELDS
+
+
+def read_blocks(
+    path: SourcePath, *, width: int | None = None, block_bytes: int
+) -> Iterator[tuple[FeatureRows, list[MalformedRow]]]:
+    """The rows of a file, and those that are none; see ``libsvm_text.parse_rows``.
+
+    Args:
+      path: The file.
+      width: Features that every row must have; None takes any number.
+      block_bytes: Bytes read at a time; no row may be longer.
+
+    Raises:
+      UserError: the file is empty, or a row is too long.
+      OSError: it cannot be read to its end.
+    """
+    line = 1
+    with open_text(path) as stream:
+        for block in _whole_lines(path, stream, block_bytes):
+            yield parse_rows(block, first_line=line, with_fields=names_fields(path), width=width)
+            line += block.count(b"\n")
+    if line == 1:
+        raise UserError(f"{path}: the file is empty")
+
+
+def _whole_lines(path: SourcePath, stream: pa.NativeFile, block_bytes: int) -> Iterator[bytes]:
+    held, line = b"", 1
+    while piece := stream.read(block_bytes):
+        if line == 1 and not held:  # A byte order mark, which some editors write.
+            piece = piece.removeprefix(b"\xef\xbb\xbf")
+        end = piece.rfind(b"\n") + 1
+        if len(held) + (piece.find(b"\n") if end else len(piece)) > block_bytes:
+            raise UserError(f"{path}, line {line}: the row is longer than {block_bytes:,} bytes")
+        if end:
+            block = held + piece[:end]
+            line += block.count(b"\n")
+            held = piece[end:]
+            yield block
+        else:
+            held += piece
+    if held:
+        yield held + b"\n"
+
+
+def read_features(
+    path: SourcePath, schema: Schema, checker: RowChecker, block_bytes: int, every: bool
+) -> Iterator[GoodRows]:
+    """The rows of a file as the columns of a schema; see ``sources.read_rows``.
+
+    A categorical column takes the ids of its features, whose values must be 1, and a numeric one
+    the values of its feature, whose id must be the same in all rows. A column of several values
+    takes ids, or, where it has a ``weight_separator``, pairs of an id and a value.
+
+    Args:
+      path: The file.
+      schema: Its columns but the label are, in their order, the features of each row; where
+        features name their fields, column ``field_N`` is the one of field N. Where they do not, a
+        column of several values that is alone takes them all.
+      checker: Types the rows.
+      block_bytes: Bytes read at a time, at most 4 MiB; no row may be longer.
+      every: Whether columns that the schema ignores are read too.
+
+    Raises:
+      UserError: see ``sources.read_tables``; or, where features name their fields, a column that
+        is not called so.
+      OSError: the file cannot be read to its end.
+    """
+    columns = _Columns(path, schema, every)
+    block_bytes = min(block_bytes, _BLOCK_BYTES)
+    for rows, malformed in read_blocks(path, width=columns.width, block_bytes=block_bytes):
+        table, suspects = columns.table(rows)
+        yield checker.good_rows(table, rows.lines, malformed, suspects)
+
+
+class _Columns:
+    """Makes columns of features, and finds fault with those that do not fit them."""
+
+    def __init__(self, path: SourcePath, schema: Schema, every: bool):
+        self._label = schema.label
+        self._features = [column for column in schema.columns if not isinstance(column, Label)]
+        self._every = every
+        self._negative: float | None = None
+        self._numeric_ids: dict[str, int] = {}
+        self._order = np.arange(len(self._features))
+        self.width: int | None = len(self._features)
+        self._takes_all = isinstance(self._features[0], MultiValued) and self.width == 1
+        if self._takes_all:
+            self.width = None
+        if names_fields(path):
+            self._takes_all = False
+            self.width = None
+            numbers = np.array([_field_number(path, column) for column in self._features])
+            self._order = np.argsort(numbers)
+            self._numbers = numbers[self._order]
+
+    def table(self, rows: FeatureRows) -> tuple[pa.Table, dict[int, Fault]]:
+        """A column for each of the schema's, null where a row lacks the feature."""
+        faults: dict[int, Fault] = {}
+        columns = {self._label.name: self._labels(rows.labels, faults)}
+        slots, row_of = self._slots(rows, faults), rows.rows
+        known = slots >= 0
+        cells = row_of[known] * len(self._features) + slots[known]
+        shape = (len(rows.lines), len(self._features))
+        counts = np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
+        ids, values = np.zeros(counts.size, np.int64), np.ones(counts.size)
+        ids[cells], values[cells] = rows.ids[known], rows.values[known]
+        ids, values = ids.reshape(shape), values.reshape(shape)
+        for slot, column in enumerate(self._features):
+            if isinstance(column, Ignored) and not self._every:
+                continue
+            if isinstance(column, MultiValued):
+                columns[column.name] = self._lists(column, rows, slots == slot, faults)
+                continue
+            if not isinstance(column, Ignored):
+                self._check(column, ids[:, slot], values[:, slot], counts[:, slot], faults)
+            cell = values if isinstance(column, Numeric) else ids
+            columns[column.name] = pa.array(cell[:, slot], mask=counts[:, slot] == 0)
+        return pa.table(columns), faults
+
+    def _slots(self, rows: FeatureRows, faults: dict[int, Fault]) -> np.ndarray:
+        """The column of each feature, -1 where there is none."""
+        if rows.fields is None:
+            return np.zeros_like(rows.ids) if self._takes_all else rows.positions
+        at = np.minimum(np.searchsorted(self._numbers, rows.fields), len(self._numbers) - 1)
+        known = self._numbers[at] == rows.fields
+        if not known.all():
+            row_of = rows.rows
+            for feature in np.flatnonzero(~known):
+                reason = f"field {rows.fields[feature]} has no column {FIELD_COLUMN}N in the schema"
+                faults.setdefault(int(row_of[feature]), Fault("", None, reason))
+        return np.where(known, self._order[at], -1)
+
+    def _lists(self, column: MultiValued, rows: FeatureRows, chosen, faults) -> pa.ListArray:
+        weighted = column.weight_separator is not None
+        if not weighted:
+            row_of = rows.rows
+            for feature in np.flatnonzero(chosen & (rows.values != 1)):
+                told = f"{rows.ids[feature]}:{rows.values[feature]:g}"
+                faults.setdefault(int(row_of[feature]), Fault(column.name, told, _OTHER_VALUE))
+        return rows.lists(chosen, weighted=weighted)
+
+    def _check(self, column: Column, ids, values, counts, faults: dict[int, Fault]) -> None:
+        there = counts > 0
+        for row in np.flatnonzero(counts > 1):
+            reason = f"column {column.name}: {counts[row]} features of one field"
+            faults.setdefault(int(row), Fault("", None, reason))
+        if isinstance(column, Numeric):
+            if there.any():
+                self._numeric_ids.setdefault(column.name, int(ids[there][0]))
+            first = self._numeric_ids.get(column.name)
+            bad = there & (ids != first)
+            reason = f"has another id than {first}, the first of this numeric column"
+        else:
+            bad = there & (values != 1)
+            reason = _OTHER_VALUE
+        for row in np.flatnonzero(bad):
+            told = f"{ids[row]}:{values[row]:g}"
+            faults.setdefault(int(row), Fault(column.name, told, reason))
+
+    def _labels(self, labels: np.ndarray, faults: dict[int, Fault]) -> pa.Array:
+        """Labels as text; of -1 and 1, the first is 0, but never beside a 0 in the same file."""
+        if self._label.values is None:
+            negative = labels[(labels == 0) | (labels == -1)]
+            if self._negative is None and len(negative):
+                self._negative = float(negative[0])
+            if self._negative == -1:
+                for row in np.flatnonzero(labels == 0):
+                    reason = "is not a label, -1 or 1, as those before it are"
+                    faults[int(row)] = Fault(self._label.name, "0", reason)
+                labels = np.where(labels == -1, 0, labels)
+        different, inverse = np.unique(labels, return_inverse=True)
+        texts = [repr(label).removesuffix(".0") for label in different.tolist()]
+        return pa.array(texts, pa.string()).take(pa.array(inverse))
+
+
+def _field_number(path: SourcePath, column: Column) -> int:
+    found = re.fullmatch(rf"{FIELD_COLUMN}(0|[1-9]\d{{0,8}})", column.name)
+    if found is None:
+        raise UserError(
+            f"{path}: its features are told apart by field, and the columns of the schema by the "
+            f"name of theirs, as {FIELD_COLUMN}0; {column.name!r} is not one of those"
+        )
+    return int(found[1])

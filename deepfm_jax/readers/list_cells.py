@@ -1,0 +1,110 @@
+"""From raw cells of several values to typed lists: text with separators, lists, weights."""
+
+# pyarrow.compute makes its functions when imported, out of the type checker's sight.
+# pyright: reportAttributeAccessIssue=false
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from deepfm_jax.readers.cells import as_text, cleaned, is_text, typed_categories, typed_numbers
+from deepfm_jax.schema import TextFormat
+from deepfm_jax.schema.list_columns import MultiValued
+
+
+class BadElement(NamedTuple):
+    """The first element of a cell that cannot be read: its text, and what is wrong with it."""
+
+    text: str
+    reason: str
+
+
+def typed_lists(
+    raw: pa.Array, column: MultiValued, text: TextFormat
+) -> tuple[pa.ListArray, Mapping[int, BadElement]]:
+    """Typed lists of all values of each cell, and, by row, what is wrong with the bad ones.
+
+    Returns:
+      Lists of strings or int64, or, with weights, of structs of ``value`` and ``weight`` (float32,
+      above 0). None is null, and a missing cell has an empty one.
+
+    Raises:
+      pa.ArrowInvalid, pa.ArrowNotImplementedError: cells of a type that cannot be read as lists.
+    """
+    lengths, elements = list_elements(raw, column.separator, text)
+    weights, bad_weights = None, np.zeros(len(elements), dtype=bool)
+    values = elements
+    if column.weight_separator is not None:
+        values, weights, bad_weights = _weighted(elements, column.weight_separator)
+    if is_text(values.type):
+        values = cleaned(values, text)
+    typed, bad_values, reason = typed_categories(values, column)
+    kept = pc.is_valid(typed).to_numpy(zero_copy_only=False)
+    if weights is not None:
+        bad_weights &= kept | bad_values  # A weight of nothing has no say.
+        kept = kept & (weights > 0)
+        typed = pa.StructArray.from_arrays(
+            [typed, pa.array(weights, pa.float32())], names=["value", "weight"]
+        )
+    rows = np.repeat(np.arange(len(raw)), lengths)
+    faults: dict[int, BadElement] = {}
+    for element in np.flatnonzero(bad_values | bad_weights):
+        told = reason
+        if not bad_values[element]:
+            told = f"needs a weight after {column.weight_separator!r}, a finite number from 0 on"
+        faults.setdefault(int(rows[element]), BadElement(str(elements[int(element)].as_py()), told))
+    if not kept.all():
+        typed = typed.filter(pa.array(kept))
+    offsets = np.zeros(len(raw) + 1, np.int32)
+    np.cumsum(np.bincount(rows[kept], minlength=len(raw)), out=offsets[1:])
+    return pa.ListArray.from_arrays(pa.array(offsets), typed), faults
+
+
+def list_elements(raw: pa.Array, separator: str, text: TextFormat) -> tuple[np.ndarray, pa.Array]:
+    """How many elements each cell has, and all of them in a row.
+
+    Cells are lists, or text with separators, in which an empty cell has one empty element.
+    """
+    if pa.types.is_map(raw.type):
+        pair = pa.struct([("value", raw.type.key_type), ("weight", raw.type.item_type)])
+        raw = raw.cast(pa.list_(pair))
+    elif not is_list(raw.type):
+        # One value alone, as a number in a table, is the text of a cell too.
+        cells = cleaned(as_text(raw), text)
+        raw = pc.split_pattern(pc.fill_null(cells, ""), separator)
+    # Not cast to one layout: pyarrow makes a broken array of a view.
+    lengths = pc.fill_null(pc.list_value_length(raw), 0).to_numpy(zero_copy_only=False)
+    return lengths, pc.list_flatten(raw)
+
+
+def _weighted(elements: pa.Array, separator: str) -> tuple[pa.Array, np.ndarray, np.ndarray]:
+    """Values, float32 weights (0 for a bad one), and which are bad."""
+    if pa.types.is_struct(elements.type):
+        if elements.type.num_fields != 2:
+            raise pa.ArrowInvalid("pairs of a value and a weight have two parts")
+        values, weight_cells = elements.flatten()
+    else:
+        texts = pc.fill_null(as_text(elements), "")
+        parts = pc.split_pattern(texts, separator, max_splits=1, reverse=True)
+        values = pc.list_element(parts, 0)
+        ends = parts.offsets.to_numpy()[1:] - 1
+        alone = pc.equal(pc.list_value_length(parts), 1)
+        last = pc.list_flatten(parts).take(pa.array(ends - parts.offsets[0].as_py()))
+        weight_cells = pc.if_else(alone, pa.scalar(None, pa.string()), last)
+    numbers, bad = typed_numbers(weight_cells)
+    missing = numbers.is_null().to_numpy(zero_copy_only=False)
+    weights = numbers.fill_null(0.0).to_numpy(zero_copy_only=False)
+    bad = bad | missing | (weights < 0) | (weights > np.finfo(np.float32).max)
+    return values, np.where(bad, 0.0, weights).astype(np.float32), bad
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether cells of this type are lists, in whatever layout."""
+    tests = (
+        *(pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list),
+        *(pa.types.is_list_view, pa.types.is_large_list_view, pa.types.is_map),
+    )
+    return any(test(kind) for test in tests)

@@ -1,0 +1,64 @@
+"""Rows that a cell without its last quote has taken in, and that would be lost without a word."""
+
+import re
+
+import pyarrow as pa
+
+from deepfm_jax.readers.cells import rows_with, typed_column
+from deepfm_jax.readers.row_checker import Fault
+from deepfm_jax.schema import Schema
+
+_LINE_BREAK = re.compile("\r\n|\n|\r")
+
+
+def swallowed_rows(table: pa.Table, schema: Schema, names: list[str]) -> dict[int, Fault]:
+    """Rows with a cell that runs over whole rows of the file, by their index in the table.
+
+    A line break inside a quoted cell is text. But where a line between two of them splits into as
+    many cells as a row has, it is a row; and so are the first and the last line, where the cells
+    before and after make up a row of each, and both have a label that can be read.
+
+    Args:
+      table: Raw cells of columns of the file.
+      schema: Of the rows.
+      names: Of all columns, in file order.
+    """
+    faults: dict[int, Fault] = {}
+    # Text often has one delimiter in a line, and cannot be told from a row of two cells.
+    if not schema.text.quoting or len(names) < 3:
+        return faults
+    places = {name: place for place, name in enumerate(names)}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        for row in rows_with(column.combine_chunks(), "\n").tolist():
+            cell = column[row].as_py()
+            lines = [line.split(schema.text.delimiter) for line in _LINE_BREAK.split(cell)]
+            inner = any(len(line) == len(names) for line in lines[1:-1])
+            if inner or _are_rows(lines[0], lines[-1], places[name], schema, names):
+                reason = "runs over whole rows (is a quote missing?)"
+                faults.setdefault(row, Fault(name, cell, reason))
+    return faults
+
+
+def _are_rows(
+    first: list[str], last: list[str], place: int, schema: Schema, names: list[str]
+) -> bool:
+    """Whether the cells of a cell's first and last line end one row and begin another.
+
+    Args:
+      first: Cells of the first line, the first of them at ``place``.
+      last: Cells of the last line, the last of them at ``place``.
+      place: Of the cell in its row, from 0.
+      schema: Of the rows.
+      names: Of all columns, in file order.
+    """
+    if len(first) != len(names) - place or len(last) != place + 1:
+        return False
+    for label in schema.labels:
+        if label.name in names:
+            at = names.index(label.name)
+            cells = [*first[at - place : at - place + 1]] if at >= place else []
+            cells += [*last[at : at + 1]]
+            _, bad, _ = typed_column(pa.array(cells, pa.string()), label, schema.text)
+            if bad.any():
+                return False
+    return True

@@ -1,0 +1,71 @@
+"""Points in time: from cells of many layouts to seconds since 1970 (UTC), and to their parts."""
+
+# pyarrow.compute makes its functions when imported, out of the type checker's sight.
+# pyright: reportAttributeAccessIssue=false
+
+import datetime
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from deepfm_jax.schema.columns import TimePart
+
+# The years 1 to 9999, which dates of Python can have.
+_FIRST, _LAST = -62_135_596_800, 253_402_300_799
+_PARTS: dict[TimePart, Callable[[pa.Array], pa.Array]] = {
+    "hour": pc.hour,
+    "weekday": pc.day_of_week,
+    "weekend": lambda times: pc.greater_equal(pc.day_of_week(times), 5),
+    "day": pc.day,
+    "month": pc.month,
+}
+
+
+def time_part(seconds: pa.Array, part: TimePart) -> pa.Array:
+    """A part of each time as int64 (see ``schema.columns.Timestamp``); null where the time is."""
+    return _PARTS[part](seconds.cast(pa.timestamp("s"))).cast(pa.int64())
+
+
+def seconds_of_times(times: pa.Array) -> pa.Array:
+    """Whole seconds since 1970 of a column of times or dates."""
+    return times.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
+
+
+def seconds_of_numbers(numbers: pa.Array, unit: float) -> tuple[pa.Array, np.ndarray]:
+    """Whole seconds since 1970 of numbers of ``unit`` seconds, and which are no date."""
+    values = np.floor(numbers.to_numpy(zero_copy_only=False) * unit)
+    bad = (values < _FIRST) | (values > _LAST)
+    none = bad | np.isnan(values)
+    return pa.array(np.where(none, 0, values).astype(np.int64), mask=none), bad
+
+
+def seconds_of_text(text: pa.Array, layout: str) -> tuple[pa.Array, np.ndarray]:
+    """Whole seconds since 1970 of text in a layout, ``iso`` or one of strptime, and what is none.
+
+    Each distinct text is parsed once, by Python, which knows how many days a month has.
+    """
+    if layout == "iso":
+        try:
+            return seconds_of_times(text.cast(pa.timestamp("us"))), np.zeros(len(text), dtype=bool)
+        except pa.ArrowInvalid:
+            pass  # Times with a zone, or some that are none.
+    coded = text.dictionary_encode()
+    parsed = pa.array([_parsed(each, layout) for each in coded.dictionary.to_pylist()], pa.int64())
+    seconds = parsed.take(coded.indices)
+    bad = pc.and_(pc.is_null(seconds), pc.is_valid(text))
+    return seconds, bad.to_numpy(zero_copy_only=False)
+
+
+def _parsed(text: str, layout: str) -> int | None:
+    try:
+        if layout == "iso":
+            time = datetime.datetime.fromisoformat(text)
+        else:
+            time = datetime.datetime.strptime(text, layout)
+        if time.tzinfo is None:
+            time = time.replace(tzinfo=datetime.UTC)
+        return int(np.floor(time.timestamp()))
+    except (ValueError, OverflowError):
+        return None
