@@ -5,7 +5,7 @@ package costs a researcher no TensorFlow import.
 """
 
 from deepfm_jax.errors import UserError
-from deepfm_jax.features import FieldSpec
+from deepfm_jax.features import Feature
 from deepfm_jax.models import (
     DNN,
     FM,
@@ -49,7 +49,7 @@ __all__ = [
     "Cross",
     "DCNv2",
     "DeepFM",
-    "FieldSpec",
+    "Feature",
     "FinalMLP",
     "Group",
     "History",

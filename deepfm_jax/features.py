@@ -1,6 +1,7 @@
-"""Fields as a table of embeddings knows them: how many rows, how many slots, whose rows."""
+"""What a model knows of each field: its rows of the table, its slots, its numbers."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -8,105 +9,143 @@ import numpy as np
 
 from deepfm_jax.errors import UserError
 
-# The id of a slot that a row of data leaves empty; it reads no row of the table.
+# The id of an empty slot, which reads no row of the table.
 PADDING_ID = -1
 _MAX_ROWS = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
-class FieldSpec:
-    """A field that is more than rows of its own and one slot.
+class Feature:
+    """One field of a model's input: ids that read rows of the table, or a vector of numbers.
 
     Attributes:
-      rows: Ids of the field.
-      slots: Features that a row of data may have of the field at once. Those that it has not are
-        padding: id -1 with value 0, which reads no row of the table. Above 1 the field's embedding
-        is e_f = sum_k v_{i_k} x_k over its slots, and its first-order term likewise; whether that
-        is a sum or a mean is in the values.
-      shared_with: Index of the field whose rows this one reads (one vocabulary for both); None for
-        rows of its own.
+      rows: Ids of the field; 0 for a dense field.
+      slots: Values that an example may have in the field at once. An empty slot is padding: id -1
+        with value 0.
+      shared_with: Index of the field whose rows this field reads; None for rows of its own.
+      pooling: How the vectors of the slots become one (see ``inputs.ENCODERS``).
+      size: Numbers of a dense field, which has neither rows nor slots; 0 for ids.
+      dim: Length of the field's own vectors, which a matrix projects to the model's D; 0 for
+        first-order weights without vectors; None for D.
+      crossed: Whether the field is a cross product of other columns. Most models treat it like any
+        other; Wide & Deep keeps it out of its tower.
+      name: The field's name in messages and reports; empty for its index.
     """
 
-    rows: int
+    rows: int = 0
     slots: int = 1
     shared_with: int | None = None
+    pooling: str = "sum"
+    size: int = 0
+    dim: int | None = None
+    crossed: bool = False
+    name: str = ""
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the field is a vector of numbers."""
+        return self.size > 0
 
 
-# A plain number is that many rows, under one slot.
-FieldDims: TypeAlias = Sequence[int | FieldSpec]
+# A plain number is a field of so many rows with one slot.
+FieldDims: TypeAlias = Sequence[int | Feature]
 
 
-def field_specs(field_dims: FieldDims) -> tuple[FieldSpec, ...]:
-    """The fields of a table, in their order.
+def as_features(field_dims: FieldDims) -> tuple[Feature, ...]:
+    """The fields of a model, in order.
 
     Raises:
-      UserError: no field, a field without rows or slots, numbers of them that are not whole, one
-        that shares the rows of a field that has none of its own or another number of them, or more
-        than 2^31 - 1 rows in all (ids are int32).
+      UserError: ``field_dims`` is empty; a field has neither rows nor numbers, or both; a number is
+        not a whole number; a field shares the rows of a field that has none of its own, another
+        number of them, or vectors of another length; or the table has more than 2^31 - 1 rows (ids
+        are int32).
     """
-    specs = tuple(_as_spec(index, dim) for index, dim in enumerate(_listed(field_dims)))
-    if not specs or min(min(spec.rows, spec.slots) for spec in specs) < 1:
+    try:
+        listed = tuple(field_dims)
+    except TypeError:
+        raise UserError(f"field_dims={field_dims!r} must be a list of rows of each field") from None
+    return _checked(tuple(_as_feature(index, dim) for index, dim in enumerate(listed)))
+
+
+def _as_feature(index: int, dim: Any) -> Feature:
+    feature = dim if isinstance(dim, Feature) else Feature(dim)
+    owner, own_dim = feature.shared_with, feature.dim
+    numbers = (feature.rows, feature.slots, feature.size, owner or 0, own_dim or 0)
+    booleans = any(isinstance(n, bool) for n in (*numbers, owner, own_dim))
+    # No number is rounded or parsed: the model would look up other rows than the caller meant.
+    if booleans or not all(isinstance(n, int | np.integer) for n in numbers):
+        raise UserError(f"field_dims[{index}]={dim!r} must be whole numbers, as 1000")
+    return dataclasses.replace(
+        feature,
+        rows=int(feature.rows),
+        slots=0 if feature.size else int(feature.slots),
+        size=int(feature.size),
+        shared_with=None if owner is None else int(owner),
+        dim=None if own_dim is None else int(own_dim),
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _checked(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+    if not features or any(_is_empty(feature) for feature in features):
+        told = tuple(f if _is_more(f) else f.rows for f in features)
         raise UserError(
-            "field_dims must name at least one row (and slot) for each field; got "
-            f"{tuple(field_dims)}"
+            f"field_dims must name at least one row (and slot) for each field; got {told}"
         )
-    for index, spec in enumerate(specs):
-        if spec.shared_with is None:
-            continue
-        if not 0 <= spec.shared_with < len(specs):
-            raise UserError(f"field {index} shares the rows of field {spec.shared_with}: no such")
-        owner = specs[spec.shared_with]
-        if owner.shared_with is not None or owner.rows != spec.rows:
-            raise UserError(
-                f"field {index} ({spec.rows} rows) shares those of field {spec.shared_with}, which "
-                f"has {owner.rows if owner.shared_with is None else 'none of its own'}"
-            )
-    total = sum(spec.rows for spec in specs if spec.shared_with is None)
+    for index, feature in enumerate(features):
+        if feature.shared_with is not None:
+            _check_owner(index, feature, features)
+    total = total_rows(features)
     if total > _MAX_ROWS:
         raise UserError(
             f"field_dims sum to {total} rows; int32 ids reach {_MAX_ROWS}: raise min_count"
         )
-    return specs
+    return features
 
 
-def _listed(field_dims: Any) -> tuple[Any, ...]:
-    try:
-        return tuple(field_dims)
-    except TypeError:
-        raise UserError(f"field_dims={field_dims!r} must be a list of rows of each field") from None
+def _is_empty(feature: Feature) -> bool:
+    if feature.is_dense:
+        return feature.rows != 0
+    return feature.rows < 1 or feature.slots < 1 or feature.size < 0 or (feature.dim or 0) < 0
 
 
-def _as_spec(index: int, dim: Any) -> FieldSpec:
-    spec = dim if isinstance(dim, FieldSpec) else FieldSpec(dim)
-    owner = spec.shared_with
-    numbers = (spec.rows, spec.slots, 0 if owner is None else owner)
-    # Nothing is rounded or read from a text: other rows than those meant would be looked up.
-    if not all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in numbers):
-        raise UserError(f"field_dims[{index}]={dim!r} must be whole numbers, as 1000")
-    return FieldSpec(int(spec.rows), int(spec.slots), None if owner is None else int(owner))
+def _is_more(feature: Feature) -> bool:
+    return feature != Feature(feature.rows)
 
 
-def total_rows(field_dims: FieldDims) -> int:
+def _check_owner(index: int, feature: Feature, features: tuple[Feature, ...]) -> None:
+    owner_index = feature.shared_with
+    assert owner_index is not None
+    if not 0 <= owner_index < len(features):
+        raise UserError(f"field {index} shares the rows of field {owner_index}, which is no field")
+    owner = features[owner_index]
+    if owner.shared_with is not None or owner.rows != feature.rows:
+        raise UserError(
+            f"field {index} ({feature.rows} rows) shares those of field {owner_index}, which "
+            f"has {owner.rows if owner.shared_with is None else 'none of its own'}"
+        )
+    if owner.dim != feature.dim:
+        raise UserError(
+            f"field {index} (dim={feature.dim}) shares the rows of field {owner_index}, whose "
+            f"vectors have another length (dim={owner.dim})"
+        )
+
+
+def total_rows(features: Sequence[Feature]) -> int:
     """V: rows of the table; fields that share rows count once."""
-    return sum(spec.rows for spec in field_specs(field_dims) if spec.shared_with is None)
+    return sum(feature.rows for feature in features if feature.shared_with is None)
 
 
-def slot_counts(field_dims: FieldDims) -> tuple[int, ...]:
-    """Slots of each field; S is their sum."""
-    return tuple(spec.slots for spec in field_specs(field_dims))
+def slot_counts(features: Sequence[Feature]) -> tuple[int, ...]:
+    """Slots of each field, 0 for a dense one; S is their sum."""
+    return tuple(feature.slots for feature in features)
 
 
-def field_offsets(field_dims: FieldDims) -> np.ndarray:
-    """First row of each field in the table, [F] int32; a field that shares rows has its owner's."""
-    specs = field_specs(field_dims)
-    own = np.array([0 if spec.shared_with is not None else spec.rows for spec in specs])
-    first = np.cumsum(own) - own
-    owners = [
-        index if spec.shared_with is None else spec.shared_with for index, spec in enumerate(specs)
-    ]
-    return first[owners].astype(np.int32)
+def dense_size(features: Sequence[Feature]) -> int:
+    """N: numbers of all dense fields."""
+    return sum(feature.size for feature in features)
 
 
-def by_slot(field_dims: FieldDims, of_field: np.ndarray) -> np.ndarray:
+def by_slot(features: Sequence[Feature], of_field: np.ndarray) -> np.ndarray:
     """What each field has, for each of its slots: [F] to [S]."""
-    return np.repeat(of_field, slot_counts(field_dims))
+    return np.repeat(of_field, slot_counts(features))

@@ -34,6 +34,7 @@ AnyArray: TypeAlias = jax.Array | np.ndarray
 
 Ids: TypeAlias = Int[AnyArray, "batch slots"]
 Values: TypeAlias = Float[AnyArray, "batch slots"]
+Dense: TypeAlias = Float[AnyArray, "batch numbers"]
 Embeddings: TypeAlias = Float[AnyArray, "batch fields dim"]
 FirstOrder: TypeAlias = Float[AnyArray, "batch fields"]
 Logits: TypeAlias = Float[Array, "batch"]

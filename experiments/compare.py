@@ -1,23 +1,22 @@
 """Several models on the same rows and seeds, each with its own settings: tables and a picture.
 
-``python -m experiments.compare --config=FILE --models=lr,fm,deepfm --baseline=deepfm``. The config
-is read once for each model, as ``FILE:MODEL``, and ``--config.KEY=VALUE`` changes it for all of
-them; ``--config.loop.epochs`` is also the most that a stage before may have. Each run lies in
+``deepfm-jax compare --config=RECIPE --models=lr,fm,deepfm --baseline=deepfm``. The config is read
+once for each model, as ``RECIPE:MODEL``, and ``--config.KEY=VALUE`` changes it for all of them;
+``--config.loop.epochs`` is also the most that a stage before may have. Each run lies in
 ``WORKDIR/MODEL/SEED`` and is trained once: started again, also with more models or seeds, the
 comparison goes on from what is there. Name all of them then: the report is of those named. A model
 that fails is left out of it, and the exit status is 2.
 """
 
-import importlib.util
 import inspect
 import pathlib
-from types import ModuleType
 
 from absl import flags
 from ml_collections import config_flags
 
 from deepfm_jax.errors import UserError
-from experiments import launcher
+
+from . import config_files, launcher
 
 _CONFIG = launcher.define_config()
 flags.declare_key_flag("config")
@@ -41,13 +40,13 @@ def main() -> None:
     from deepfm_jax.datasets.prepare import dataset_folder, prepare
     from deepfm_jax.evaluation.compare import compare
     from deepfm_jax.evaluation.comparison_report import comparison_tables, failures
-    from deepfm_jax.training.settings import from_mapping
+    from deepfm_jax.schema.dataclass_data import from_data
 
     for experiment in experiments.values():
         data = experiment.data
         dataset_folder(data.name, data.folder)  # Raises on an unknown name.
         if not BUILDERS[data.name].NEEDS_SOURCE:
-            options = from_mapping(BuildOptions, data.options, "data.options.")
+            options = from_data(BuildOptions, data.options, "config.data.options")
             prepare(data.name, data.folder, options=options)
     workdir = pathlib.Path(_WORKDIR.value or f"runs/compare-{path.stem}")
     baseline = _BASELINE.value or next(iter(experiments))
@@ -62,15 +61,14 @@ def _config_path() -> pathlib.Path:
     name = config_flags.get_config_filename(flags.FLAGS["config"])
     if ":" in name:
         raise UserError(f"--config={name} names a model; name the models to compare with --models")
-    launcher.to_mapping(_CONFIG.value)  # Raises where the file could not be loaded.
-    return pathlib.Path(name)
+    return config_files.split(name)[0]
 
 
 def _experiments(path: pathlib.Path):
     """The experiment of each model, with the changes of the command line made to all."""
     from deepfm_jax.training.settings import Experiment
 
-    module = _load(path)
+    module = config_files.load(path)
     if not inspect.signature(module.get_config).parameters:
         raise UserError(f"{path} has settings for one model; its get_config() takes no model")
     models = _MODELS.value or list(getattr(module, "MODELS", ()))
@@ -98,15 +96,6 @@ def _seeds() -> list[int]:
         return [int(seed) for seed in _SEEDS.value]
     except ValueError:
         raise UserError(f"--seeds={','.join(_SEEDS.value)}: seeds are whole numbers") from None
-
-
-def _load(path: pathlib.Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 if __name__ == "__main__":

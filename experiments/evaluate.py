@@ -1,18 +1,22 @@
 """Metrics of a trained model on a split or on raw labelled rows.
 
-``python -m experiments.evaluate --workdir=DIR [--split=test | --input=FILE]``. Prints them and
+``deepfm-jax evaluate --workdir=DIR [--split=test | --input=FILE]``. Prints them and
 writes ``evaluation_SPLIT.json`` or ``evaluation_FILE.json`` into the workdir.
 """
 
 import pathlib
+import re
 
 from absl import flags
 
-from experiments import launcher
+from . import launcher
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Split to measure.")
 _INPUT = flags.DEFINE_string("input", None, "Raw labelled rows to measure instead of a split.")
+_FOLDER = flags.DEFINE_string(
+    "data_folder", None, "Folder of prepared data sets, where it has moved since training."
+)
 _MAX_BAD_ROWS = flags.DEFINE_integer(
     "max_bad_rows", 0, "Bad rows of --input to skip, count and report.", lower_bound=0
 )
@@ -27,11 +31,12 @@ def main() -> None:
 
     predictor = Predictor(_WORKDIR.value)
     if _INPUT.value:
-        name = pathlib.Path(_INPUT.value).name
+        # Of a pattern, a name without the signs that a shell would expand.
+        name = re.sub(r"[*?\[\]]+", "all", pathlib.Path(_INPUT.value).name)
         metrics = evaluate_file(predictor, _INPUT.value, max_bad_rows=_MAX_BAD_ROWS.value)
     else:
         name = _SPLIT.value
-        metrics = evaluate_split(predictor, name)
+        metrics = evaluate_split(predictor, name, _FOLDER.value)
     print(metrics_table({name: metrics}))
     write_json(
         pathlib.Path(_WORKDIR.value) / f"evaluation_{name}.json",

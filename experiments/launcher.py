@@ -14,11 +14,13 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from deepfm_jax.errors import PreemptedError, UserError
+from deepfm_jax.errors import PreemptedError, UserError, one_line
 from deepfm_jax.files import is_full_disk
 
-# What ml_collections raises for a config key or file that does not exist.
-_CONFIG_ERRORS = (AttributeError, KeyError, TypeError, ValueError, OSError)
+from . import config_files
+
+# What ml_collections raises for a config key that does not exist, and absl for a bad value.
+_CONFIG_ERRORS = (AttributeError, KeyError, TypeError, ValueError, flags.Error)
 
 # sysexits.h: EX_TEMPFAIL.
 _TRY_AGAIN = 75
@@ -117,29 +119,23 @@ def clean_up_on_signals() -> None:
 
 
 def define_config(default: str | None = None) -> flags.FlagHolder:
-    """``--config=FILE`` and ``--config.KEY=VALUE``, which change only keys that the file has.
+    """``--config=RECIPE`` or ``FILE``; ``--config.KEY=VALUE`` changes only keys that it has.
 
     Without a default, ``--config`` is required.
     """
+    holder = config_flags.DEFINE_config_file(
+        "config", None, "Recipe or config file of the run, and its model: frappe, frappe:fm, my.py"
+    )
+    flags.FLAGS["config"].parser = _ConfigParser()
     try:
-        holder = config_flags.DEFINE_config_file(
-            "config", default, "Config file of the run.", lock_config=True
-        )
+        flags.set_default(holder, default)
     except _CONFIG_ERRORS as error:
-        # The default file is read, and changed by --config.KEY, as soon as the flag is defined.
-        _fail(f"config: {_one_line(error)}")
+        # The default is read, and changed by --config.KEY, as soon as it is set.
+        _fail(f"config: {one_line(error)}")
         raise AssertionError from error
     if default is None:
         flags.mark_flag_as_required("config")
     return holder
-
-
-def to_mapping(config: ConfigDict) -> dict:
-    """The config file's values, with command-line overrides, as plain data."""
-    try:
-        return config.to_dict()
-    except OSError as error:  # The file could not be loaded, which is told only now.
-        raise UserError(_one_line(error)) from None
 
 
 def change(config: ConfigDict, changes: Mapping[str, Any], model: str) -> None:
@@ -169,20 +165,24 @@ def change(config: ConfigDict, changes: Mapping[str, Any], model: str) -> None:
         config.update_from_flattened_dict({own: epochs})
 
 
+class _ConfigParser(flags.ArgumentParser):
+    """What ``--config`` names, as a config whose keys are fixed.
+
+    ml_collections' own parser takes paths alone, and loads a file as part of no package.
+    """
+
+    def parse(self, argument: str) -> ConfigDict:
+        return config_files.read(argument).lock()
+
+
 def _parse(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        _fail(f"{_one_line(error)} (--help lists the flags)")
+        _fail(f"{one_line(error)} (--help lists the flags)")
     except _CONFIG_ERRORS as error:
-        _fail(f"config: {_one_line(error)}")
+        _fail(f"config: {one_line(error)}")
     raise AssertionError
-
-
-def _one_line(error: Exception) -> str:
-    text = str(error).strip()
-    # ml_collections wraps a config file's own error in its whole trace; the cause comes last.
-    return text.splitlines()[-1] if "Traceback" in text else " ".join(text.split())
 
 
 def _fail(message: str, status: int = 2) -> None:

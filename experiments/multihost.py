@@ -8,6 +8,7 @@ say where process 0 is, how many there are, and which one this is: ``--coordinat
 import contextlib
 import faulthandler
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -54,6 +55,7 @@ def job() -> Iterator[None]:
     # Where a collective never returns, the runtime ends this process with a message about the one
     # that was lost; absl's stack traces of all threads would bury it.
     faulthandler.disable()
+    signal.signal(signal.SIGINT, _stop_all)
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -68,6 +70,16 @@ def job() -> Iterator[None]:
         # At an ordinary exit a process waits for the others, and one of them is gone.
         os._exit(1)
     jax.distributed.shutdown()
+
+
+def _stop_all(*_) -> None:
+    """Makes Ctrl-C in one process stop the job as the scheduler's SIGTERM does: all, at one step.
+
+    A second Ctrl-C ends this process at once; the others notice after ``--heartbeat_timeout``.
+    """
+    signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
+    print("stopping all processes after a checkpoint; interrupt again to end at once", flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _join() -> None:

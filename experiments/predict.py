@@ -1,4 +1,4 @@
-"""Scores raw rows: ``python -m experiments.predict --workdir=DIR --input=FILE --output=FILE``.
+"""Scores raw rows: ``deepfm-jax predict --workdir=DIR --input=FILE --output=FILE``.
 
 The output holds the same rows in the same order with a ``probability`` column at the end. One
 whose name ends by ``.parquet`` is Parquet; any other is text, in the layout of the schema.
@@ -6,7 +6,7 @@ whose name ends by ``.parquet`` is Parquet; any other is text, in the layout of 
 
 from absl import flags
 
-from experiments import launcher
+from . import launcher
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
 _INPUT = flags.DEFINE_string("input", None, "Raw rows, labelled or not.", required=True)

@@ -1,4 +1,4 @@
-"""Encodes raw click logs: ``python -m experiments.prepare --dataset=NAME --source=DIR --out=DIR``.
+"""Encodes raw click logs: ``deepfm-jax prepare --dataset=NAME --source=DIR --out=DIR``.
 
 Prints the rows read, kept and rejected, the positive rates and the vocabulary sizes, and writes
 them to ``results.json`` in the prepared data set's folder. ``--cross=C1,C2`` adds a cross-product
@@ -25,7 +25,8 @@ import pathlib
 from absl import flags
 
 from deepfm_jax.errors import UserError
-from experiments import encoding_flags, launcher
+
+from . import encoding_flags, launcher
 
 flags.adopt_module_key_flags(encoding_flags)
 
@@ -76,7 +77,7 @@ def main() -> None:
     # After the flags: importing TensorFlow takes seconds, and a typo should not cost them.
     from deepfm_jax.datasets.beam.engine import BeamEngine
     from deepfm_jax.datasets.prepare import dataset_folder, describe, prepare
-    from deepfm_jax.encoding.encoder import Encoder, field_dims_as_data
+    from deepfm_jax.encoding.encoder import Encoder, features_as_data
     from deepfm_jax.encoding.extension import describe_growth
     from deepfm_jax.files import write_json
 
@@ -97,7 +98,7 @@ def main() -> None:
         {
             "dataset": _DATASET.value,
             "splits": {split: dataclasses.asdict(summary) for split, summary in summaries.items()},
-            "field_dims": field_dims_as_data(encoder),
+            "features": features_as_data(encoder),
         },
     )
     if encoding_flags.EXTEND_FROM.value is not None:

@@ -1,4 +1,4 @@
-"""Trains a model: ``python -m experiments.train --config=FILE --workdir=DIR``.
+"""Trains a model: ``deepfm-jax train --config=RECIPE --workdir=DIR``.
 
 With no flags it runs the embedded demo: simulates a click log, trains DeepFM on it and says how
 close to the best possible model it came. Started again on the same workdir, it goes on from the
@@ -16,14 +16,13 @@ import pathlib
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import launcher, multihost
+from . import config_files, launcher, multihost
 
-_DEMO = str(pathlib.Path(__file__).parent / "configs" / "demo.py")
-_CONFIG = launcher.define_config(_DEMO)
+_CONFIG = launcher.define_config("demo")
 flags.declare_key_flag("config")
 flags.adopt_module_key_flags(multihost)
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run; runs/CONFIG-MODEL when left out."
+    "workdir", None, "Folder of the run; runs/CONFIG-LABEL when left out."
 )
 _WARM_START = flags.DEFINE_string(
     "warm_start", None, "Workdir of an earlier run whose weights this one starts from."
@@ -48,18 +47,19 @@ def _train() -> None:
     from deepfm_jax.training.loop import train
     from deepfm_jax.training.settings import Experiment
 
-    experiment = Experiment.from_mapping(launcher.to_mapping(_CONFIG.value))
+    experiment = Experiment.from_mapping(_CONFIG.value.to_dict())
     if _WARM_START.value is not None:
         earlier = os.path.abspath(_WARM_START.value)
         experiment = dataclasses.replace(experiment, warm_start=earlier)
     vectors = {**experiment.pretrained_vectors, **_vectors(experiment.pretrained_vectors)}
     experiment = dataclasses.replace(experiment, pretrained_vectors=vectors)
-    name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
-    workdir = pathlib.Path(_WORKDIR.value or f"runs/{name}-{experiment.model['name']}")
+    file, label = config_files.split(config_flags.get_config_filename(flags.FLAGS["config"]))
+    run = f"{file.stem}-{label or experiment.model['name']}"
+    workdir = pathlib.Path(_WORKDIR.value or f"runs/{run}")
     if not BUILDERS[experiment.data.name].NEEDS_SOURCE:
-        hosts.on_first(lambda: _prepare(experiment.data))
+        hosts.run_on_primary(lambda: _prepare(experiment.data))
     results = train(experiment, workdir)
-    if hosts.is_first():
+    if hosts.is_primary():
         _report(results, workdir)
 
 
@@ -90,9 +90,9 @@ def _prepare(data) -> None:
     from deepfm_jax.datasets.options import BuildOptions
     from deepfm_jax.datasets.prepare import dataset_folder, describe, prepare
     from deepfm_jax.encoding.encoder import Encoder
-    from deepfm_jax.training.settings import from_mapping
+    from deepfm_jax.schema.dataclass_data import from_data
 
-    options = from_mapping(BuildOptions, data.options, "data.options.")
+    options = from_data(BuildOptions, data.options, "config.data.options")
     summaries = prepare(data.name, data.folder, options=options)
     folder = dataset_folder(data.name, data.folder)
     print(describe(summaries, Encoder.load(folder), folder))

@@ -1,9 +1,12 @@
 """Every model of ``MODELS`` in each of its forms, small enough for a reference of loops."""
 
+import dataclasses
+
 import jax
 import numpy as np
 
 from deepfm_jax import build_model
+from deepfm_jax.features import as_features
 from tests import references
 
 DIMS = (4, 3, 6, 2)
@@ -45,8 +48,16 @@ VARIANTS = {
 
 def built(variant, **changes):
     name, hyperparameters, shared = VARIANTS[variant]
-    hyperparameters = {**hyperparameters, **shared, **changes}
-    return build_model(name, DIMS, hyperparameters, hyperparameters.pop("crosses", 0))
+    return build_model(name, *fields_and_rest(DIMS, {**hyperparameters, **shared, **changes}))
+
+
+def fields_and_rest(dims, hyperparameters):
+    """Fields whose last ``crosses`` are marked as crosses, and the hyperparameters without it."""
+    rest = dict(hyperparameters)
+    first_cross = len(dims) - rest.pop("crosses", 0)
+    features = as_features(dims)
+    marked = [dataclasses.replace(f, crossed=i >= first_cross) for i, f in enumerate(features)]
+    return marked, rest
 
 
 def reference(variant, params, ids, values):

@@ -1,6 +1,9 @@
 """Every model of ``MODELS``, small enough to train in a test."""
 
+import dataclasses
+
 from deepfm_jax import build_model
+from deepfm_jax.features import as_features
 
 _TOWER = {"embed_dim": 3, "mlp_dims": (8,), "dropout": 0.0, "init_std": 0.3}
 SMALL = {
@@ -20,4 +23,6 @@ SMALL = {
 
 def small_model(name, field_dims, **changes):
     """Model ``name``; to Wide & Deep the last field is a cross product."""
-    return build_model(name, field_dims, {**SMALL[name], **changes}, crosses=1)
+    features = as_features(field_dims)
+    crossed = (*features[:-1], dataclasses.replace(features[-1], crossed=True))
+    return build_model(name, crossed, {**SMALL[name], **changes})

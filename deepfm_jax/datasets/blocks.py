@@ -17,7 +17,8 @@ from deepfm_jax.readers.row_checker import RowReport
 # Thousands of rows a record, so that reading is a copy of bytes and not a parse per row.
 BLOCK_ROWS = 4096
 
-# Arrays of one length: ids, labels and, where the schema has them, values, weights and groups.
+# Arrays of one length: ids, labels and, where the schema has them, values, dense numbers, weights
+# and groups.
 Block: TypeAlias = dict[str, np.ndarray]
 
 
@@ -153,6 +154,7 @@ def arrays_of(encoded: Encoded) -> Block:
         "ids": encoded.ids,
         "labels": encoded.labels,
         "values": encoded.values,
+        "dense": encoded.dense,
         "weights": encoded.weights,
         "groups": encoded.groups,
     }

@@ -151,6 +151,8 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         features = {"ids": block(slots, np.int32), "labels": block(tasks, np.float32)}
         if self.schema.has_values:
             features["values"] = block(slots, np.float32)
+        if self.schema.dense_size:
+            features["dense"] = block(self.schema.dense_size, np.float32)
         if self.schema.weight is not None:
             features["weights"] = tfds.features.Tensor(
                 shape=(None,), dtype=np.float32, encoding=tfds.features.Encoding.BYTES

@@ -23,7 +23,7 @@ from deepfm_jax.datasets.options import OPTIONS_FILE, SOURCE_FILE, BuildOptions,
 from deepfm_jax.encoding.encoder import Encoder
 from deepfm_jax.encoding.extension import check_same_schema
 from deepfm_jax.errors import UserError, one_line
-from deepfm_jax.features import slot_counts, total_rows
+from deepfm_jax.features import total_rows
 from deepfm_jax.files import is_full_disk, only_writer
 from deepfm_jax.readers.paths import is_url
 from deepfm_jax.readers.rejects import REJECTS_FILE
@@ -277,7 +277,7 @@ def describe(
         buckets = ", ".join(f"{cross.name} {cross.buckets:,}" for cross in crosses)
         lines.append(f"buckets of each cross: {buckets}")
         count += f" and {len(crosses)} cross" + ("es" if len(crosses) > 1 else "")
-    lines.append(f"{count}, {total_rows(encoder.field_dims):,} table rows in all")
+    lines.append(f"{count}, {total_rows(encoder.features):,} table rows in all")
     return "\n".join(lines)
 
 
@@ -295,9 +295,10 @@ def _longer(summary: SplitSummary, encoder: Encoder) -> Iterator[str]:
 
 def _sizes(encoder: Encoder) -> Iterator[str]:
     """Of each field its name and how many ids it has."""
-    counts = slot_counts(encoder.field_dims)
-    # Crosses have slots too, at the end.
-    for field, coder, count in zip(encoder.schema.fields, encoder.coders, counts, strict=False):
+    for field, coder in zip(encoder.schema.fields, encoder.coders, strict=True):
+        if field.numbers:
+            yield f"{field.name} {field.numbers} numbers"
+            continue
         ids = f"those of {coder.field.name}" if coder.field != field else f"{coder.dim:,}"
-        slots = f" in {count} slots" if count > 1 else ""
+        slots = f" in {field.slots} slots" if field.slots > 1 else ""
         yield f"{field.name} {ids}{slots}"

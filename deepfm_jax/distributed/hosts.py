@@ -1,7 +1,8 @@
-"""Several processes as one job: who speaks, who decides, and what all must know.
+"""Several processes as one job: the primary one, and what all of them must agree on.
 
-A job has one process on each host, as a rule. All run the same program on the same arrays; only the
-first writes logs and reports. With one process each function here does the obvious at once.
+A job usually has one process on each host. All run the same program on the same arrays; only the
+primary process, the first one, writes logs and reports. In a job of one process these functions
+call what they are given and return it.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from deepfm_jax.errors import UserError
+from deepfm_jax.errors import UserError, one_line
 
 T = TypeVar("T")
 
@@ -20,40 +21,47 @@ _MESSAGE_BYTES = 2048
 _SENT_ROWS = 1 << 16
 
 
-def is_first() -> bool:
-    """Whether this process is the one that writes and prints."""
+def is_primary() -> bool:
+    """Whether this is the process that writes and prints."""
     return jax.process_index() == 0
 
 
-def together(function: Callable[[], T]) -> T:
-    """What ``function`` returns, called in every process; all wait for all.
+def run_on_all(function: Callable[[], T]) -> T:
+    """Calls ``function`` in every process and returns its result; all wait for all.
 
     Raises:
-      UserError: in every process, where it raised one in any.
+      UserError: in every process, where ``function`` failed in any. The process where it failed
+        raises its own exception, whatever that is.
     """
     if jax.process_count() == 1:
         return function()
-    result, mistake = None, None
+    result, failure = None, None
     try:
         result = function()
-    except UserError as error:
-        mistake = error
-    told = _gather_texts("" if mistake is None else str(mistake) or "refused")
-    if mistake is not None:
-        raise mistake
-    for process, text in enumerate(told):
+    except Exception as error:  # The others wait in the exchange below, whatever went wrong here.
+        failure = error
+    messages = _gather_texts("" if failure is None else _message(failure))
+    if failure is not None:
+        raise failure
+    for process, text in enumerate(messages):
         if text:
             raise UserError(f"process {process}: {text}")
     return result  # pyright: ignore[reportReturnType]
 
 
-def on_first(function: Callable[[], Any]) -> None:
-    """Calls ``function`` in the first process alone; all wait for its end.
+def _message(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error) or "refused"
+    return f"{type(error).__name__}: {one_line(error)}"
+
+
+def run_on_primary(function: Callable[[], Any]) -> None:
+    """Calls ``function`` in the primary process alone; all wait for its end.
 
     Raises:
-      UserError: in every process, where it raised one.
+      UserError: see ``run_on_all``.
     """
-    together(function if is_first() else lambda: None)
+    run_on_all(function if is_primary() else lambda: None)
 
 
 def check_same(what: str, text: str) -> None:
@@ -85,8 +93,8 @@ def gather_rows(arrays: Any) -> Any:
     return multihost_utils.process_allgather(arrays, tiled=True)
 
 
-def from_first(rows: np.ndarray) -> np.ndarray:
-    """The rows that the first process has, in every process.
+def from_primary(rows: np.ndarray) -> np.ndarray:
+    """The rows that the primary process has, in every process.
 
     Args:
       rows: Numbers of 32 bits or less, [rows, ...], of one shape in all processes. Devices get some

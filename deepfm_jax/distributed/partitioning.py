@@ -22,9 +22,9 @@ TABLE_SPEC = PartitionSpec(SHARD_AXIS)
 # on every device. A spec names for each axis of the array an axis of the mesh, several, or None.
 Rules: TypeAlias = Sequence[Sequence[Any]]
 
-# The table, its row optimizers' slots, what says which of its rows are frozen, and the slot map's
-# scratch have the table's rows.
-_TABLE = re.compile(r"(^|/)params/table/|^slots/|^frozen/|^scratch$")
+# The table, the state of its row optimizers, the marks of frozen rows, and the slot map's scratch
+# have the table's rows.
+_TABLE = re.compile(r"(^|/)params/table/|^row_state/|^frozen/|^scratch/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,15 +101,20 @@ def create_mesh(devices: Sequence[Any] | None = None, replicas: int = 1) -> Mesh
     )
 
 
-def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
+def batch_sharding(mesh: Mesh, batch_size: int, setting: str = "batch_size") -> NamedSharding:
     """Rows of the batch split evenly over all devices.
+
+    Args:
+      mesh: Devices.
+      batch_size: B.
+      setting: Name of the setting that has it, for messages.
 
     Raises:
       UserError: the batch does not divide by the number of devices.
     """
     if batch_size < 1 or batch_size % mesh.size:
         raise UserError(
-            f"batch_size={batch_size} does not split evenly over {mesh.size} devices; "
+            f"{setting}={batch_size} does not split evenly over {mesh.size} devices; "
             f"use a positive multiple of {mesh.size}"
         )
     return NamedSharding(mesh, BATCH_SPEC)
@@ -122,31 +127,53 @@ def process_rows(sharding: NamedSharding, batch_size: int) -> tuple[int, int]:
     return min(start for start, _ in edges), max(stop for _, stop in edges)
 
 
-def state_shardings(shapes: Any, mesh: Mesh, *, striped: bool, rules: Rules = ()) -> Any:
-    """A sharding for each array of a state, by its path.
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """How the arrays of a model lie on devices.
 
-    Args:
-      shapes: Pytree of arrays or ``jax.ShapeDtypeStruct``; paths are as ``params/table/embedding``.
-      mesh: Devices.
-      striped: Whether the table's rows (and its slots') are split over the shards; otherwise each
-        device has all of them, which is what dense updates want.
-      rules: See ``Partitioning``.
-
-    Raises:
-      UserError: a rule's spec does not fit an array that it matches.
+    Attributes:
+      mesh: The devices (see ``create_mesh``).
+      striped: Whether the rows of the table are split over the shards; otherwise each device has
+        all of them, which is what dense updates need.
+      partitioning: The settings for everything else.
     """
 
-    def sharding(path, leaf):
+    mesh: Mesh
+    striped: bool = False
+    partitioning: Partitioning = Partitioning()
+
+    @property
+    def stripes(self) -> int:
+        """Shards over which the rows of the table lie."""
+        return self.mesh.shape[SHARD_AXIS] if self.striped else 1
+
+    @property
+    def platform(self) -> str:
+        """Kind of the devices: ``"cpu"``, ``"gpu"`` or ``"tpu"``."""
+        return self.mesh.devices.flat[0].platform
+
+    def shardings(self, shapes: Any) -> Any:
+        """A sharding for each array of a state, by its path.
+
+        Args:
+          shapes: Pytree of arrays or ``jax.ShapeDtypeStruct``, with paths such as
+            ``params/table/embedding``.
+
+        Raises:
+          UserError: a rule of ``partitioning`` does not fit an array that it matches.
+        """
+        return jax.tree_util.tree_map_with_path(self._sharding, shapes)
+
+    def _sharding(self, path: tuple, leaf: Any) -> NamedSharding:
         name = array_path(path)
         if "/table/" in f"/{name}" or is_table_rows(name):
-            split = striped and is_table_rows(name)
-            return NamedSharding(mesh, TABLE_SPEC if split else PartitionSpec())
-        for pattern, spec in rules:
+            split = self.striped and is_table_rows(name)
+            return NamedSharding(self.mesh, TABLE_SPEC if split else PartitionSpec())
+        for pattern, spec in self.partitioning.rules:
             if re.search(pattern, name):
-                return NamedSharding(mesh, _fitting(pattern, spec, name, leaf.shape, mesh))
-        return NamedSharding(mesh, PartitionSpec())
-
-    return jax.tree_util.tree_map_with_path(sharding, shapes)
+                fitting = _fitting(pattern, spec, name, leaf.shape, self.mesh)
+                return NamedSharding(self.mesh, fitting)
+        return NamedSharding(self.mesh, PartitionSpec())
 
 
 def _tuples(spec: Any) -> Any:

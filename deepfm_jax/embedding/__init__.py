@@ -1,6 +1,7 @@
 """One table for all fields: its layout, its lookup, and updates that touch only a batch's rows."""
 
-from deepfm_jax.embedding.access import from_stored, to_stored
+from deepfm_jax.embedding.gather_scatter import from_stored, to_stored
+from deepfm_jax.embedding.layout import TableLayout, kind_of, table_layout
 from deepfm_jax.embedding.local import LocalTable, RowUpdate
 from deepfm_jax.embedding.row_gradients import (
     CPU_CHUNK,
@@ -12,16 +13,10 @@ from deepfm_jax.embedding.row_gradients import (
     sum_sorted,
 )
 from deepfm_jax.embedding.row_optimizers import ROW_OPTIMIZERS, RowOptimizer
-from deepfm_jax.embedding.sharded import ShardedTable, create_table
+from deepfm_jax.embedding.sharded import ShardedTable
 from deepfm_jax.embedding.stripes import restripe, striped_rows, stripes_of
-from deepfm_jax.embedding.table import (
-    EmbeddingTable,
-    Rows,
-    check_ids,
-    field_offsets,
-    read_rows,
-    table_rows,
-)
+from deepfm_jax.embedding.table import EmbeddingTable, Rows, check_ids, read_rows
+from deepfm_jax.embedding.tables import TableAccess, create_scratches
 
 __all__ = [
     "CPU_CHUNK",
@@ -33,12 +28,14 @@ __all__ = [
     "RowUpdate",
     "Rows",
     "ShardedTable",
+    "TableAccess",
+    "TableLayout",
     "by_slot_map",
     "check_ids",
     "create_scratch",
-    "create_table",
-    "field_offsets",
+    "create_scratches",
     "from_stored",
+    "kind_of",
     "needs_scratch",
     "read_rows",
     "restripe",
@@ -46,6 +43,6 @@ __all__ = [
     "stripes_of",
     "sum_equal_rows",
     "sum_sorted",
-    "table_rows",
+    "table_layout",
     "to_stored",
 ]

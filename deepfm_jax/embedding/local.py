@@ -1,15 +1,16 @@
 """Rows of a table that one device holds: lookup and update of a batch's rows."""
 
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Int
 
-from deepfm_jax.embedding.access import read
+from deepfm_jax.embedding.gather_scatter import read
+from deepfm_jax.embedding.layout import kind_of
 from deepfm_jax.embedding.row_gradients import (
     CPU_CHUNK,
     RowGradients,
@@ -33,9 +34,8 @@ class RowUpdate:
       step: Steps done before this one, int32 scalar.
       scale: Factor on the learning rate, float32 scalar.
       key: Random key, for tables in bfloat16.
-      optimizers: By the table's names.
+      optimizers: Of ``first_order`` and of ``embedding``.
       decay: ``(weights, gradients) -> gradients`` of touched rows, with their penalties.
-      clip_norm: Largest norm of all gradients together, penalties included; 0 for no clipping.
       frozen: By the table's names, bool[V]: rows that stay as they are; laid out as the table is.
     """
 
@@ -44,7 +44,6 @@ class RowUpdate:
     key: jax.Array
     optimizers: Mapping[str, RowOptimizer] = flax.struct.field(pytree_node=False)
     decay: Callable[[PyTree, PyTree], PyTree] = flax.struct.field(pytree_node=False)
-    clip_norm: float = flax.struct.field(pytree_node=False)
     frozen: Mapping[str, jax.Array] = flax.struct.field(default_factory=dict)
 
     def decayed(self, table: Arrays, touched: RowGradients) -> Arrays:
@@ -55,28 +54,28 @@ class RowUpdate:
         return grads
 
     def moved(
-        self, table: Arrays, slots: Mapping[str, Any], touched: RowGradients, grads: Arrays
+        self, table: Arrays, row_state: Mapping[str, Any], touched: RowGradients, grads: Arrays
     ) -> tuple[dict[str, jax.Array], dict[str, Any]]:
-        """Table and slots with the touched rows moved by ``grads``, in place where donated."""
-        new_table, new_slots = dict(table), dict(slots)
-        for index, name in enumerate(sorted(table)):
+        """Table and row state with the touched rows moved by ``grads``, in place where donated."""
+        new_table, new_state = dict(table), dict(row_state)
+        for name in table:
             rows = touched
             if name in self.frozen:  # As if they were no rows, of which nothing is written.
                 frozen = self.frozen[name]
                 row_ids = jnp.where(_asked(frozen, touched), len(frozen), touched.row_ids)
                 rows = touched.replace(row_ids=row_ids, ascending=False)  # pyright: ignore[reportAttributeAccessIssue]
-            new_table[name], new_slots[name] = self.optimizers[name].update(
+            new_table[name], new_state[name] = self.optimizers[kind_of(name)].update(
                 table[name],
-                slots[name],
+                row_state[name],
                 rows.replace(grads=grads[name]),  # pyright: ignore[reportAttributeAccessIssue]
                 self.step,
                 self.scale,
-                jax.random.fold_in(self.key, 1 + index),
+                jax.random.fold_in(self.key, zlib.crc32(name.encode())),
             )
-        return new_table, new_slots
+        return new_table, new_state
 
 
-def summed(
+def sum_by_row(
     row_ids: Int[Array, "occurrences"], scratch: Any, grads: Arrays, rows: int
 ) -> tuple[RowGradients, Any]:
     """The gradients of each touched row, and the scratch, written over where there is one.
@@ -94,50 +93,58 @@ def summed(
 
 
 class LocalTable:
-    """Lookup and update where one device holds the table."""
+    """Lookup and update of one space where one device holds it."""
 
     stripes = 1
 
     def __init__(self, rows: int):
-        """Of a table of V = ``rows`` rows."""
+        """Makes the access to arrays of V = ``rows`` rows."""
         self._rows = rows
 
-    def lookup(self, table: Arrays, row_ids: Int[Array, "batch slots"]) -> tuple[Any, Any]:
-        """The rows of a batch (``Rows``), and what ``update`` wants to know of them."""
+    def lookup(
+        self, table: Arrays, row_ids: Int[Array, "batch slots"]
+    ) -> tuple[dict[str, jax.Array], Any]:
+        """The rows of a batch by name, and the route that ``summed`` needs."""
         return read_rows(table, row_ids), row_ids.reshape(-1)
 
-    def update(
+    def summed(self, route: Any, scratch: Any, row_grads: Arrays) -> tuple[Any, Any]:
+        """The gradients of each row, summed over its readings, and the scratch.
+
+        Args:
+          route: From ``lookup``.
+          scratch: See ``sum_by_row``.
+          row_grads: Gradient of each reading, [N, ...] by name.
+        """
+        return sum_by_row(route, scratch, row_grads, self._rows)
+
+    def square(
+        self, update: RowUpdate, table: Arrays, scratch: Any, summed: Any
+    ) -> tuple[jax.Array, Any]:
+        """The squared norm of all rows' gradients, penalties included, and the scratch."""
+        return _square(update.decayed(table, summed)), scratch
+
+    def move(
         self,
         update: RowUpdate,
         table: Arrays,
-        slots: Mapping[str, Any],
+        row_state: Mapping[str, Any],
         scratch: Any,
-        route: Any,
-        row_grads: Arrays,
-        dense_grads: PyTree,
-    ) -> tuple[Arrays, Mapping[str, Any], Any, PyTree]:
-        """Moves the rows that a batch read.
+        summed: Any,
+        factor: jax.Array | None,
+    ) -> tuple[Arrays, Mapping[str, Any], Any]:
+        """Moves the rows that a batch read; ``factor``, unless None, scales their gradients."""
+        grads = scaled(factor, update.decayed(table, summed))
+        table, row_state = update.moved(table, row_state, summed, grads)
+        return table, row_state, scratch
 
-        Args:
-          update: How.
-          table: As it is stored.
-          slots: Of the row optimizers.
-          scratch: See ``summed``.
-          route: Of ``lookup``.
-          row_grads: Gradient of each reading, [N, ...] by the table's names.
-          dense_grads: All other gradients, with penalties; clipped along.
 
-        Returns:
-          Table, slots, scratch, and the other gradients, clipped.
-        """
-        touched, scratch = summed(route, scratch, row_grads, self._rows)
-        grads = update.decayed(table, touched)
-        if update.clip_norm:
-            clip = optax.clip_by_global_norm(update.clip_norm)
-            clipped: Any = clip.update((dense_grads, grads), optax.EmptyState())[0]
-            dense_grads, grads = clipped
-        table, slots = update.moved(table, slots, touched, grads)
-        return table, slots, scratch, dense_grads
+def _square(grads: Arrays) -> jax.Array:
+    return sum((jnp.vdot(grad, grad) for grad in grads.values()), jnp.zeros((), jnp.float32))
+
+
+def scaled(factor: jax.Array | None, grads: PyTree) -> PyTree:
+    """Gradients times a factor; as they are for None."""
+    return grads if factor is None else jax.tree.map(lambda grad: factor * grad, grads)
 
 
 def _asked(frozen: jax.Array, touched: RowGradients) -> jax.Array:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from deepfm_jax.embedding.access import read, write
+from deepfm_jax.embedding.gather_scatter import read, write
 from deepfm_jax.embedding.rounding import round_stochastically
 from deepfm_jax.typing import PyTree
 
@@ -35,9 +35,9 @@ class RowOptimizer(NamedTuple):
     """The pair ``init(table) -> slots`` and ``update(...) -> (table, slots)``.
 
     ``init`` takes the table in its own dtype. ``update(table, slots, touched, count, scale, key)``
-    takes it as it is stored (``access.to_stored``), the ``RowGradients`` of this array, the number
-    of steps done before this one, a factor on the learning rate, and a random key, which tables
-    in bfloat16 alone use.
+    takes it as it is stored (``gather_scatter.to_stored``), the ``RowGradients`` of this array, the
+    number of steps done before this one, a factor on the learning rate, and a random key, which
+    only tables in bfloat16 use.
     """
 
     init: Callable[[Any], PyTree]
@@ -55,26 +55,41 @@ def sgd(learning_rate: optax.ScalarOrSchedule) -> RowOptimizer:
 
 
 def adagrad(
-    learning_rate: optax.ScalarOrSchedule, initial_accumulator: float = 0.1, eps: float = 1e-7
+    learning_rate: optax.ScalarOrSchedule,
+    initial_accumulator_value: float = 0.1,
+    eps: float = 1e-7,
+    eps_in_root: bool = True,
 ) -> RowOptimizer:
     """Element by element: n <- n + g^2; w <- w - rate g / sqrt(n + eps), as ``optax.adagrad``.
+
+    PyTorch's is ``initial_accumulator_value=0, eps=1e-10, eps_in_root=False``. Where gradients are
+    small the initial value decides how far a row moves: with g = 1e-3, the default moves it some
+    hundred times less at first.
+
+    Args:
+      learning_rate: A number or a schedule.
+      initial_accumulator_value: n at first.
+      eps: See the formula.
+      eps_in_root: False for w <- w - rate g / (sqrt(n) + eps).
 
     Source: Duchi, Hazan and Singer 2011, "Adaptive subgradient methods", Fig. 1 (diagonal).
     """
 
     def init(table):
-        return jnp.full(table.shape, initial_accumulator, jnp.float32)
+        return jnp.full(table.shape, initial_accumulator_value, jnp.float32)
 
     def rule(rate, count, grads, slots, weights):
         del count, weights
         total = slots + grads * grads
-        return -rate * grads * jax.lax.rsqrt(total + eps), total
+        if eps_in_root:
+            return -rate * grads * jax.lax.rsqrt(total + eps), total
+        return -rate * grads / (jnp.sqrt(total) + eps), total
 
     return _from_rule(learning_rate, init, rule)
 
 
 def rowwise_adagrad(
-    learning_rate: optax.ScalarOrSchedule, initial_accumulator: float = 0.0, eps: float = 1e-8
+    learning_rate: optax.ScalarOrSchedule, initial_accumulator_value: float = 0.0, eps: float = 1e-8
 ) -> RowOptimizer:
     """One number of state a row: n <- n + mean_d g_d^2; w <- w - rate g / (sqrt(n) + eps).
 
@@ -84,7 +99,7 @@ def rowwise_adagrad(
     """
 
     def init(table):
-        return jnp.full(table.shape[:1], initial_accumulator, jnp.float32)
+        return jnp.full(table.shape[:1], initial_accumulator_value, jnp.float32)
 
     def rule(rate, count, grads, slots, weights):
         del count, weights
@@ -158,12 +173,27 @@ def ftrl(learning_rate: float, beta: float = 1.0, l1: float = 0.0, l2: float = 0
     return _from_rule(learning_rate, init, rule)
 
 
-ROW_OPTIMIZERS: dict[str, Callable[..., RowOptimizer]] = {
-    "sgd": sgd,
-    "adagrad": adagrad,
-    "rowwise_adagrad": rowwise_adagrad,
-    "adam": adam,
-    "ftrl": ftrl,
+class RowOptimizerKind(NamedTuple):
+    """A row optimizer as settings name it.
+
+    Attributes:
+      create: ``(learning_rate, **options) -> RowOptimizer``.
+      has_penalties: Whether ``create`` takes ``l1`` and ``l2``; otherwise penalties are part of the
+        gradient.
+      has_own_schedule: Whether the learning rate must be a number.
+    """
+
+    create: Callable[..., RowOptimizer]
+    has_penalties: bool = False
+    has_own_schedule: bool = False
+
+
+ROW_OPTIMIZERS: dict[str, RowOptimizerKind] = {
+    "sgd": RowOptimizerKind(sgd),
+    "adagrad": RowOptimizerKind(adagrad),
+    "rowwise_adagrad": RowOptimizerKind(rowwise_adagrad),
+    "adam": RowOptimizerKind(adam),
+    "ftrl": RowOptimizerKind(ftrl, has_penalties=True, has_own_schedule=True),
 }
 
 

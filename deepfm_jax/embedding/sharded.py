@@ -21,13 +21,13 @@ from deepfm_jax.distributed.partitioning import (
     Partitioning,
 )
 from deepfm_jax.embedding import exchange
-from deepfm_jax.embedding.access import read
-from deepfm_jax.embedding.local import Arrays, LocalTable, RowUpdate, summed
+from deepfm_jax.embedding.gather_scatter import read
+from deepfm_jax.embedding.local import Arrays, RowUpdate, scaled, sum_by_row
 from deepfm_jax.embedding.rounding import round_to_nearest
 from deepfm_jax.embedding.runs import sum_runs
 from deepfm_jax.embedding.stripes import striped_rows
-from deepfm_jax.embedding.table import Rows
-from deepfm_jax.typing import PyTree
+
+_EVERYWHERE = PartitionSpec()
 
 
 class ShardedTable:
@@ -48,54 +48,55 @@ class ShardedTable:
         self.stripes = mesh.shape[SHARD_AXIS]
         self._length = striped_rows(rows, self.stripes) // self.stripes
 
-    def lookup(self, table: Arrays, row_ids: Int[Array, "batch slots"]) -> tuple[Rows, Any]:
-        """The rows of a batch, and the route that they came by."""
-        body = self._mapped(self._lookup, (TABLE_SPEC, BATCH_SPEC), BATCH_SPEC)
-        found, route = body(dict(table), row_ids)
-        return Rows(found.get("first_order"), found.get("embedding")), route
+    def lookup(
+        self, table: Arrays, row_ids: Int[Array, "batch slots"]
+    ) -> tuple[dict[str, jax.Array], Any]:
+        """The rows of a batch by name, and the route that they came by."""
+        return self._mapped(self._lookup, (TABLE_SPEC, BATCH_SPEC), BATCH_SPEC)(
+            dict(table), row_ids
+        )
 
-    def update(
+    def summed(self, route: Any, scratch: Any, row_grads: Arrays) -> tuple[Any, Any]:
+        """The gradients of each row that a device read, summed on it; see ``LocalTable``.
+
+        Those of different devices are summed while ``square`` and ``move`` exchange them.
+        """
+        grads = self._mapped(self._by_row, BATCH_SPEC, BATCH_SPEC)(route, dict(row_grads))
+        return (route, grads), scratch
+
+    def square(
+        self, update: RowUpdate, table: Arrays, scratch: Any, summed: Any
+    ) -> tuple[jax.Array, Any]:
+        """The squared norm of all rows' gradients; see ``LocalTable.square``.
+
+        The norm must be known before the first row moves, so clipping exchanges gradients twice.
+        """
+        update, frozen = _split_frozen(update)
+        body = self._mapped(
+            self._square,
+            (_EVERYWHERE, TABLE_SPEC, TABLE_SPEC, TABLE_SPEC, BATCH_SPEC),
+            (_EVERYWHERE, TABLE_SPEC),
+        )
+        return body(update, frozen, dict(table), scratch, summed)
+
+    def move(
         self,
         update: RowUpdate,
         table: Arrays,
-        slots: Mapping[str, Any],
+        row_state: Mapping[str, Any],
         scratch: Any,
-        route: Any,
-        row_grads: Arrays,
-        dense_grads: PyTree,
-    ) -> tuple[Arrays, Mapping[str, Any], Any, PyTree]:
-        """Moves the rows that a batch read; see ``LocalTable.update``.
-
-        Clipping takes the gradients on their way twice: the norm of all rows must be known before
-        the first is moved.
-        """
-        table, everywhere = dict(table), PartitionSpec()
-        # What is frozen lies as the table does, and all else of the update on every device.
-        frozen, update = dict(update.frozen), update.replace(frozen={})  # pyright: ignore[reportAttributeAccessIssue]
-        how = (everywhere, TABLE_SPEC)
-        grads = self._mapped(self._by_row, BATCH_SPEC, BATCH_SPEC)(route, dict(row_grads))
-        if update.clip_norm:
-            squares = self._mapped(
-                self._squares,
-                (*how, TABLE_SPEC, TABLE_SPEC, BATCH_SPEC, BATCH_SPEC),
-                (everywhere, TABLE_SPEC),
-            )
-            square, scratch = squares(update, frozen, table, scratch, route, grads)
-            square += sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(dense_grads))
-            norm = jnp.sqrt(square)
-            factor = jnp.where(norm < update.clip_norm, 1.0, update.clip_norm / norm)
-            dense_grads = jax.tree.map(lambda leaf: factor * leaf, dense_grads)
-        else:
-            factor = jnp.ones((), jnp.float32)
-        move = self._mapped(
+        summed: Any,
+        factor: jax.Array | None,
+    ) -> tuple[Arrays, Mapping[str, Any], Any]:
+        """Moves the rows that a batch read; see ``LocalTable.move``."""
+        update, frozen = _split_frozen(update)
+        factor = jnp.ones((), jnp.float32) if factor is None else factor
+        body = self._mapped(
             self._move,
-            (*how, everywhere, TABLE_SPEC, TABLE_SPEC, TABLE_SPEC, BATCH_SPEC, BATCH_SPEC),
+            (_EVERYWHERE, TABLE_SPEC, _EVERYWHERE, *(TABLE_SPEC,) * 3, BATCH_SPEC),
             (TABLE_SPEC, TABLE_SPEC, TABLE_SPEC),
         )
-        table, slots, scratch = move(
-            update, frozen, factor, table, dict(slots), scratch, route, grads
-        )
-        return table, slots, scratch, dense_grads
+        return body(update, frozen, factor, dict(table), dict(row_state), scratch, summed)
 
     def _mapped(self, body, in_specs, out_specs):
         return jax.shard_map(
@@ -147,11 +148,10 @@ class ShardedTable:
             return self._from_replicas(came.reshape(-1, *grad.shape[1:])).astype(jnp.float32)
 
         came = {name: come(grad) for name, grad in grads.items()}
-        return summed(self._from_replicas(round_.asked), scratch, came, self._length)
+        return sum_by_row(self._from_replicas(round_.asked), scratch, came, self._length)
 
-    def _squares(self, update, frozen, table, scratch, route, grads):
-        """The sum of squares of all rows' gradients, penalties included."""
-        update = update.replace(frozen=frozen)
+    def _square(self, update, frozen, table, scratch, summed):
+        update, (route, grads) = update.replace(frozen=frozen), summed
 
         def add(round_, carry):
             square, scratch = carry
@@ -164,19 +164,20 @@ class ShardedTable:
         square, scratch = exchange.in_rounds(route, size, self._length, (zero, scratch), add)
         return jax.lax.psum(square, SHARD_AXIS), scratch
 
-    def _move(self, update, frozen, factor, table, slots, scratch, route, grads):
+    def _move(self, update, frozen, factor, table, row_state, scratch, summed):
+        route, grads = summed
         key = jax.random.fold_in(update.key, jax.lax.axis_index(SHARD_AXIS))
         update = update.replace(key=key, frozen=frozen)
 
         def move(round_, carry):
-            table, slots, scratch = carry
+            table, row_state, scratch = carry
             touched, scratch = self._gathered(round_, grads, scratch)
-            moved_by = jax.tree.map(lambda row: factor * row, update.decayed(table, touched))
-            table, slots = update.moved(table, slots, touched, moved_by)
-            return table, slots, scratch
+            moved_by = scaled(factor, update.decayed(table, touched))
+            table, row_state = update.moved(table, row_state, touched, moved_by)
+            return table, row_state, scratch
 
         size = self._size(len(route.place))
-        return exchange.in_rounds(route, size, self._length, (table, slots, scratch), move)
+        return exchange.in_rounds(route, size, self._length, (table, row_state, scratch), move)
 
     def _narrow(self, rows):
         """Rows as they travel; a bfloat16 table's lose nothing by it."""
@@ -191,6 +192,6 @@ class ShardedTable:
         return jax.lax.all_gather(rows, REPLICA_AXIS, tiled=True)
 
 
-def create_table(rows: int, mesh: Mesh, settings: Partitioning) -> LocalTable | ShardedTable:
-    """The lookup and update that suit a mesh; the one place that chooses between the roads."""
-    return LocalTable(rows) if mesh.size == 1 else ShardedTable(rows, mesh, settings)
+def _split_frozen(update: RowUpdate) -> tuple[RowUpdate, dict[str, jax.Array]]:
+    """The update, which is on every device, and its frozen rows, which lie as the table does."""
+    return update.replace(frozen={}), dict(update.frozen)  # pyright: ignore[reportAttributeAccessIssue]

@@ -23,9 +23,9 @@ from deepfm_jax.encoding.groups import encode_groups
 from deepfm_jax.encoding.list_coding import fill_slots, kept_elements
 from deepfm_jax.encoding.vocabulary import FieldCoder, fit_field, merge_counts
 from deepfm_jax.errors import UserError
-from deepfm_jax.features import FieldSpec
+from deepfm_jax.features import Feature, as_features
 from deepfm_jax.files import write_atomically, write_json
-from deepfm_jax.schema import Column, Field, MultiValued, Numeric, Schema, Vector
+from deepfm_jax.schema import Column, Field, MultiValued, Numeric, Schema
 
 _FORMAT = 1
 _JSON, _PARQUET = "encoder.json", "encoder.parquet"
@@ -39,9 +39,10 @@ class Encoded:
 
     Attributes:
       ids: Local to each field, [rows, slots]; -1 for padding of a field of several values.
-      values: 1 for categories, the transformed number for value fields, the combined weight for
-        fields of several values and 0 for their padding, the numbers of vectors, [rows, slots];
-        None where the schema has none of these, and so every value is 1.
+      values: 1 for categories, the transformed number for value fields, the weight of each value
+        of a list and 0 for padding, [rows, slots]; None where the schema has neither numbers nor
+        lists, so that every value is 1.
+      dense: The numbers of dense fields, [rows, numbers]; None where the schema has none.
       labels: [rows, tasks], None for rows that have not all labels.
       weights: [rows], None where the schema has no weight, or the rows have none.
       groups: [rows, 2], see ``encoding.groups``; None where the schema has no group, or the rows
@@ -51,6 +52,7 @@ class Encoded:
 
     ids: Int32[np.ndarray, "rows slots"]
     values: Float32[np.ndarray, "rows slots"] | None
+    dense: Float32[np.ndarray, "rows numbers"] | None
     labels: Float32[np.ndarray, "rows tasks"] | None
     weights: Float32[np.ndarray, "rows"] | None = None
     groups: Int32[np.ndarray, "rows 2"] | None = None
@@ -71,22 +73,26 @@ class Encoder:
     coders: tuple[FieldCoder, ...]
 
     @property
-    def field_dims(self) -> tuple[int | FieldSpec, ...]:
-        """Rows of the embedding table for each field and cross, id 0 included.
-
-        A field that has several slots, or reads the rows of another, says so in a ``FieldSpec``.
-        """
-        dims: list[int | FieldSpec] = []
+    def features(self) -> tuple[Feature, ...]:
+        """What a model knows of each field and cross, id 0 included in the rows."""
+        features = []
         fields = zip(self.schema.fields, self.coders, self.schema.owners, strict=True)
         for number, (field, coder, owner) in enumerate(fields):
-            shared = None if owner == number else owner
-            if isinstance(field, MultiValued):
-                dims.append(FieldSpec(coder.dim, field.max_length, shared))
-            elif isinstance(field, Vector):
-                dims.append(FieldSpec(coder.dim, field.size))
-            else:
-                dims.append(coder.dim if shared is None else FieldSpec(coder.dim, 1, shared))
-        return (*dims, *(cross.buckets + 1 for cross in self.schema.crosses))
+            features.append(
+                Feature(
+                    rows=coder.dim if field.slots else 0,
+                    slots=field.slots,
+                    shared_with=None if owner == number else owner,
+                    pooling=field.pooling,
+                    size=field.numbers,
+                    name=field.name,
+                )
+            )
+        crosses = (
+            Feature(cross.buckets + 1, crossed=True, name=cross.name)
+            for cross in self.schema.crosses
+        )
+        return as_features((*features, *crosses))
 
     def encode(self, table: pa.Table) -> Encoded:
         """Encodes typed rows (see ``readers.sources``); unseen and missing values get id 0.
@@ -97,6 +103,7 @@ class Encoder:
         # Column by column in memory while they are written so.
         ids = np.empty((rows, slots), dtype=np.int32, order="F")
         values = np.ones((rows, slots), dtype=np.float32) if self.schema.has_values else None
+        dense: list[np.ndarray] = []
         longer: dict[str, int] = {}
         field_slots = self.schema.field_slots
         for field, coder, of_field in zip(
@@ -109,17 +116,14 @@ class Encoder:
                 longer[field.name] = kept.longer
                 fill_slots(
                     kept,
-                    field,
                     coder.category_ids,
                     coder.missing_id,
                     ids[:, of_field],
                     values[:, of_field],
                 )
-            elif isinstance(field, Vector):
-                assert values is not None  # Its numbers.
-                ids[:, of_field] = np.arange(field.size)
+            elif field.numbers:
                 numbers = column.combine_chunks().flatten().to_numpy()
-                values[:, of_field] = numbers.reshape(rows, field.size)
+                dense.append(numbers.reshape(rows, field.numbers))
             else:
                 slot = of_field.start
                 coder.encode(column, ids[:, slot], None if values is None else values[:, slot])
@@ -137,6 +141,7 @@ class Encoder:
         return Encoded(
             ids=np.ascontiguousarray(ids),
             values=values,
+            dense=np.concatenate(dense, axis=1).astype(np.float32) if dense else None,
             labels=labels,
             weights=self.weights(table),
             groups=self.groups(table),
@@ -195,8 +200,10 @@ class Encoder:
         digest = hashlib.sha256(self._to_json().encode())
         for coder in self._owners():
             # Not the Parquet bytes: those change with the writer's version.
-            for text, count in zip(*(c.to_pylist() for c in coder.saved_rows()), strict=True):
-                digest.update(f"{text}\0{count}\n".encode())
+            texts, counts = coder.saved_rows()
+            for part in (*_text_buffers(texts), counts.to_numpy().astype("<i8")):
+                digest.update(len(part).to_bytes(8, "little"))
+                digest.update(part)
         return digest.hexdigest()[:16]
 
     def _to_json(self) -> str:
@@ -204,7 +211,7 @@ class Encoder:
             {
                 "format": _FORMAT,
                 "schema": self.schema.to_dict(),
-                "field_dims": field_dims_as_data(self),
+                "features": features_as_data(self),
                 "statistics": [coder.statistics() for coder in self.coders],
             },
             sort_keys=True,
@@ -234,11 +241,19 @@ class Encoder:
         return buffer.getvalue()
 
 
-def field_dims_as_data(encoder: Encoder) -> list[Any]:
-    """``field_dims`` for JSON: a number, or an object of rows, slots and whose rows those are."""
-    return [
-        dataclasses.asdict(dim) if isinstance(dim, FieldSpec) else dim for dim in encoder.field_dims
-    ]
+def _text_buffers(texts: pa.Array) -> tuple[Any, Any]:
+    """Lengths and bytes of texts, however an array of them is sliced."""
+    texts = texts.cast(pa.large_string())
+    _, offsets, content = texts.buffers()
+    ends = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    if not len(texts):
+        return np.zeros(0, "<i8"), memoryview(b"")
+    return np.diff(ends).astype("<i8"), memoryview(content)[ends[0] : ends[-1]]
+
+
+def features_as_data(encoder: Encoder) -> list[Any]:
+    """``Encoder.features`` for JSON."""
+    return [dataclasses.asdict(feature) for feature in encoder.features]
 
 
 def fit(tables: Iterable[pa.Table], schema: Schema) -> Encoder:

@@ -1,4 +1,4 @@
-"""Lists of values as slots of a row: which are kept, their ids, their combined weights."""
+"""Lists of values as slots of a row: which are kept, their ids, their weights."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
@@ -11,7 +11,7 @@ import pyarrow as pa
 from jaxtyping import Float32, Int32
 
 from deepfm_jax.features import PADDING_ID
-from deepfm_jax.schema.list_columns import Combiner, MultiValued
+from deepfm_jax.schema.list_columns import MultiValued
 
 
 class KeptElements(NamedTuple):
@@ -54,7 +54,6 @@ def kept_elements(column: pa.ChunkedArray, field: MultiValued) -> KeptElements:
 
 def fill_slots(
     kept: KeptElements,
-    field: MultiValued,
     value_ids: Callable[[pa.Array], np.ndarray],
     missing_id: int,
     ids: Int32[np.ndarray, "rows slots"],
@@ -64,11 +63,10 @@ def fill_slots(
 
     Args:
       kept: Of the rows.
-      field: Its declaration.
       value_ids: Ids of values.
-      missing_id: Of a row without any.
+      missing_id: Of a row without any value.
       ids: Written: that of each value, else ``PADDING_ID``.
-      values: Written: what the combiner makes of each value's weight, else 0.
+      values: Written: the weight of each value, else 0.
     """
     rows = np.repeat(np.arange(len(kept.lengths)), kept.lengths)
     places = np.arange(len(rows)) - np.repeat(np.cumsum(kept.lengths) - kept.lengths, kept.lengths)
@@ -76,16 +74,4 @@ def fill_slots(
     empty = kept.lengths == 0
     ids[empty, 0], values[empty, 0] = missing_id, 1.0
     ids[rows, places] = value_ids(kept.values)
-    weights = np.ones(len(rows)) if kept.weights is None else kept.weights.astype(np.float64)
-    values[rows, places] = weights / _divisors(weights, rows, len(empty), field.combiner)
-
-
-def _divisors(
-    weights: np.ndarray, rows: np.ndarray, count: int, combiner: Combiner
-) -> np.ndarray | float:
-    """What the weight of each element is divided by; ``rows`` says which row each is of."""
-    if combiner == "sum":
-        return 1.0
-    if combiner == "mean":
-        return np.bincount(rows, weights, minlength=count)[rows]
-    return np.sqrt(np.bincount(rows, weights**2, minlength=count))[rows]
+    values[rows, places] = 1.0 if kept.weights is None else kept.weights

@@ -19,7 +19,7 @@ from deepfm_jax.evaluation.comparison_report import failures, save_comparison_pl
 from deepfm_jax.evaluation.evaluate import score_split
 from deepfm_jax.files import write_json
 from deepfm_jax.input.pipeline import PreparedData
-from deepfm_jax.metrics import BinaryMetrics
+from deepfm_jax.metrics import TaskMetrics, flat_metrics
 from deepfm_jax.serving.predictor import Predictor
 from deepfm_jax.training import workdir as workdirs
 from deepfm_jax.training.checkpoint import Checkpoints
@@ -38,13 +38,13 @@ class _Run:
     Attributes:
       results: Its ``results.json``.
       scored: The test rows, as its best weights score them.
-      metrics: Of ``scored``.
+      metrics: Of ``scored``, flat (see ``metrics.flat_metrics``).
       epochs: Passes over the training rows.
       stage_epochs: Those of the stage before; None where there is none any more.
     """
 
     results: Mapping[str, Any]
-    scored: BinaryMetrics
+    scored: TaskMetrics
     metrics: Mapping[str, float]
     epochs: float
     stage_epochs: float | None
@@ -159,7 +159,7 @@ def _run(experiment: Experiment, folder: pathlib.Path) -> _Run:
     # A finished run does not need its stage any more, which may have been deleted.
     if stage is not None and workdirs.has_checkpoints(stage_folder):
         stage_epochs = _epochs(stage, stage_folder)
-    metrics = scored.compute(split="test")
+    metrics = dict(flat_metrics(scored.compute(split="test")))
     return _Run(results, scored, metrics, _epochs(experiment, folder), stage_epochs)
 
 
@@ -170,7 +170,7 @@ def _epochs(experiment: Experiment, folder: pathlib.Path) -> float:
         assert last is not None
         progress = checkpoints.progress(last)
     settings = experiment.data
-    data = PreparedData(settings.name, settings.folder, settings.label)
+    data = PreparedData(settings.name, settings.folder, settings.labels)
     batch_size, rate = experiment.loop.batch_size, settings.negative_rate
     return progress.epoch + progress.batch / data.steps_per_epoch("train", batch_size, rate)
 
@@ -182,15 +182,8 @@ def _results(
     baseline: str,
     resamples: int,
 ) -> dict[str, Any]:
-    # All runs score the same rows in the same order, so the labels of one are those of all.
     first = runs[baseline][0]
-    resampled = bootstrap(
-        {label: np.stack([run.scored.logits for run in runs[label]]) for label in runs},
-        first.scored.labels,
-        weights=None if (first.scored.weights == 1).all() else first.scored.weights,
-        resamples=resamples,
-        seed=_BOOTSTRAP_SEED,
-    )
+    resampled = _resampled(runs, baseline, resamples)
     results = {
         "config": {
             label: {key: value for key, value in experiment.to_dict().items() if key != "seed"}
@@ -200,6 +193,7 @@ def _results(
         "baseline": baseline,
         "bootstrap": {"resamples": resamples, "seed": _BOOTSTRAP_SEED, "level": _LEVEL},
         "dataset": first.results["dataset"],
+        "metrics": list(resampled),
         "models": {
             label: {
                 **_summary(seeds, runs[label]),
@@ -225,6 +219,29 @@ def _results(
     return results
 
 
+def _resampled(
+    runs: Mapping[str, Sequence[_Run]], baseline: str, resamples: int
+) -> dict[str, Mapping[str, Resampled]]:
+    """By metric and model; of several tasks the metrics are ``TASK/auc`` and ``TASK/logloss``."""
+    resampled: dict[str, Mapping[str, Resampled]] = {}
+    # All runs score the same rows in the same order, so the labels of one are those of all.
+    states = runs[baseline][0].scored.states
+    for task, first in states.items():
+        of_task = bootstrap(
+            {
+                label: np.stack([run.scored.states[task].logits for run in of_label])
+                for label, of_label in runs.items()
+            },
+            first.labels,
+            weights=None if (first.weights == 1).all() else first.weights,
+            resamples=resamples,
+            seed=_BOOTSTRAP_SEED,
+        )
+        prefix = f"{task}/" if len(states) > 1 else ""
+        resampled |= {f"{prefix}{metric}": models for metric, models in of_task.items()}
+    return resampled
+
+
 def _summary(seeds: Sequence[int], runs: Sequence[_Run]) -> dict[str, Any]:
     """One model's runs and their means; the standard deviation of one run is None."""
     test = [run.metrics for run in runs]
@@ -233,7 +250,10 @@ def _summary(seeds: Sequence[int], runs: Sequence[_Run]) -> dict[str, Any]:
     return {
         "runs": {
             str(seed): {
-                "metrics": {"valid": run.results["metrics"]["valid"], "test": metrics},
+                "metrics": {
+                    "valid": dict(flat_metrics(run.results["metrics"]["valid"])),
+                    "test": metrics,
+                },
                 "train_examples_per_second": rate,
                 "best_step": run.results["best_step"],
                 "epochs": run.epochs,

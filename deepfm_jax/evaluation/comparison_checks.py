@@ -66,11 +66,11 @@ def check_data_and_runs(
     Raises:
       UserError: models on different rows, or what ``check_runs`` raises, with the label before it.
     """
-    labels_at: dict[tuple[str, str, str], np.ndarray] = {}
+    labels_at: dict[tuple[str, str, tuple[str, ...]], np.ndarray] = {}
     first_label = next(iter(experiments))
     for label, experiment in experiments.items():
         data = experiment.data
-        place = (data.name, data.folder, data.label)
+        place = (data.name, data.folder, tuple(data.labels))
         try:
             if place not in labels_at:
                 labels_at[place] = _labels(PreparedData(*place))
@@ -78,7 +78,7 @@ def check_data_and_runs(
         except UserError as error:
             raise UserError(f"{label}: {error}") from None
         # Not by fingerprint: the same rows may be encoded with crosses for one, without for others.
-        if not np.array_equal(labels_at[place], next(iter(labels_at.values()))):
+        if not np.array_equal(labels_at[place], next(iter(labels_at.values())), equal_nan=True):
             raise UserError(
                 f"{label} reads other rows or labels ({data.name!r} in {data.folder}) than "
                 f"{first_label}; models are compared on the same rows only"
@@ -90,7 +90,7 @@ def _labels(data: PreparedData) -> Float32[np.ndarray, "rows"]:
     parts = [np.array([data.rows(split) for split in data.summaries], np.float32)]
     for split in data.summaries:
         for batch in data.batches(split, _LABEL_ROWS):
-            parts.append(batch["labels"][batch["mask"] > 0, 0])
+            parts.append(batch["labels"][batch["mask"] > 0].reshape(-1))
     return np.concatenate(parts)
 
 

@@ -16,7 +16,7 @@ from deepfm_jax.files import write_atomically
 _BLUE, _ORANGE, _INK = "#3b6fb6", "#d9722b", "#555555"
 _DPI = 150
 _SEPARATES = {True: "yes", False: "no", None: "-"}
-_METRICS = (("auc", "AUC", "higher is better"), ("logloss", "logloss", "lower is better"))
+_METRICS = {"auc": ("AUC", "higher is better"), "logloss": ("logloss", "lower is better")}
 
 
 def comparison_tables(results: Mapping[str, Any]) -> str:
@@ -62,9 +62,11 @@ def comparison_figure(results: Mapping[str, Any]) -> Figure:
     A model far from the baseline and the rest is an arrow at the edge, which leaves them room.
     """
     labels = list(results["models"])
-    figure = Figure(figsize=(11.0, 1.9 + 0.42 * len(labels)), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, (metric, title, direction) in zip(panels, _METRICS, strict=True):
+    compared = _compared(results)
+    lines = -(-len(compared) // 2)
+    figure = Figure(figsize=(11.0, 1.4 + lines * (0.5 + 0.42 * len(labels))), layout="constrained")
+    panels = figure.subplots(lines, 2, sharey=True, squeeze=False).flat
+    for axes, (metric, title, direction) in zip(panels, compared, strict=True):
         _draw_metric(axes, results, metric)
         axes.set(title=f"{title} ({direction})")
     panels[0].set_yticks(range(len(labels)), labels)
@@ -78,6 +80,16 @@ def comparison_figure(results: Mapping[str, Any]) -> Figure:
         *_legend(panels), loc="outside lower center", ncols=5, frameon=False, fontsize="small"
     )
     return figure
+
+
+def _compared(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Key, title and direction of each metric that models are compared by."""
+    found = []
+    for key in results["metrics"]:
+        task, _, metric = key.rpartition("/")
+        title, direction = _METRICS[metric]
+        found.append((key, f"{task} {title}".strip(), direction))
+    return found
 
 
 def _draw_metric(axes: Axes, results: Mapping[str, Any], metric: str) -> None:
@@ -160,6 +172,7 @@ def _signed(difference: Mapping[str, Any]) -> str:
 
 
 def _metrics_table(results: Mapping[str, Any]) -> str:
+    """Metrics of each model; of several tasks their means over tasks."""
     columns = (
         ("auc", "test AUC", 5),
         ("logloss", "logloss", 5),
@@ -191,13 +204,13 @@ def _difference_table(results: Mapping[str, Any]) -> str:
     width = max(_label_width(results), len(results["baseline"]) + 8)
     lines = [
         f"{'minus ' + results['baseline']:{width}}"
-        + "".join(f"{title:>34}{'separates':>11}" for _, title, _ in _METRICS)
+        + "".join(f"{title:>34}{'separates':>11}" for _, title, _ in _compared(results))
     ]
     for label, model in results["models"].items():
         if model["difference"] is None:
             continue
         cells = [f"{label:{width}}"]
-        for metric, _, _ in _METRICS:
+        for metric, _, _ in _compared(results):
             difference = model["difference"][metric]
             low, high = difference["interval"]
             text = f"{difference['mean']:+.5f} [{low:+.5f}, {high:+.5f}]"
@@ -209,7 +222,7 @@ def _difference_table(results: Mapping[str, Any]) -> str:
     )
     if seeds == 1:
         lines.append("one seed says nothing of the chance between seeds, nor what separates")
-    count = (len(results["models"]) - 1) * len(_METRICS)
+    count = (len(results["models"]) - 1) * len(results["metrics"])
     lines.append(f"{count} comparisons, each for itself: no interval is wider for their number")
     return "\n".join(lines)
 

@@ -1,54 +1,64 @@
 """Metrics of a trained model on prepared splits and on raw labelled rows."""
 
 import os
+from typing import Any
+
+import numpy as np
 
 from deepfm_jax.encoding.groups import decode_groups
 from deepfm_jax.errors import UserError
 from deepfm_jax.input.pipeline import PreparedData
-from deepfm_jax.metrics import BinaryMetrics
+from deepfm_jax.metrics import TaskMetrics
 from deepfm_jax.readers.sources import read_tables
 from deepfm_jax.serving.predictor import Predictor
+from deepfm_jax.training.evaluation import inputs_of
 
 
-def evaluate_split(predictor: Predictor, split: str) -> dict[str, float]:
-    """Metrics on a split of the data set that the model was trained on.
-
-    Raises:
-      UserError: see ``score_split``.
-    """
-    return score_split(predictor, split).compute(split=split)
+def evaluate_split(
+    predictor: Predictor, split: str, folder: str | os.PathLike[str] | None = None
+) -> dict[str, Any]:
+    """Metrics on a split of the data set that the model was trained on; see ``score_split``."""
+    return score_split(predictor, split, folder).compute(split=split)
 
 
-def score_split(predictor: Predictor, split: str) -> BinaryMetrics:
+def score_split(
+    predictor: Predictor, split: str, folder: str | os.PathLike[str] | None = None
+) -> TaskMetrics:
     """Logits and labels of a split of that data set, in the order of its rows.
+
+    Args:
+      predictor: The trained model.
+      split: ``"train"``, ``"valid"`` or ``"test"``.
+      folder: Folder of prepared data sets; None for the one that the run read.
 
     Raises:
       UserError: the prepared data set is gone, or has been prepared anew with another encoding.
     """
     settings = predictor.experiment.data
-    data = PreparedData(settings.name, settings.folder, settings.label)
+    folder = settings.folder if folder is None else folder
+    data = PreparedData(settings.name, folder, settings.labels)
     if data.encoder.fingerprint() != predictor.encoder.fingerprint():
         raise UserError(
-            f"data set {settings.name!r} in {settings.folder} has been prepared with another "
+            f"data set {settings.name!r} in {folder} has been prepared with another "
             "encoding since the model was trained; prepare it as before, or use --input"
         )
-    batches = data.batches(split, predictor.experiment.loop.eval_batch_size, groups=True)
     states = [
-        BinaryMetrics.from_batch(
-            predictor.score(batch["ids"], batch.get("values")),
-            batch["labels"][:, 0],
+        TaskMetrics.from_batch(
+            predictor.tasks,
+            predictor.score(inputs_of(batch)),
+            batch["labels"],
             batch["mask"],
             decode_groups(batch["groups"]) if "groups" in batch else None,
         )
-        for batch in batches
+        for batch in data.batches(split, predictor.batch_size, groups=True)
     ]
-    return BinaryMetrics.concatenate(states)
+    return TaskMetrics.concatenate(states)
 
 
 def evaluate_file(
     predictor: Predictor, path: str | os.PathLike[str], *, max_bad_rows: int = 0
-) -> dict[str, float]:
-    """Metrics on raw rows with the label that the model predicts; they need no other one.
+) -> dict[str, Any]:
+    """Metrics on raw rows with the labels that the model predicts; they need no other one.
 
     They need the column of weights, where the data set has one, and where they have its column of
     groups, the metrics have GAUC.
@@ -57,19 +67,22 @@ def evaluate_file(
       UserError: see ``sources.read_tables``; or rows of one class only.
     """
     encoder, schema = predictor.encoder, predictor.encoder.schema
-    label = schema.label_named(predictor.experiment.data.label).name
+    needed = [(label, "label") for label in predictor.tasks]
+    if schema.weight is not None:
+        needed.append((schema.weight, "weight"))
     states = []
     for table in read_tables(path, schema, max_bad_rows=max_bad_rows, labelled=None):
-        for name, role in ((label, "label"), (schema.weight, "weight")):
-            if name is not None and name not in table.column_names:
+        for name, role in needed:
+            if name not in table.column_names:
                 raise UserError(f"{path}: column {name!r}, the {role}, is missing")
         groups = encoder.groups(table)
         states.append(
-            BinaryMetrics.from_batch(
+            TaskMetrics.from_batch(
+                predictor.tasks,
                 predictor.logits(table),
-                table[label].to_numpy(),
+                np.stack([table[name].to_numpy() for name in predictor.tasks], axis=1),
                 encoder.weights(table),
                 None if groups is None else decode_groups(groups),
             )
         )
-    return BinaryMetrics.concatenate(states).compute(split=os.fspath(path))
+    return TaskMetrics.concatenate(states).compute(split=os.fspath(path))

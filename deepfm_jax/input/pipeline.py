@@ -3,7 +3,7 @@
 import collections
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -33,17 +33,18 @@ class PreparedData:
 
     Attributes:
       encoder: The encoder that was fitted on the training rows.
+      labels: Names of the labels that batches have.
       summaries: Counts of each split.
       oracle: Best possible metrics of each split, where they are known (simulated data).
     """
 
-    def __init__(self, name: str, folder: str | os.PathLike[str], label: str = ""):
+    def __init__(self, name: str, folder: str | os.PathLike[str], labels: Sequence[str] = ()):
         """Opens data set ``name`` under the folder that was ``prepare``'s ``--out``.
 
         Args:
           name: Data set.
           folder: Folder of prepared data sets.
-          label: Of several labels the one that batches have; empty for the first.
+          labels: Labels that batches have; empty for the first of the data set.
 
         Raises:
           UserError: there is no such prepared data set, or it has no such label.
@@ -51,24 +52,21 @@ class PreparedData:
         path = dataset_folder(name, folder)
         if not path.is_dir():
             raise UserError(
-                f"{path}: data set {name!r} is not prepared; run python -m experiments.prepare "
+                f"{path}: data set {name!r} is not prepared; run deepfm-jax prepare "
                 f"--dataset={name} --source=RAW_FILES --out={folder}"
             )
         hide_accelerators()
         self.encoder = Encoder.load(path)
         schema = self.encoder.schema
-        self._label = schema.labels.index(schema.label_named(label))
+        chosen = schema.labels_named(labels)
+        self.labels = tuple(label.name for label in chosen)
+        self._labels = [schema.labels.index(label) for label in chosen]
         self.summaries = split_summaries(path)
         oracle = path / "oracle.json"
         self.oracle: dict[str, Any] = json.loads(oracle.read_text()) if oracle.is_file() else {}
         self._folder = path
         self._block_positives: dict[str, np.ndarray] = {}
         self._builder = tfds.builder_from_directory(path)
-
-    @property
-    def label(self) -> str:
-        """The label that batches have."""
-        return self.encoder.schema.labels[self._label].name
 
     @property
     def fingerprint(self) -> str:
@@ -130,11 +128,12 @@ class PreparedData:
           groups: Whether to give the groups of the rows, where the schema has them.
 
         Yields:
-          ``ids`` [B, S] int32, ``labels`` [B, 1] float32, ``mask`` [B] float32 and, where the
-          schema has fields with values, ``values`` [B, S] float32; with ``groups``, these too
-          [B, 2] int32. The mask is the weight of each row, 1 without a column of weights. The last
-          batch is padded with its own rows, repeated, under mask 0: batch norm then sees rows of
-          the data, and the loss and the metrics do not see them at all.
+          ``ids`` [B, S] int32, ``labels`` [B, T] float32, ``mask`` [B] float32 and, where the
+          schema has fields with values, ``values`` [B, S] float32, with dense fields, ``dense``
+          [B, N] float32; with ``groups``, these too [B, 2] int32. The mask is the weight of each
+          row, 1 without a column of weights. The last batch is padded with its own rows, repeated,
+          under mask 0: batch norm then sees rows of the data, and the loss and the metrics do not
+          see them at all.
 
         Raises:
           UserError: the streams do not split the batch evenly, or see ``rows``.
@@ -192,7 +191,7 @@ class PreparedData:
         if seed is None:
             raise ValueError(f"negative_rate={negative_rate} is for passes with a seed")
         sampled = SampledBlocks(
-            source, self._label, self._positives(split), sizes, negative_rate, (seed, epoch)
+            source, self._labels[0], self._positives(split), sizes, negative_rate, (seed, epoch)
         )
         return sampled, sampled.sizes
 
@@ -204,13 +203,8 @@ class PreparedData:
     def _positives(self, split: str) -> np.ndarray:
         """Rows of each block whose label is 1."""
         if split not in self._block_positives:
-            path = self._folder / positives_file(split)
-            if path.is_file():
-                counts = np.load(path)
-            else:  # Prepared before there was such a file: the labels are counted, in one pass.
-                source = self._builder.as_data_source(split)  # pyright: ignore[reportCallIssue]
-                counts = np.stack([block["labels"].sum(axis=0) for block in source])
-            self._block_positives[split] = counts[:, self._label].astype(np.int64)
+            counts = np.load(self._folder / positives_file(split))
+            self._block_positives[split] = counts[:, self._labels[0]].astype(np.int64)
         return self._block_positives[split]
 
     def _share(self, stream: Stream, rows: int, groups: bool) -> tf.data.Dataset:
@@ -219,10 +213,12 @@ class PreparedData:
         slots = len(schema.slot_names)
         columns: dict[str, tuple[tf.DType, tuple[int, ...]]] = {
             "ids": (tf.int32, (slots,)),
-            "labels": (tf.float32, (1,)),
+            "labels": (tf.float32, (len(self._labels),)),
         }
         if schema.has_values:
             columns["values"] = (tf.float32, (slots,))
+        if schema.dense_size:
+            columns["dense"] = (tf.float32, (schema.dense_size,))
         if groups and schema.group is not None:
             columns["groups"] = (tf.int32, (2,))
         names = (*columns, "weights") if schema.weight is not None else tuple(columns)
@@ -230,7 +226,7 @@ class PreparedData:
 
         def read(window):
             arrays = dict(zip((*names, "mask"), stream.load(int(window), names), strict=True))
-            arrays["labels"] = arrays["labels"][:, [self._label]]
+            arrays["labels"] = arrays["labels"][:, self._labels]
             if "weights" in arrays:
                 arrays["mask"] = arrays["mask"] * arrays["weights"]
             return [arrays[name] for name in columns]

@@ -3,7 +3,7 @@
 from deepfm_jax.layers.cin import CompressedInteractionNetwork
 from deepfm_jax.layers.compute_dtype import ComputeDtype, resolve_compute_dtype
 from deepfm_jax.layers.cross import CrossNetwork, LowRankCrossNetwork
-from deepfm_jax.layers.factorization_machine import factorization_machine
+from deepfm_jax.layers.factorization_machine import bi_interaction, factorization_machine
 from deepfm_jax.layers.gating import BilinearFusion, FeatureGate
 from deepfm_jax.layers.interacting import InteractingLayer
 from deepfm_jax.layers.mlp import MLP
@@ -19,6 +19,7 @@ __all__ = [
     "InteractingLayer",
     "KernelProducts",
     "LowRankCrossNetwork",
+    "bi_interaction",
     "factorization_machine",
     "inner_products",
     "outer_product_of_sum",

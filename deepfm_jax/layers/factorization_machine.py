@@ -1,6 +1,7 @@
 """The second-order term of a factorization machine."""
 
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from deepfm_jax.typing import Embeddings, Logits
 
@@ -30,3 +31,13 @@ def factorization_machine(embeddings: Embeddings) -> Logits:
     square_of_sum = jnp.einsum("bd,bd->b", total, total)
     sum_of_squares = jnp.einsum("bfd,bfd->b", embeddings, embeddings)
     return 0.5 * (square_of_sum - sum_of_squares)
+
+
+def bi_interaction(embeddings: Embeddings) -> Float[Array, "batch dim"]:
+    """sum_{i<j} e_i * e_j by element, [B, D]; its sum over D is ``factorization_machine``.
+
+    Source: He and Chua 2017, "Neural Factorization Machines for Sparse Predictive Analytics", Eq. 4
+      (arXiv 1708.05027).
+    """
+    total = jnp.einsum("bfd->bd", embeddings)
+    return 0.5 * (total * total - jnp.einsum("bfd,bfd->bd", embeddings, embeddings))

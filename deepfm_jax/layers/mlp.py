@@ -45,11 +45,19 @@ class MLP(nn.Module):
     compute_dtype: str = "float32"
     activation: str = "relu"
 
-    @nn.compact
     def __call__(
         self, inputs: Float[AnyArray, "batch width"], *, train: bool = False
     ) -> Float[Array, "batch out"]:
-        """Maps [B, X] to [B, out_dim]; dropping in training needs the rng ``dropout``.
+        """Maps [B, X] to [B, out_dim]; see ``with_hidden``."""
+        return self.with_hidden(inputs, train=train)[0]
+
+    @nn.compact
+    def with_hidden(
+        self, inputs: Float[AnyArray, "batch width"], *, train: bool = False
+    ) -> tuple[Float[Array, "batch out"], Float[Array, "batch hidden"]]:
+        """The output [B, out_dim] and the last hidden layer [B, H], which may be the input.
+
+        Dropping units in training needs the rng ``dropout``.
 
         Raises:
           UserError: an activation or a compute dtype that does not exist.
@@ -78,5 +86,5 @@ class MLP(nn.Module):
             hidden = activation(hidden)
             hidden = nn.Dropout(self.dropout, deterministic=not train)(hidden)
         if self.out_dim is None:
-            return hidden
-        return nn.Dense(self.out_dim, kernel_init=kernel_init, name="out")(hidden)
+            return hidden, hidden
+        return nn.Dense(self.out_dim, kernel_init=kernel_init, name="out")(hidden), hidden

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import flax.linen as nn
 import numpy as np
@@ -31,7 +31,6 @@ _RANGES = {
     "cin_dims": _AT_LEAST_1,
     "context": _AT_LEAST_0,
     "second_context": _AT_LEAST_0,
-    "crosses": _AT_LEAST_0,
     "attention_layers": _AT_LEAST_1,
     "heads": _AT_LEAST_1,
     "head_dim": _AT_LEAST_1,
@@ -63,7 +62,7 @@ def check_hyperparameters(model: nn.Module) -> None:
     ``check_together`` that raises where they do not.
 
     Args:
-      model: Bound or not. Each attribute but ``field_dims`` (see ``fields``) is checked by its
+      model: Bound or not. Each attribute but ``field_dims`` (see ``features``) is checked by its
         annotation, and by its name where it is known here. A whole number may be NumPy's and a list
         a tuple; no text is read as a number or as a bool.
 
@@ -72,7 +71,7 @@ def check_hyperparameters(model: nn.Module) -> None:
         it, what it is, and what it may be.
     """
     for key, annotated in get_type_hints(type(model)).items():
-        if key in ("field_dims", "parent", "name"):
+        if key in ("field_dims", "parent", "name") or get_origin(annotated) is ClassVar:
             continue
         hint, value = _CHOICES.get(key, annotated), getattr(model, key)
         if not _fits(key, value, hint):

@@ -59,6 +59,12 @@ class Categorical:
     shares_with: str | None = None
     group: bool = False
 
+    # A field of one id and the value 1 (see ``features.Feature``).
+    slots: ClassVar[int] = 1
+    pooling: ClassVar[str] = "sum"
+    numbers: ClassVar[int] = 0
+    has_values: ClassVar[bool] = False
+
     def __post_init__(self):
         check_coding(self)
 
@@ -93,6 +99,10 @@ class Numeric:
     min_count: int = 1
     separate_missing: bool = False
 
+    slots: ClassVar[int] = 1
+    pooling: ClassVar[str] = "sum"
+    numbers: ClassVar[int] = 0
+
     def __post_init__(self):
         check_number(self, "buckets", 1)
         check_number(self, "min_count", 1)
@@ -101,6 +111,11 @@ class Numeric:
     def is_value_field(self) -> bool:
         """Whether the number itself is the feature's value, under one id."""
         return self.transform in ("log", "standardise")
+
+    @property
+    def has_values(self) -> bool:
+        """Whether the value of the field's slot may differ from 1."""
+        return self.is_value_field
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,10 +167,8 @@ class Vector:
     vector has ``size`` finite numbers, which are taken as they are, in float32; a missing one is
     all zeros.
 
-    It is one field of the model, with an id and a slot for each of its numbers x_k, and so
-    e = sum_k x_k v_k: the field's rows of the table are the matrix of a projection from ``size``
-    numbers to D, which is learnt while the vectors stay as they are. A row of data reads all of
-    them, so vectors of many hundred numbers cost much; reduce those before (by PCA, say).
+    It is one dense field of the model: a matrix, which is learnt, projects the ``size`` numbers to
+    the length D of an embedding, while the vectors themselves stay as they are.
 
     Attributes:
       name: Column name.
@@ -170,7 +183,10 @@ class Vector:
     size: int
     separator: str = "|"
 
-    # How its ids come about, in the terms of ``Categorical``: they are 0 to size - 1.
+    # It has no ids, in the terms of ``Categorical``, no slots, and ``size`` numbers.
+    slots: ClassVar[int] = 0
+    pooling: ClassVar[str] = "sum"
+    has_values: ClassVar[bool] = False
     dtype: ClassVar[CategoricalType] = "id"
     hash_buckets: ClassVar[None] = None
     shares_with: ClassVar[None] = None
@@ -181,6 +197,11 @@ class Vector:
         check_number(self, "size", 1)
         if self.separator == "":
             raise UserError(f"column {self.name!r}: a separator must be a text of one or more")
+
+    @property
+    def numbers(self) -> int:
+        """Numbers of the dense field."""
+        return self.size
 
 
 @dataclasses.dataclass(frozen=True)

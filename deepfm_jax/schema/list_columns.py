@@ -1,7 +1,7 @@
 """Columns whose cells hold several values of one vocabulary: sets, weighted ones, and histories."""
 
 import dataclasses
-from typing import Literal, TypeAlias
+from typing import ClassVar
 
 from deepfm_jax.errors import UserError
 from deepfm_jax.schema.column_options import (
@@ -10,8 +10,6 @@ from deepfm_jax.schema.column_options import (
     check_number,
     has_vocabulary,
 )
-
-Combiner: TypeAlias = Literal["mean", "sum", "sqrtn"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +30,11 @@ class MultiValued:
       dtype: Of the values, as in ``Categorical``.
       separator: Text between values.
       max_length: Most values of a row. Each is a slot in every row, on disk and in a batch.
-      combiner: What the values x_k of a row's n values are, and so what e = sum_k x_k v_k is, by
-        their weights w_k (1 without ``weight_separator``): ``"sum"``: w_k; ``"mean"``:
-        w_k / sum_j w_j; ``"sqrtn"``: w_k / sqrt(sum_j w_j^2). The sums are over the values kept,
-        those without an id of their own included.
+      combiner: How the model pools the vectors v_k of a row's values by their weights w_k (1
+        without ``weight_separator``): ``"sum"``: sum_k w_k v_k; ``"mean"``: that sum divided by
+        sum_k w_k; ``"sqrtn"``: divided by sqrt(sum_k w_k^2). The sums are over the values kept,
+        those without an id of their own included. Another name is that of an input encoder (see
+        ``inputs.ENCODERS``).
       weight_separator: Text between a value and its weight, as in ``Comedy:0.5|Drama:2``; the last
         one of an element, so a value may hold it. Every value must have a weight then, a finite
         number of 0 or more; one of 0 is dropped. In a table the elements of a list may instead be
@@ -55,7 +54,7 @@ class MultiValued:
     dtype: CategoricalType = "string"
     separator: str = "|"
     max_length: int = 20
-    combiner: Combiner = "mean"
+    combiner: str = "mean"
     weight_separator: str | None = None
     min_count: int = 1
     separate_missing: bool = False
@@ -63,6 +62,9 @@ class MultiValued:
     hash_buckets: int | None = None
     size: int | None = None
     shares_with: str | None = None
+
+    numbers: ClassVar[int] = 0
+    has_values: ClassVar[bool] = True
 
     def __post_init__(self):
         check_coding(self)
@@ -73,6 +75,16 @@ class MultiValued:
             raise UserError(
                 f"column {self.name!r}: separator and weight_separator are both {self.separator!r}"
             )
+
+    @property
+    def slots(self) -> int:
+        """Slots of the field in every row."""
+        return self.max_length
+
+    @property
+    def pooling(self) -> str:
+        """How the slots become one vector."""
+        return self.combiner
 
     @property
     def has_vocabulary(self) -> bool:

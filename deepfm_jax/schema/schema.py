@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from deepfm_jax.errors import UserError
@@ -192,7 +192,7 @@ class Schema:
                     f"those are {', '.join(fields)}"
                 )
             field = fields[name]
-            if _slot_count(field) > 1 or isinstance(field, Vector):
+            if field.slots != 1:
                 raise UserError(
                     f"cross {cross.name!r}: column {name!r} holds several values in a row, which "
                     "cannot be crossed; cross columns of one value"
@@ -238,7 +238,7 @@ class Schema:
     @property
     def field_slots(self) -> tuple[slice, ...]:
         """For each field, its slots in an encoded row."""
-        ends = itertools.accumulate((_slot_count(field) for field in self.fields), initial=0)
+        ends = itertools.accumulate((field.slots for field in self.fields), initial=0)
         return tuple(itertools.starmap(slice, itertools.pairwise(ends)))
 
     @property
@@ -249,20 +249,21 @@ class Schema:
         """
         names: list[str] = []
         for field in self.fields:
-            if isinstance(field, MultiValued | Vector):
-                names += [f"{field.name}[{place}]" for place in range(_slot_count(field))]
-            else:
+            if (field.slots == 1 and not field.has_values) or isinstance(field, Numeric):
                 names.append(field.name)
+            else:
+                names += [f"{field.name}[{place}]" for place in range(field.slots)]
         return (*names, *(cross.name for cross in self.crosses))
+
+    @property
+    def dense_size(self) -> int:
+        """Numbers of all dense fields in an encoded row."""
+        return sum(field.numbers for field in self.fields)
 
     @property
     def has_values(self) -> bool:
         """Whether any feature's value may differ from 1."""
-        return any(
-            isinstance(field, MultiValued | Vector)
-            or (isinstance(field, Numeric) and field.is_value_field)
-            for field in self.fields
-        )
+        return any(field.has_values for field in self.fields)
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -275,17 +276,19 @@ class Schema:
         """The column to predict; of several the first."""
         return self.labels[0]
 
-    def label_named(self, name: str) -> Label:
-        """The label of that name; the first where it is empty.
+    def labels_named(self, names: Sequence[str]) -> tuple[Label, ...]:
+        """The labels with some names, in the order of the tasks; the first one for no name.
 
         Raises:
-          UserError: there is none.
+          UserError: a name that is no label's.
         """
-        for label in self.labels:
-            if name in ("", label.name):
-                return label
-        names = ", ".join(label.name for label in self.labels)
-        raise UserError(f"data.label={name!r} is no label of the data set; it has {names}")
+        known = [label.name for label in self.labels]
+        for name in names:
+            if name not in known:
+                raise UserError(
+                    f"data.labels: {name!r} is no label of the data set; it has {', '.join(known)}"
+                )
+        return tuple(label for label in self.labels if label.name in names) or self.labels[:1]
 
     @property
     def weight(self) -> str | None:
@@ -317,17 +320,14 @@ class Schema:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; ``from_dict`` reads it back."""
-        data = {
+        return {
             "text": to_data(self.text),
             "columns": [
                 {"kind": type(column).__name__.lower(), **to_data(column)}
                 for column in self.columns
             ],
+            "crosses": to_data(self.crosses),
         }
-        # A schema without crosses keeps the text that it had before there were any.
-        if self.crosses:
-            data["crosses"] = [to_data(cross) for cross in self.crosses]
-        return data
 
     @classmethod
     def from_dict(cls, data: Any) -> "Schema":
@@ -356,10 +356,3 @@ class Schema:
             raise UserError(f"crosses={crosses!r} must be a list")
         crosses = tuple(from_data(Cross, each, "cross") for each in crosses)
         return cls(columns=tuple(columns), text=text, crosses=crosses)
-
-
-def _slot_count(field: Field) -> int:
-    """Slots of a field in every row."""
-    if isinstance(field, MultiValued):
-        return field.max_length
-    return field.size if isinstance(field, Vector) else 1

@@ -37,7 +37,7 @@ def write_schema(path: str | os.PathLike[str], schema: Schema) -> None:
     data = schema.to_dict()
     parts = [f'  "text": {_line(data["text"])}']
     for name in ("columns", "crosses"):
-        if name in data:
+        if data[name]:
             entries = ",\n".join(f"    {_line(entry)}" for entry in data[name])
             parts.append(f'  "{name}": [\n{entries}\n  ]')
     write_atomically(path, ("{\n" + ",\n".join(parts) + "\n}\n").encode())

@@ -4,7 +4,7 @@ import csv
 import io
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -17,6 +17,11 @@ from deepfm_jax.schema import TextFormat
 from deepfm_jax.serving.predictor import Predictor
 
 _COLUMN = "probability"
+
+
+def probability_columns(tasks: Sequence[str]) -> tuple[str, ...]:
+    """The columns that scoring adds: ``probability``, or ``probability_TASK`` of several tasks."""
+    return (_COLUMN,) if len(tasks) == 1 else tuple(f"{_COLUMN}_{task}" for task in tasks)
 
 
 class _Scored(NamedTuple):
@@ -33,7 +38,7 @@ def predict_file(
     *,
     max_bad_rows: int = 0,
 ) -> RowReport:
-    """Writes every column of each good row as it stands, then its probability.
+    """Writes every column of each good row as it stands, then its probability of each task.
 
     The output's name tells its format: ``.parquet``, or text in the layout of the schema (a header
     line where the input has one), compressed where the name ends so. It is complete or absent. Of
@@ -41,8 +46,8 @@ def predict_file(
 
     Raises:
       UserError: see ``sources.read_tables``; an output that cannot be written or whose format is
-        unknown; cells that cannot be written as text; an input with a column ``probability``; or
-        a later file whose columns are not those of the first.
+        unknown; cells that cannot be written as text; an input that has a column of probabilities
+        already; or a later file whose columns are not those of the first.
     """
     output = pathlib.Path(output)
     if output.suffix != ".parquet" and text_extension(output) is None:
@@ -71,12 +76,16 @@ def predict_file(
 
 def _scored(predictor, path, max_bad_rows, report) -> Iterator[_Scored]:
     schema, names = predictor.encoder.schema, None
+    columns = probability_columns(predictor.tasks)
     for rows in read_rows(path, schema, max_bad_rows=max_bad_rows, report=report):
-        if _COLUMN in rows.raw.column_names:
-            raise UserError(f"{rows.source}: has a column {_COLUMN!r} already; rename it")
+        for column in columns:
+            if column in rows.raw.column_names:
+                raise UserError(f"{rows.source}: has a column {column!r} already; rename it")
         names = names or rows.raw.column_names
-        probability = pa.array(predictor.probabilities(rows.typed), pa.float64())
-        yield _Scored(rows.raw.select(names).append_column(_COLUMN, probability), rows.source)
+        table = rows.raw.select(names)
+        for column, of_task in zip(columns, predictor.probabilities(rows.typed).T, strict=True):
+            table = table.append_column(column, pa.array(of_task, pa.float64()))
+        yield _Scored(table, rows.source)
 
 
 def _write_parquet(path: pathlib.Path, scored: Iterator[_Scored]) -> None:

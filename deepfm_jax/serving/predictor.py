@@ -1,20 +1,23 @@
 """A trained model with its encoder: raw rows in, probabilities out."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32, Float64, Int32
+from jaxtyping import Float32, Float64
 
-from deepfm_jax.distributed.partitioning import create_mesh
-from deepfm_jax.heads import OneTask
+from deepfm_jax.distributed.partitioning import Placement, create_mesh
 from deepfm_jax.readers.sources import typed_table
 from deepfm_jax.training import workdir as workdirs
 from deepfm_jax.training.checkpoint import restore_best
-from deepfm_jax.training.optimizer import create_for
 from deepfm_jax.training.state import weights_layout
 from deepfm_jax.training.step import make_score_step
+
+# Tables up to this size are on every device, which then looks rows up without the others.
+_WHOLE_TABLE_BYTES = 1 << 28
 
 
 class Predictor:
@@ -23,62 +26,75 @@ class Predictor:
     Attributes:
       experiment: The run's settings.
       encoder: Reads raw rows just as it did in training.
+      tasks: Names of the labels that are predicted.
+      batch_size: Rows scored at once, a multiple of the number of devices.
     """
 
-    def __init__(self, workdir: str | os.PathLike[str]):
+    def __init__(self, workdir: str | os.PathLike[str], mesh: jax.sharding.Mesh | None = None):
         """Opens the run in ``workdir``.
+
+        Args:
+          workdir: Folder of a run.
+          mesh: Devices to score on (see ``create_mesh``); None for all.
 
         Raises:
           UserError: no run there, or one that has not been evaluated once yet.
         """
         self.experiment, self.encoder = workdirs.read(workdir)
-        mesh = create_mesh()
-        # A multiple of the devices, which split a batch evenly.
-        self._batch_size = -(-self.experiment.loop.eval_batch_size // mesh.size) * mesh.size
-        model = self.experiment.build_model(self.encoder)
-        loop = self.experiment.loop
-        optimizer = create_for(self.experiment.optimizer, 1, model, loop.batch_size)
-        self._weights = restore_best(workdir, weights_layout(model, optimizer, mesh))
+        mesh = create_mesh() if mesh is None else mesh
+        self.batch_size = -(-self.experiment.loop.eval_batch_size // mesh.size) * mesh.size
+        network = self.experiment.build_network(self.encoder)
+        self.tasks = network.head.tasks
+        self._head = network.head
+        layout = network.model.layout
+        arrays = [array for space in layout.spaces for array in space.arrays]
+        size = sum(4 * rows * max(length, 1) for _, rows, length in arrays)
+        placement = Placement(mesh, striped=mesh.size > 1 and size > _WHOLE_TABLE_BYTES)
+        self._weights = restore_best(workdir, weights_layout(network, placement))
         rate = self.experiment.data.negative_rate
-        self._score = make_score_step(model, optimizer, mesh, negative_rate=rate)
+        self._score = make_score_step(network, placement, rate)
 
-    def logits(self, table: pa.Table) -> Float32[np.ndarray, "rows"]:
+    def logits(self, table: pa.Table) -> Float32[np.ndarray, "rows tasks"]:
         """Logits of typed rows (see ``readers.sources``), in their order.
 
         Where the run was trained on a share of the negative rows, they are corrected for it.
         """
         encoded = self.encoder.encode(table)
-        rows = len(encoded.ids)
-        logits = []
-        for start in range(0, rows, self._batch_size):
-            stop = min(start + self._batch_size, rows)
+        arrays = {"ids": encoded.ids, "values": encoded.values, "dense": encoded.dense}
+        arrays = {name: array for name, array in arrays.items() if array is not None}
+        rows, size = len(encoded.ids), self.batch_size
+        logits = [np.zeros((0, len(self.tasks)), np.float32)]
+        for start in range(0, rows, size):
+            count = min(size, rows - start)
             # One shape, one compilation: the last batch is filled up and cut again.
-            padding = ((0, self._batch_size - (stop - start)), (0, 0))
-            values = encoded.values
-            scored = self.score(
-                np.pad(encoded.ids[start:stop], padding),
-                None if values is None else np.pad(values[start:stop], padding),
-            )
-            logits.append(scored[: stop - start])
-        return np.concatenate(logits) if logits else np.zeros(0, np.float32)
+            batch = {
+                name: np.pad(array[start : start + count], ((0, size - count), (0, 0)))
+                for name, array in arrays.items()
+            }
+            logits.append(self.score(batch)[:count])
+        return np.concatenate(logits)
 
-    def score(
-        self,
-        ids: Int32[np.ndarray, "batch slots"],
-        values: Float32[np.ndarray, "batch slots"] | None = None,
-    ) -> Float32[np.ndarray, "batch"]:
-        """Logits of encoded rows; all values are 1 when None."""
-        return np.asarray(self._score(self._weights, ids, values))
+    def score(self, batch: Mapping[str, np.ndarray]) -> Float32[np.ndarray, "batch tasks"]:
+        """Logits of an encoded batch; its rows must split evenly over the devices.
 
-    def probabilities(self, table: pa.Table) -> Float64[np.ndarray, "rows"]:
-        """P(click) of typed rows, in their order."""
-        return OneTask().probabilities(self.logits(table))
+        Args:
+          batch: ``ids`` [B, S], and ``values`` [B, S] and ``dense`` [B, N] where fields need them.
+        """
+        return np.asarray(self._score(self._weights, dict(batch)))
 
-    def predict(self, rows: Any, *, max_bad_rows: int = 0) -> Float64[np.ndarray, "rows"]:
-        """P(click) of raw rows in memory: a pyarrow, pandas or polars table, or a dict of columns.
+    def probabilities(self, table: pa.Table) -> Float64[np.ndarray, "rows tasks"]:
+        """P(label = 1) of typed rows, in their order, for each task."""
+        return self._head.probabilities(self.logits(table))
+
+    def predict(self, rows: Any, *, max_bad_rows: int = 0) -> Float64[np.ndarray, "rows ..."]:
+        """P(label = 1) of raw rows in memory: a pyarrow, pandas or polars table, or a dict.
+
+        Returns:
+          One probability a row, [rows]; of several tasks [rows, tasks], in the order of ``tasks``.
 
         Raises:
           UserError: see ``sources.typed_table``; bad rows that are tolerated are left out.
         """
         table = typed_table(rows, self.encoder.schema, max_bad_rows=max_bad_rows)
-        return self.probabilities(table)
+        found = self.probabilities(table)
+        return found[:, 0] if len(self.tasks) == 1 else found

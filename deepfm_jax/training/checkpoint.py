@@ -16,6 +16,8 @@ from deepfm_jax.embedding import restripe, stripes_of
 from deepfm_jax.errors import UserError
 from deepfm_jax.training.state import TrainState, Weights
 
+# Each checkpoint has all points of the loss, so there must be an end to them.
+_MAX_LOSSES = 4096
 # Where a state has what says which rows are frozen.
 _FROZEN = "frozen/"
 
@@ -35,7 +37,9 @@ class Progress:
       examples: Rows trained on in that time.
       fingerprint: Of the data set.
       streams: Parts in which each pass over the training rows is read.
-      train_losses: (step, loss) points.
+      train_losses: (step, loss) points, every ``loss_stride``-th one that was logged.
+      losses_logged: Points logged so far, those that were left out included.
+      loss_stride: 1 at first; it doubles whenever the points are too many.
       evaluations: Validation metrics with their ``step``.
       waited: Of ``seconds`` those in which the devices had nothing to do for want of a batch.
       start_waited: Seconds before the first batch of each pass over the rows; not in ``seconds``.
@@ -52,9 +56,20 @@ class Progress:
     fingerprint: str = ""
     streams: int = 1
     train_losses: list[list[int | float]] = dataclasses.field(default_factory=list)
+    losses_logged: int = 0
+    loss_stride: int = 1
     evaluations: list[dict[str, int | float]] = dataclasses.field(default_factory=list)
     waited: float = 0.0
     start_waited: float = 0.0
+
+    def add_loss(self, step: int, loss: float) -> None:
+        """Logs a point, and thins them out where they have become too many."""
+        self.losses_logged += 1
+        if self.losses_logged % self.loss_stride == 0:
+            self.train_losses.append([step, loss])
+        if len(self.train_losses) >= _MAX_LOSSES:
+            self.train_losses = self.train_losses[1::2]
+            self.loss_stride *= 2
 
     @property
     def wait_share(self) -> float | None:

@@ -4,12 +4,11 @@ import functools
 import platform as host
 import warnings
 
-import flax.linen as nn
 import jax
 from jaxlib.version import __version_info__ as jaxlib_version
 
 from deepfm_jax.layers import resolve_compute_dtype
-from deepfm_jax.models import AutoInt
+from deepfm_jax.models import Model
 
 # Versions of jaxlib from the first on and before the second have
 # https://github.com/jax-ml/jax/issues/38806.
@@ -19,24 +18,24 @@ _SLOW_SCATTERS = ((0, 10, 2), (0, 11, 1))
 _PLAIN_PRODUCTS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 
 
-def compiler_options(model: nn.Module, platform: str) -> dict[str, str]:
+def compiler_options(model: Model, platform: str) -> dict[str, str]:
     """Options for ``jax.jit`` of a step of ``model``; none but on x86 processors.
 
     There XLA has two libraries of matrix products, and takes YNNPACK where it can. The other,
     Eigen's contraction, multiplies float32 matrices of a tower's shapes faster on AMD's Zen 4, the
     one processor on which both were timed. It has no fast product in bfloat16, and is slower at the
-    many small products of ``AutoInt``, one for each row of a batch and each head: these are
-    compiled as XLA would by itself.
+    many small products of attention, one for each example and attention head: models with those
+    (``Model.has_small_products``) are compiled as XLA would choose.
 
     Args:
-      model: Any of ``MODELS``.
+      model: Whose step it is.
       platform: Of the devices that it will run on: ``"cpu"``, ``"gpu"`` or ``"tpu"``.
     """
     if platform != "cpu" or host.machine() not in ("x86_64", "AMD64"):
         return {}
     compute_dtype = getattr(model, "compute_dtype", "float32")
     in_bfloat16 = resolve_compute_dtype(compute_dtype).name == "bfloat16"
-    if in_bfloat16 or isinstance(model, AutoInt) or not _is_known():
+    if in_bfloat16 or model.has_small_products or not _is_known():
         return {}
     return dict(_PLAIN_PRODUCTS)
 

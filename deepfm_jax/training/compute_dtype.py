@@ -45,7 +45,7 @@ def with_compute_dtype(
 
 def print_choice(choice: ComputeDtype | None, prefix: str = "") -> None:
     """Says in the first process what ``"auto"`` became; nothing where the dtype is set."""
-    if choice is not None and hosts.is_first():
+    if choice is not None and hosts.is_primary():
         print(f"{prefix}compute_dtype: {choice.name}, since {choice.reason}")
 
 
@@ -64,7 +64,7 @@ def _begun(folders: Iterable[str | os.PathLike[str]]) -> ComputeDtype | None:
 
 def _of_first_process() -> ComputeDtype:
     choice = resolve_compute_dtype("auto")
-    (is_bfloat16,) = hosts.from_first(np.array([choice.name == "bfloat16"], np.int32))
+    (is_bfloat16,) = hosts.from_primary(np.array([choice.name == "bfloat16"], np.int32))
     name = "bfloat16" if is_bfloat16 else "float32"
     return choice if name == choice.name else ComputeDtype(name, "the first process takes it")
 

@@ -59,7 +59,7 @@ class LossLog:
                     f"the training loss is {self.latest} at step {step}; lower "
                     "optimizer.learning_rate or set optimizer.clip_norm"
                 )
-            self._progress.train_losses.append([step, self.latest])
+            self._progress.add_loss(step, self.latest)
             scalars = {"train/loss": self.latest}
             if self._started is not None:
                 seconds = time.perf_counter() - self._started

@@ -9,23 +9,24 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from deepfm_jax.embedding import ROW_OPTIMIZERS, RowOptimizer
+from deepfm_jax.embedding import ROW_OPTIMIZERS, RowOptimizer, kind_of
 from deepfm_jax.errors import UserError
-from deepfm_jax.features import slot_counts, total_rows
-from deepfm_jax.training.settings import OptimizerSettings
+from deepfm_jax.models import Model
+from deepfm_jax.training.dense_optimizers import check_linear, check_options, create_dense
+from deepfm_jax.training.optimizer_settings import (
+    OptimizerSettings,
+    Penalties,
+    RowSettings,
+    as_options,
+)
+from deepfm_jax.training.parameter_groups import group_of
+from deepfm_jax.training.table_path import TablePath, table_path
 from deepfm_jax.typing import PyTree
-
-_OPTIMIZERS = {"adam": optax.adam, "adagrad": optax.adagrad, "sgd": optax.sgd}
-
-# Rows of the table for each row that a batch reads, below which moving all of them is faster than
-# finding out which were touched: where the lines of ours_adam and ours_dense_adam cross in
-# experiments/benchmarks/train_step.py.
-DENSE_ROWS_PER_READ = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """How a step moves parameters: decay, then clipping, then the update.
+    """How a step moves parameters: penalties, then clipping, then the update.
 
     L1 and L2 terms are added to the gradient before clipping and before an optimizer's moments, as
     the published recipes do it; decoupled weight decay would be another regulariser.
@@ -34,9 +35,11 @@ class Optimizer:
       decay: ``(params, gradients) -> gradients`` of what ``dense`` moves, with their penalties.
       clip_norm: Largest global norm of all gradients together; 0 for no clipping.
       dense: Moves all parameters on the dense path, all but the table's on the sparse path.
-      rows: Moves the touched rows of each array of the table; None on the dense path.
+      rows: Moves the touched rows of ``first_order`` weights and of an ``embedding``; None on the
+        dense path.
       row_decay: ``(weights, gradients) -> gradients`` of touched rows, with the penalties of
-        those arrays that ``rows`` does not penalise itself.
+        those arrays that ``rows`` does not penalise.
+      path: Which path the table takes, and why.
       has_frozen_rows: Whether some rows' vectors are never moved; the train state says which.
     """
 
@@ -45,6 +48,7 @@ class Optimizer:
     dense: optax.GradientTransformation
     rows: Mapping[str, RowOptimizer] | None
     row_decay: Callable[[PyTree, PyTree], PyTree]
+    path: TablePath
     has_frozen_rows: bool = False
 
     def clip(self, grads: PyTree) -> PyTree:
@@ -52,29 +56,6 @@ class Optimizer:
         if not self.clip_norm:
             return grads
         return optax.clip_by_global_norm(self.clip_norm).update(grads, optax.EmptyState())[0]
-
-
-def is_table(path: tuple) -> bool:
-    """Whether a parameter's path lies in the embedding table."""
-    return any(getattr(key, "key", None) == "table" for key in path)
-
-
-def table_path(settings: OptimizerSettings, rows: int, reads: int) -> str:
-    """``"dense"`` or ``"sparse"``: the setting, or for ``"auto"`` the faster one.
-
-    A row optimizer that is named asks for the sparse path. Otherwise the dense path is taken up to
-    ``DENSE_ROWS_PER_READ`` table rows for each row read.
-
-    Args:
-      settings: Of the run.
-      rows: V, rows of the table.
-      reads: B S, rows that a batch reads.
-    """
-    if settings.table != "auto":
-        return settings.table
-    if settings.row_optimizer or settings.first_order_optimizer:
-        return "sparse"
-    return "dense" if rows <= DENSE_ROWS_PER_READ * reads else "sparse"
 
 
 def learning_rate_schedule(
@@ -92,55 +73,112 @@ def learning_rate_schedule(
     return optax.constant_schedule(peak)
 
 
-def create_optimizer(settings: OptimizerSettings, total_steps: int, path: str) -> Optimizer:
-    """The optimizer of a run whose table moves on ``path`` (see ``table_path``)."""
-    dense = _OPTIMIZERS[settings.name](learning_rate_schedule(settings, total_steps))
+def create_for(
+    settings: OptimizerSettings, total_steps: int, model: Model, batch: int
+) -> Optimizer:
+    """``create_optimizer`` on the path that suits a model and a batch size.
+
+    Raises:
+      UserError: see ``create_optimizer`` and ``table_path``.
+    """
+    return create_optimizer(settings, total_steps, table_path(settings, model, batch))
+
+
+def create_optimizer(
+    settings: OptimizerSettings, total_steps: int, path: TablePath | str
+) -> Optimizer:
+    """The optimizer of a run whose table moves on ``path``.
+
+    Raises:
+      UserError: an optimizer or an option that does not exist.
+    """
+    path = TablePath(path, "it is set") if isinstance(path, str) else path
+    options = as_options(settings.options)
+    dense = create_dense(settings.name, options, learning_rate_schedule(settings, total_steps))
+    if settings.schedule == "plateau":
+        check_linear(settings.name, options)
     return Optimizer(
         decay=_decay(settings),
         clip_norm=settings.clip_norm,
         dense=dense,
-        rows=_row_optimizers(settings, total_steps) if path == "sparse" else None,
+        rows=_row_optimizers(settings, total_steps) if path.name == "sparse" else None,
         row_decay=_row_decay(settings),
+        path=path,
     )
 
 
-def _names(settings: OptimizerSettings) -> dict[str, str]:
-    vectors = settings.row_optimizer or settings.name
-    return {"first_order": settings.first_order_optimizer or vectors, "embedding": vectors}
+def row_settings(settings: OptimizerSettings) -> dict[str, tuple[str, RowSettings]]:
+    """By ``embedding`` and ``first_order``: where in the settings, and what is used there."""
+    same = RowSettings(settings.name, settings.options, settings.learning_rate)
+    vectors = _filled(settings.rows, same)
+    first = _filled(settings.first_order, vectors)
+    return {
+        "embedding": ("optimizer.rows", vectors),
+        "first_order": ("optimizer.first_order", first),
+    }
 
 
-def _penalties(settings: OptimizerSettings) -> dict[str, tuple[float, float]]:
-    """(lambda_1, lambda_2) of each array of the table."""
-    l1, l2 = settings.embedding_l1, settings.embedding_l2
-    own_l1, own_l2 = settings.first_order_l1, settings.first_order_l2
-    first_order = (l1 if own_l1 is None else own_l1, l2 if own_l2 is None else own_l2)
-    return {"first_order": first_order, "embedding": (l1, l2)}
+def _filled(settings: RowSettings, fallback: RowSettings) -> RowSettings:
+    """Settings with what they leave open from those that they fall back on."""
+    rate = settings.learning_rate or fallback.learning_rate
+    if settings.name:
+        return dataclasses.replace(settings, learning_rate=rate)
+    return RowSettings(fallback.name, settings.options or fallback.options, rate)
 
 
 def _row_optimizers(settings: OptimizerSettings, total_steps: int) -> dict[str, RowOptimizer]:
-    rate = settings.row_learning_rate or settings.learning_rate
-    rates = {"first_order": settings.first_order_learning_rate or rate, "embedding": rate}
-    penalties = _penalties(settings)
+    found = {}
+    for array, (where, of_array) in row_settings(settings).items():
+        if of_array.name not in ROW_OPTIMIZERS:
+            raise UserError(
+                f"{where}.name={of_array.name!r} moves no single rows; use one of "
+                f"{sorted(ROW_OPTIMIZERS)}, or optimizer.table='dense'"
+            )
+        kind = ROW_OPTIMIZERS[of_array.name]
+        options = as_options(of_array.options)
+        check_options(kind.create, options, where)
+        rate: Any = learning_rate_schedule(settings, total_steps, of_array.learning_rate)
+        if kind.has_own_schedule:
+            if settings.schedule != "constant":
+                raise UserError(
+                    f"{where}.name={of_array.name!r} has a schedule of its own for each weight; "
+                    f"set optimizer.schedule='constant' instead of {settings.schedule!r}"
+                )
+            rate = of_array.learning_rate
+        if kind.has_penalties:
+            l1, l2 = _lambdas(settings, _GROUP_OF_ARRAY[array])
+            options = {"l1": l1, "l2": l2, **options}
+        found[array] = kind.create(rate, **options)
+    return found
 
-    def create(array: str, name: str) -> RowOptimizer:
-        if name == "ftrl":
-            l1, l2 = penalties[array]
-            return ROW_OPTIMIZERS[name](rates[array], l1=l1, l2=l2)
-        return ROW_OPTIMIZERS[name](learning_rate_schedule(settings, total_steps, rates[array]))
 
-    return {array: create(array, name) for array, name in _names(settings).items()}
+_GROUP_OF_ARRAY = {"first_order": "first_order", "embedding": "table"}
+
+
+def _lambdas(settings: OptimizerSettings, group: str) -> tuple[float, float]:
+    """lambda_1 and lambda_2 of a group."""
+
+    def of(penalties: Penalties) -> float:
+        value = getattr(penalties, group)
+        return penalties.table if value is None else value
+
+    return of(settings.l1), of(settings.l2)
 
 
 def _row_decay(settings: OptimizerSettings) -> Callable[[PyTree, PyTree], PyTree]:
-    names, penalties = _names(settings), _penalties(settings)
+    kinds = {
+        array: ROW_OPTIMIZERS.get(of_array.name)
+        for array, (_, of_array) in row_settings(settings).items()
+    }
+
+    def decayed(array, weights, grads):
+        kind = kinds[kind_of(array)]
+        if kind is not None and kind.has_penalties:
+            return grads
+        return _penalised(*_lambdas(settings, _GROUP_OF_ARRAY[kind_of(array)]), weights, grads)
 
     def decay(weights, grads):
-        return {
-            array: grad
-            if names[array] == "ftrl"
-            else _penalised(*penalties[array], weights[array], grad)
-            for array, grad in grads.items()
-        }
+        return {array: decayed(array, weights[array], grad) for array, grad in grads.items()}
 
     return decay
 
@@ -153,30 +191,8 @@ def _penalised(l1: float, l2: float, weights: jax.Array, grads: jax.Array) -> ja
 
 
 def _decay(settings: OptimizerSettings) -> Callable[[PyTree, PyTree], PyTree]:
-    penalties = _penalties(settings)
-
     def penalised(path, weights, grads):
-        name = str(getattr(path[-1], "key", ""))
-        if is_table(path):
-            return _penalised(*penalties[name], weights, grads)
-        return _penalised(0.0, settings.dense_l2, weights, grads) if "kernel" in name else grads
+        group = group_of(path)
+        return grads if group is None else _penalised(*_lambdas(settings, group), weights, grads)
 
     return functools.partial(jax.tree_util.tree_map_with_path, penalised)
-
-
-def create_for(settings: OptimizerSettings, total_steps: int, model: Any, batch: int) -> Optimizer:
-    """``create_optimizer`` on the path that suits a model and a batch size.
-
-    Raises:
-      UserError: the dense path was asked for a table in bfloat16.
-    """
-    if model.table_dtype == "bfloat16":
-        if settings.table == "dense":
-            raise UserError(
-                "model.table_dtype='bfloat16' needs optimizer.table='sparse': dense updates would "
-                "be rounded to nearest, which loses most of them"
-            )
-        return create_optimizer(settings, total_steps, "sparse")
-    reads = batch * sum(slot_counts(model.field_dims))
-    path = table_path(settings, total_rows(model.field_dims), reads)
-    return create_optimizer(settings, total_steps, path)

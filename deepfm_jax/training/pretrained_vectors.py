@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -13,14 +12,14 @@ from jaxtyping import Float32, Int64
 
 from deepfm_jax.distributed import hosts
 from deepfm_jax.embedding.row_writes import write_rows
-from deepfm_jax.embedding.table import field_offsets
 from deepfm_jax.encoding.encoder import Encoder
 from deepfm_jax.encoding.value_vectors import ValueVectors, field_of_values, read_value_vectors
 from deepfm_jax.errors import UserError
+from deepfm_jax.models import Model
+from deepfm_jax.training.fresh_run import FreshRun
 from deepfm_jax.training.optimizer import Optimizer
-from deepfm_jax.training.pretraining import started_from
 from deepfm_jax.training.settings import PretrainedVectors
-from deepfm_jax.training.state import TrainState, Weights, weights_shapes
+from deepfm_jax.training.state import TrainState, Weights, started_from
 
 
 class FirstVectors(NamedTuple):
@@ -41,8 +40,28 @@ class FirstVectors(NamedTuple):
     read: str = ""
 
 
+class VectorsSource:
+    """Vectors made elsewhere, read from files when the source is made."""
+
+    def __init__(self, run: FreshRun):
+        """Reads the files.
+
+        Raises:
+          UserError: see ``read_first_vectors``.
+        """
+        self._run = run
+        settings = run.experiment.vectors
+        self._first = read_first_vectors(settings, run.network.model, run.encoder)
+        self.digest = digest(self._first)
+
+    def start(self, state: TrainState) -> TrainState:
+        """The state with the vectors in their rows."""
+        run = self._run
+        return with_first_vectors(state, run.optimizer, self._first, run.placement.mesh)
+
+
 def read_first_vectors(
-    settings: Mapping[str, PretrainedVectors], model: nn.Module, encoder: Encoder
+    settings: Mapping[str, PretrainedVectors], model: Model, encoder: Encoder
 ) -> tuple[FirstVectors, ...]:
     """The vectors of all columns that have some, as long and as large as the model's.
 
@@ -52,23 +71,16 @@ def read_first_vectors(
       encoder: Of its rows.
 
     Raises:
-      UserError: a model without vectors, or without ``embed_dim`` and ``init_std``; two columns of
-        one vocabulary; vectors that are too short, or longer and fewer than the model's numbers, or
-        all the same, or 0 throughout; see ``encoding.value_vectors.read_value_vectors``.
+      UserError: a model without vectors; two columns of one vocabulary; vectors that are too short,
+        or longer and fewer than the model's numbers, or all the same, or 0 throughout; see
+        ``encoding.value_vectors.read_value_vectors``.
     """
     if not settings:
         return ()
-    table = weights_shapes(model).params["table"]
-    if "embedding" not in table:
+    if not model.layout.dim:
         raise UserError(
             f"pretrained_vectors: model {type(model).__name__} has no vectors; leave them out"
         )
-    for key in ("embed_dim", "init_std"):
-        if not hasattr(model, key):
-            raise UserError(
-                f"pretrained_vectors: model {type(model).__name__} has no {key}, by which vectors "
-                "are made as long and as large as its own; leave them out"
-            )
     columns: dict[int, str] = {}
     for column in settings:
         field = _told(column, field_of_values, encoder, column)
@@ -79,8 +91,7 @@ def read_first_vectors(
             )
         columns[field] = column
     return tuple(
-        _told(column, _read, settings[column], model, encoder, column, table["embedding"].shape[1])
-        for column in settings
+        _told(column, _read, settings[column], model, encoder, column) for column in settings
     )
 
 
@@ -91,16 +102,19 @@ def _told(column: str, function, *args) -> Any:
         raise UserError(f"pretrained_vectors.{column}: {error}") from None
 
 
-def _read(
-    settings: PretrainedVectors, model: Any, encoder: Encoder, column: str, width: int
-) -> FirstVectors:
+def _read(settings: PretrainedVectors, model: Any, encoder: Encoder, column: str) -> FirstVectors:
     found = read_value_vectors(settings.file, encoder, column)
+    array = model.layout.vectors_of(found.field)
+    if array != "embedding":
+        raise UserError(
+            "the model has no vectors of the common length D for this column; leave it out"
+        )
     length = found.vectors.shape[1]
     read = _digest(found.ids, found.vectors) if jax.process_count() > 1 else ""
     vectors, kept = reduced(found.vectors, model.embed_dim)
     vectors, factor = scaled(vectors, settings.scale, model.init_std)
     # A model that has two vectors of each value side by side gets the same one twice.
-    vectors = np.tile(vectors, (1, width // model.embed_dim))
+    vectors = np.tile(vectors, (1, model.layout.dim // model.embed_dim))
     told = [_coverage(found, settings, column)]
     if kept is not None:
         told.append(
@@ -111,7 +125,7 @@ def _read(
     frozen = not settings.tuned
     if frozen:
         told.append("they stay as they are")
-    rows = found.ids + int(field_offsets(model.field_dims)[found.field])
+    rows = found.ids + model.layout.space_of(array).first_row(found.field)
     return FirstVectors(rows, vectors, frozen, "; ".join(told), read)
 
 
@@ -235,11 +249,11 @@ def with_first_vectors(
             frozen["embedding"] = write_rows(
                 frozen["embedding"], each.rows, marks, mesh, striped=striped
             )
-        vectors = hosts.from_first(each.vectors)
+        vectors = hosts.from_primary(each.vectors)
         table["embedding"] = write_rows(
             table["embedding"], each.rows, vectors, mesh, striped=striped
         )
-        if hosts.is_first():
+        if hosts.is_primary():
             print(f"pretrained vectors: {each.told}")
     params = {**weights.params, "table": table}
     state = started_from(state, optimizer, Weights(params, weights.batch_stats))

@@ -1,13 +1,53 @@
-"""What a model takes over from one that was trained before it."""
+"""A first stage: another model is trained, and the run starts from its best weights."""
 
-import functools
+import pathlib
 
 import jax
 
 from deepfm_jax.distributed import hosts
 from deepfm_jax.errors import UserError
-from deepfm_jax.training.optimizer import Optimizer, is_table
-from deepfm_jax.training.state import TrainState, Weights, row_slots
+from deepfm_jax.training.checkpoint import restore_best
+from deepfm_jax.training.fresh_run import FreshRun
+from deepfm_jax.training.network import Network
+from deepfm_jax.training.optimizer import Optimizer
+from deepfm_jax.training.parameter_groups import is_table
+from deepfm_jax.training.state import (
+    TrainState,
+    Weights,
+    started_from,
+    weights_layout,
+    weights_shapes,
+)
+
+# Folder of the stage's run, in that of the run.
+STAGE_FOLDER = "pretraining"
+
+
+class PretrainingSource:
+    """The best weights of the stage before, which ``start`` trains first."""
+
+    digest = ""
+
+    def __init__(self, run: FreshRun):
+        """Builds both models abstractly.
+
+        Raises:
+          UserError: the stage's settings are wrong, or see ``shared_parameters``.
+        """
+        stage = run.experiment.first_stage
+        assert stage is not None
+        run.check(stage)
+        self._run, self._stage = run, stage
+        self._network = Network(stage.build_model(run.encoder), run.network.head)
+        shapes = (weights_shapes(network) for network in (run.network, self._network))
+        self._shared = shared_parameters(*shapes)
+
+    def start(self, state: TrainState) -> TrainState:
+        """Trains the stage, or resumes it, and takes its weights over."""
+        run, folder = self._run, pathlib.Path(self._run.workdir) / STAGE_FOLDER
+        run.train(self._stage, folder)
+        weights = restore_best(folder, weights_layout(self._network, run.placement))
+        return with_pretrained(state, run.optimizer, weights, self._shared)
 
 
 def shared_parameters(weights: Weights, pretrained: Weights) -> set[tuple]:
@@ -69,18 +109,6 @@ def with_pretrained(
     params = jax.tree.map_with_path(
         lambda path, leaf: found[path] if path in shared else leaf, weights.params
     )
-    if hosts.is_first():
+    if hosts.is_primary():
         print(f"from pretraining: {', '.join(sorted(map(_name, shared)))}")
     return started_from(state, optimizer, Weights(params, weights.batch_stats))
-
-
-def started_from(state: TrainState, optimizer: Optimizer, weights: Weights) -> TrainState:
-    """A state before its first step with other weights, which lie as its own do.
-
-    What row optimizers keep is made anew, for FTRL's slots hold the weights themselves: old ones
-    would undo the exchange.
-    """
-    shardings = jax.tree.map(lambda slot: slot.sharding, state.slots)
-    fresh = jax.jit(functools.partial(row_slots, optimizer), out_shardings=shardings)
-    slots = fresh(weights.params["table"])
-    return state.with_weights(weights).replace(slots=slots)  # pyright: ignore[reportAttributeAccessIssue]

@@ -12,8 +12,7 @@ import jax
 from deepfm_jax.distributed import hosts
 from deepfm_jax.files import write_json
 from deepfm_jax.input.pipeline import PreparedData
-from deepfm_jax.layers import ComputeDtype
-from deepfm_jax.metrics import BinaryMetrics, oracle_coverage
+from deepfm_jax.metrics import BinaryMetrics, TaskMetrics, oracle_coverage
 from deepfm_jax.training.checkpoint import Progress
 from deepfm_jax.training.plots import save_calibration_plot, save_training_plot
 from deepfm_jax.training.settings import Experiment
@@ -29,8 +28,8 @@ def write_report(
     data: PreparedData,
     progress: Progress,
     params: PyTree,
-    states: Mapping[str, BinaryMetrics],
-    compute_dtype: ComputeDtype | None = None,
+    states: Mapping[str, TaskMetrics],
+    choices: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Writes ``results.json``, ``training.png`` and ``calibration.png``; returns the results.
 
@@ -41,7 +40,7 @@ def write_report(
       progress: Its end.
       params: Of the model, or their shapes.
       states: Metrics by split.
-      compute_dtype: What ``compute_dtype="auto"`` became; None where the config says it.
+      choices: What the run has decided for its settings ``"auto"``, by name.
     """
     folder = pathlib.Path(workdir)
     metrics = {split: state.compute(split=split) for split, state in states.items()}
@@ -51,7 +50,7 @@ def write_report(
             "name": experiment.data.name,
             "rows": {split: data.rows(split) for split in data.summaries},
             "fingerprint": data.fingerprint,
-            "label": data.label,
+            "labels": list(data.labels),
             "negative_rate": experiment.data.negative_rate,
         },
         "metrics": metrics,
@@ -64,9 +63,8 @@ def write_report(
         "parameters": parameter_count(params),
         "best_step": progress.best_step,
         "versions": versions(),
+        **choices,
     }
-    if compute_dtype is not None:
-        results["compute_dtype"] = compute_dtype._asdict()
     if data.oracle:
         results["oracle"] = {
             split: {
@@ -76,7 +74,7 @@ def write_report(
             }
             for split in metrics
         }
-    hosts.on_first(lambda: _write(folder, results, progress, states))
+    hosts.run_on_primary(lambda: _write(folder, results, progress, states))
     return results
 
 
@@ -84,12 +82,21 @@ def _write(
     folder: pathlib.Path,
     results: Mapping[str, Any],
     progress: Progress,
-    states: Mapping[str, BinaryMetrics],
+    states: Mapping[str, TaskMetrics],
 ) -> None:
     history = {"train": progress.train_losses, "valid": progress.evaluations}
     save_training_plot(history, folder / "training.png")
-    save_calibration_plot(states, folder / "calibration.png")
+    save_calibration_plot(by_name(states), folder / "calibration.png")
     write_json(folder / "results.json", results)
+
+
+def by_name(states: Mapping[str, TaskMetrics]) -> dict[str, BinaryMetrics]:
+    """The rows of each split, and of several tasks those of each by ``SPLIT, TASK``."""
+    return {
+        split if len(state.states) == 1 else f"{split}, {task}": of_task
+        for split, state in states.items()
+        for task, of_task in state.states.items()
+    }
 
 
 def versions() -> dict[str, str]:
@@ -99,8 +106,8 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found, "devices": device}
 
 
-def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
-    """Metrics of each split as aligned text."""
+def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """Metrics of each split, and of each task where there are several, as aligned text."""
     names = (
         ("auc", "AUC"),
         ("pr_auc", "PR-AUC"),
@@ -111,10 +118,15 @@ def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
     )
     if any("gauc" in values for values in metrics.values()):
         names = (*names, ("gauc", "GAUC"))
-    lines = ["split   " + "".join(f"{title:>15}" for _, title in names) + f"{'rows':>12}"]
+    rows: dict[str, Mapping[str, Any]] = {}
     for split, values in metrics.items():
+        rows[f"{split}, mean of tasks" if "tasks" in values else split] = values
+        rows |= {f"{split}, {task}": own for task, own in values.get("tasks", {}).items()}
+    width = max(map(len, ("split  ", *rows))) + 1
+    lines = [f"{'split':{width}}" + "".join(f"{title:>15}" for _, title in names) + f"{'rows':>12}"]
+    for name, values in rows.items():
         cells = "".join(
             f"{values[key]:15.5f}" if key in values else f"{'-':>15}" for key, _ in names
         )
-        lines.append(f"{split:8}{cells}{int(values['rows']):12,}")
+        lines.append(f"{name:{width}}{cells}{int(values['rows']):12,}")
     return "\n".join(lines)

@@ -3,10 +3,10 @@
 import dataclasses
 import math
 import numbers
+import operator
 from collections.abc import Callable
 from typing import Any
 
-from deepfm_jax.embedding import ROW_OPTIMIZERS
 from deepfm_jax.errors import UserError
 
 
@@ -49,19 +49,21 @@ _SEED = _Range("whole numbers from 0 to 2^63 - 1", lambda x: 0 <= x < 2**63, who
 
 _RANGES = {
     "optimizer.learning_rate": _ABOVE_0,
-    "optimizer.row_learning_rate": _AT_LEAST_0,
-    "optimizer.first_order_learning_rate": _AT_LEAST_0,
+    "optimizer.rows.learning_rate": _AT_LEAST_0,
+    "optimizer.first_order.learning_rate": _AT_LEAST_0,
     "optimizer.warmup_steps": _COUNT_OR_0,
     "optimizer.plateau_factor": _BETWEEN_0_AND_1,
     "optimizer.plateau_floor": _AT_LEAST_0,
     "optimizer.plateau_patience": _COUNT_OR_0,
     # A negative norm would turn the gradient round, and a negative lambda reward large weights.
     "optimizer.clip_norm": _AT_LEAST_0,
-    "optimizer.embedding_l2": _AT_LEAST_0,
-    "optimizer.embedding_l1": _AT_LEAST_0,
-    "optimizer.first_order_l2": _NONE_OR_AT_LEAST_0,
-    "optimizer.first_order_l1": _NONE_OR_AT_LEAST_0,
-    "optimizer.dense_l2": _AT_LEAST_0,
+    **{
+        f"optimizer.{penalty}.{group}": _NONE_OR_AT_LEAST_0
+        if group == "first_order"
+        else _AT_LEAST_0
+        for penalty in ("l1", "l2")
+        for group in ("table", "first_order", "tower", "interaction")
+    },
     "loop.batch_size": _COUNT,
     "loop.epochs": _COUNT,
     "loop.patience": _COUNT_OR_0,
@@ -74,10 +76,7 @@ _RANGES = {
 }
 
 _CHOICES = {
-    "optimizer.name": ("adam", "adagrad", "sgd"),
     "optimizer.table": ("auto", "dense", "sparse"),
-    "optimizer.row_optimizer": ("", *ROW_OPTIMIZERS),
-    "optimizer.first_order_optimizer": ("", *ROW_OPTIMIZERS),
     "optimizer.schedule": ("constant", "warmup_cosine", "plateau"),
     "loop.monitor": ("auc", "logloss"),
 }
@@ -101,15 +100,10 @@ def check_stage(stage: Any, prefix: str = "") -> None:
     if "name" not in stage.model:
         raise UserError(f"{prefix}model.name is missing; name one of deepfm_jax.MODELS")
 
-    def value(key: str) -> Any:
-        section, name = key.split(".")
-        return getattr(getattr(stage, section), name)
-
     for key, choices in _CHOICES.items():
-        check_choice(f"{prefix}{key}", value(key), choices)
+        check_choice(f"{prefix}{key}", operator.attrgetter(key)(stage), choices)
     for key, allowed in _RANGES.items():
-        allowed.check(f"{prefix}{key}", value(key))
-    _check_table_path(stage.optimizer, f"{prefix}optimizer")
+        allowed.check(f"{prefix}{key}", operator.attrgetter(key)(stage))
     streams, batch_size = stage.loop.streams, stage.loop.batch_size
     if streams and batch_size % streams:
         raise UserError(
@@ -127,19 +121,3 @@ def check_choice(key: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raises UserError unless a setting's value is one of several."""
     if value not in choices:
         raise UserError(f"{key}={value!r} is unknown; use one of {choices}")
-
-
-def _check_table_path(optimizer: Any, where: str) -> None:
-    for key in ("row_optimizer", "first_order_optimizer"):
-        if getattr(optimizer, key) == "ftrl" and optimizer.schedule != "constant":
-            raise UserError(
-                f"{where}.{key}='ftrl' has a schedule of its own for each weight; set "
-                f"{where}.schedule='constant' instead of {optimizer.schedule!r}"
-            )
-    for key in ("row_optimizer", "first_order_optimizer", "row_learning_rate",
-                "first_order_learning_rate"):  # fmt: skip
-        if optimizer.table == "dense" and getattr(optimizer, key):
-            raise UserError(
-                f"{where}.{key}={getattr(optimizer, key)!r} is of the sparse path, and "
-                f"{where}.table='dense'"
-            )

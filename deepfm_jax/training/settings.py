@@ -1,22 +1,19 @@
 """What one run is: data set, model, optimizer, loop and seed, as frozen data."""
 
 import dataclasses
-import difflib
-import json
-import types
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
-
-import flax.linen as nn
+from typing import Any
 
 from deepfm_jax.distributed.partitioning import DEFAULT_PARTITIONING, Partitioning
 from deepfm_jax.encoding.encoder import Encoder
 from deepfm_jax.errors import UserError
+from deepfm_jax.heads import build_head
 from deepfm_jax.metrics.calibration import check_negative_rate
-from deepfm_jax.models import build_model
+from deepfm_jax.models import Model, build_model
+from deepfm_jax.schema.dataclass_data import from_data, to_data
+from deepfm_jax.training.network import Network
+from deepfm_jax.training.optimizer_settings import OptimizerSettings
 from deepfm_jax.training.setting_checks import check_choice, check_seed, check_stage
-
-_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +24,8 @@ class DataSettings:
       name: Data set, as in ``datasets.BUILDERS``.
       folder: Folder of prepared data sets, ``prepare``'s ``--out``.
       options: ``BuildOptions`` for a data set that is prepared on the way (``synthetic``).
-      label: Of several labels the one to predict; empty for the first.
+      labels: Labels to predict, each a task of the head; empty for the first of the data set. A
+        text names them with commas between.
       negative_rate: Share w of the training rows with label 0 that each epoch trains on, others in
         each (see ``input.sampling``). Scores are corrected for it wherever the model is measured or
         used (see ``calibration``); the training loss is that of the sample.
@@ -36,63 +34,19 @@ class DataSettings:
     name: str
     folder: str = "data"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    label: str = ""
+    labels: tuple[str, ...] | list[str] | str = ()
     negative_rate: float = 1.0
 
-
-@dataclasses.dataclass(frozen=True)
-class OptimizerSettings:
-    """How parameters move.
-
-    Attributes:
-      name: ``adam``, ``adagrad`` or ``sgd``.
-      table: How the embedding table moves. ``dense``: by ``name``, every row at every step, as
-        optax does it. ``sparse``: by ``row_optimizer``, only the rows of the batch. ``auto``:
-        sparse where that is faster, that is where the table has many more rows than a batch
-        reads (see ``training.optimizer.table_path``).
-      row_optimizer: Of the table on the sparse path: ``sgd``, ``adagrad``, ``rowwise_adagrad``,
-        ``adam`` (lazy) or ``ftrl``; empty takes ``name``.
-      first_order_optimizer: The same for the first-order weights; empty takes
-        ``row_optimizer``.
-      row_learning_rate: Peak learning rate of the sparse path's rows; 0 takes ``learning_rate``.
-      first_order_learning_rate: The same for the first-order weights; 0 takes
-        ``row_learning_rate``.
-      learning_rate: Peak learning rate.
-      schedule: ``constant``; ``warmup_cosine``: linear over ``warmup_steps``, then a cosine to 0
-        at the end of ``loop.epochs``; ``plateau``: multiplied by ``plateau_factor`` after
-        evaluations that do not improve, not below ``plateau_floor``.
-      plateau_patience: Evaluations in a row without improvement that pass before such a cut, and
-        before the next; 0 cuts at each. A metric that jumps about from one to the next cuts the
-        rate too early by chance; then let one pass, and let ``loop.patience`` be larger.
-      clip_norm: Largest global norm of the gradient, L2 terms included; 0 for no clipping.
-      embedding_l2: lambda of (lambda / 2) ||W||^2 over the table, first-order weights included.
-        It is part of the gradient, not decoupled weight decay. On the dense path every row
-        decays at every step; on the sparse path a row decays only at the steps that touch it,
-        so rare rows decay less and the best lambda is larger. For ``ftrl`` it is lambda_2.
-      embedding_l1: lambda of lambda |W|_1 over the same weights, likewise; ``ftrl``'s lambda_1.
-      first_order_l2: In place of ``embedding_l2`` for the first-order weights; None takes that.
-      first_order_l1: In place of ``embedding_l1`` for the first-order weights; None takes that.
-      dense_l2: lambda for the kernels of all other layers; biases and batch norm are left alone.
-    """
-
-    name: str = "adam"
-    table: str = "auto"
-    row_optimizer: str = ""
-    first_order_optimizer: str = ""
-    row_learning_rate: float = 0.0
-    first_order_learning_rate: float = 0.0
-    learning_rate: float = 1e-3
-    schedule: str = "constant"
-    warmup_steps: int = 0
-    plateau_factor: float = 0.1
-    plateau_floor: float = 1e-6
-    plateau_patience: int = 0
-    clip_norm: float = 0.0
-    embedding_l2: float = 0.0
-    embedding_l1: float = 0.0
-    first_order_l2: float | None = None
-    first_order_l1: float | None = None
-    dense_l2: float = 0.0
+    def __post_init__(self):
+        labels = self.labels
+        if isinstance(labels, str):
+            labels = [name.strip() for name in labels.split(",") if name.strip()]
+        object.__setattr__(self, "labels", tuple(labels))
+        if len(self.labels) > 1 and self.negative_rate < 1:
+            raise UserError(
+                f"data.negative_rate={self.negative_rate} samples the negatives of one label, and "
+                f"data.labels names {len(self.labels)}; set it to 1"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +92,7 @@ class Pretraining:
     """
 
     model: Mapping[str, Any]
-    optimizer: OptimizerSettings = OptimizerSettings()
+    optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
     loop: LoopSettings = LoopSettings()
 
 
@@ -151,7 +105,7 @@ class PretrainedVectors:
     of more numbers than ``model.embed_dim`` are reduced to it by PCA, fitted on the values that
     have an id; shorter ones are an error. First-order weights are left alone.
 
-    An L2 (``optimizer.embedding_l2``) draws vectors to 0, and not to what they were.
+    An L2 (``optimizer.l2.table``) draws vectors to 0, and not to what they were.
 
     Attributes:
       file: A file, or a pattern of several, on a disk or behind a URL.
@@ -176,6 +130,8 @@ class Experiment:
     Attributes:
       data: The rows.
       model: ``name`` and hyperparameters, as ``models.build_model`` takes them.
+      head: ``name`` and hyperparameters, as ``heads.build_head`` takes them; empty for
+        ``one_task`` or, with several labels, ``shared_bottom``.
       optimizer: How parameters move.
       loop: How long.
       seed: Of initialisation, shuffle and dropout.
@@ -190,30 +146,39 @@ class Experiment:
 
     data: DataSettings
     model: Mapping[str, Any]
-    optimizer: OptimizerSettings = OptimizerSettings()
+    optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
     loop: LoopSettings = LoopSettings()
     seed: int = 2021
+    head: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     pretraining: Pretraining | None = None
     warm_start: str | None = None
-    pretrained_vectors: Mapping[str, PretrainedVectors] = dataclasses.field(default_factory=dict)
+    pretrained_vectors: Mapping[str, PretrainedVectors | str] = dataclasses.field(
+        default_factory=dict
+    )
     partitioning: Partitioning = DEFAULT_PARTITIONING
 
     def __post_init__(self):
+        object.__setattr__(self, "pretrained_vectors", self.vectors)
         check_negative_rate(self.data.negative_rate)
         check_seed(self.seed)
         check_stage(self)
         if self.pretraining is not None:
             check_stage(self.pretraining, "pretraining.")
-        if self.warm_start is not None and self.pretraining is not None:
-            raise UserError("pretraining and warm_start both give the first weights; take one")
-        for column, vectors in self.pretrained_vectors.items():
+        for column, vectors in self.vectors.items():
             key = f"pretrained_vectors.{column}.scale"
             check_choice(key, vectors.scale, ("unit_length", "init_std", "as_is"))
-        for key in ("pretraining", "warm_start"):
-            if self.pretrained_vectors and getattr(self, key) is not None:
-                raise UserError(
-                    f"pretrained_vectors and {key} both give the first weights; take one"
-                )
+        keys = ("pretraining", "warm_start", "pretrained_vectors")
+        sources = [key for key in keys if getattr(self, key)]
+        if len(sources) > 1:
+            raise UserError(f"{sources[0]} and {sources[1]} both give the first weights; take one")
+
+    @property
+    def vectors(self) -> dict[str, PretrainedVectors]:
+        """``pretrained_vectors``, a text made settings."""
+        return {
+            column: PretrainedVectors(each) if isinstance(each, str) else each
+            for column, each in self.pretrained_vectors.items()
+        }
 
     @property
     def first_stage(self) -> "Experiment | None":
@@ -227,23 +192,34 @@ class Experiment:
             stage.optimizer,
             stage.loop,
             self.seed,
+            self.head,
             partitioning=self.partitioning,
         )
 
     @property
     def has_frozen_vectors(self) -> bool:
         """Whether some rows of the table have vectors of a file that training does not move."""
-        return not all(vectors.tuned for vectors in self.pretrained_vectors.values())
+        return not all(vectors.tuned for vectors in self.vectors.values())
 
-    def build_model(self, encoder: Encoder) -> nn.Module:
+    def build_model(self, encoder: Encoder) -> Model:
         """The model for the rows that an encoder encodes.
 
         Raises:
           UserError: see ``models.build_model``.
         """
         hyperparameters = {key: value for key, value in self.model.items() if key != "name"}
-        crosses = len(encoder.schema.crosses)
-        return build_model(self.model["name"], encoder.field_dims, hyperparameters, crosses)
+        return build_model(self.model["name"], encoder.features, hyperparameters)
+
+    def build_network(self, encoder: Encoder) -> Network:
+        """The model under the head for the labels that are to be predicted.
+
+        Raises:
+          UserError: see ``models.build_model`` and ``heads.build_head``.
+        """
+        hyperparameters = {key: value for key, value in self.head.items() if key != "name"}
+        tasks = [label.name for label in encoder.schema.labels_named(self.data.labels)]
+        head = build_head(self.head.get("name", ""), tasks, hyperparameters)
+        return Network(self.build_model(encoder), head)
 
     @classmethod
     def from_mapping(cls, config: Mapping[str, Any]) -> "Experiment":
@@ -252,86 +228,8 @@ class Experiment:
         Raises:
           UserError: a key that does not exist, a missing one, or a value out of its range.
         """
-        config = dict(config)
-        config["pretrained_vectors"] = _vectors_by_column(config.get("pretrained_vectors") or {})
-        for section in ("data", "model"):
-            if section not in config:
-                raise UserError(f"config has no section {section!r}")
-        nested = {
-            "data": DataSettings,
-            "optimizer": OptimizerSettings,
-            "loop": LoopSettings,
-            "pretraining": Pretraining,
-            "partitioning": Partitioning,
-        }
-
-        def read(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-            return {
-                key: from_mapping(nested[key], read(value, f"{prefix}{key}."), f"{prefix}{key}.")
-                if key in nested and value is not None
-                else value
-                for key, value in values.items()
-            }
-
-        return from_mapping(cls, read(config, ""), "")
+        return from_data(cls, config, "config")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; ``from_mapping`` reads it back."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
-
-
-def from_mapping(kind: type[_T], values: Mapping[str, Any], prefix: str) -> _T:
-    """An instance of a dataclass from a mapping.
-
-    Raises:
-      UserError: a key that the dataclass does not have, named with its prefix.
-    """
-    known = [field.name for field in dataclasses.fields(kind)]  # pyright: ignore[reportArgumentType]
-    for key in values:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {prefix}{close[0]}?" if close else f"keys are {known}"
-            raise UserError(f"config key {prefix}{key} does not exist; {hint}")
-    for field in dataclasses.fields(kind):  # pyright: ignore[reportArgumentType]
-        defaults = (field.default, field.default_factory)
-        if field.name not in values and defaults == (dataclasses.MISSING,) * 2:
-            raise UserError(f"config key {prefix}{field.name} is missing")
-        if field.name in values and not _fits(values[field.name], field.type):
-            raise UserError(
-                f"config key {prefix}{field.name}={values[field.name]!r} must be of type "
-                f"{_told(field.type)}"
-            )
-    return kind(**values)
-
-
-def _vectors_by_column(values: Any) -> dict[str, PretrainedVectors]:
-    prefix = "pretrained_vectors"
-    if not isinstance(values, Mapping):
-        raise UserError(f"config key {prefix}={values!r} must name files by column")
-
-    def read(column: str, value: Any) -> PretrainedVectors:
-        if isinstance(value, str):
-            return PretrainedVectors(value)
-        if not isinstance(value, Mapping):
-            raise UserError(f"config key {prefix}.{column}={value!r} must be a file or settings")
-        return from_mapping(PretrainedVectors, value, f"{prefix}.{column}.")
-
-    return {column: read(column, value) for column, value in values.items()}
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    if isinstance(kind, types.UnionType) or get_origin(kind) is Union:
-        return any(_fits(value, each) for each in get_args(kind))
-    if get_origin(kind) is Literal:
-        return value in get_args(kind)
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    # Of a mapping or a sequence the kind alone; what it is of is checked where it is read.
-    kind = get_origin(kind) or kind
-    return not isinstance(kind, type) or isinstance(value, kind)
-
-
-def _told(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) else str(kind)
+        return to_data(self)

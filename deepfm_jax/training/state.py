@@ -1,22 +1,17 @@
 """The train state: everything a step changes, in one pytree."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from deepfm_jax.distributed.partitioning import (
-    DEFAULT_PARTITIONING,
-    SHARD_AXIS,
-    Partitioning,
-    state_shardings,
-)
-from deepfm_jax.embedding import create_scratch, from_stored, needs_scratch, to_stored
-from deepfm_jax.features import slot_counts
+from deepfm_jax.distributed.partitioning import DEFAULT_PARTITIONING, Partitioning, Placement
+from deepfm_jax.embedding import create_scratches, from_stored, kind_of, to_stored
+from deepfm_jax.training.network import Network
 from deepfm_jax.training.optimizer import Optimizer
 from deepfm_jax.typing import PyTree
 
@@ -46,11 +41,12 @@ class TrainState:
       batch_stats: Batch norm's running statistics; empty without batch norm.
       opt_state: State of the optax transformation: of all parameters on the dense path, of all
         but the table's on the sparse path.
-      slots: The row optimizers' state for each array of the table; empty on the dense path.
+      row_state: The row optimizers' state of each array of the table; empty on the dense path.
       frozen: By the table's names, for arrays with rows that no step moves: bool[V], which those
         are. Empty as a rule.
-      scratch: int32[V] for the slot map; empty where nobody uses it. Its content means nothing
-        and is in no checkpoint: it is here to be donated, and so never filled or copied.
+      scratch: int32[V] for the slot map of each space of the table; empty where nothing uses it.
+        Its content has no meaning and is in no checkpoint: it is here to be donated, so that it is
+        never filled or copied.
       rate_scale: Factor on every update, float32 scalar: the cuts of the plateau schedule. (Each
         optimizer here is linear in its learning rate, so a factor on updates is one on the rate.)
       rng: Key data of dropout; each step folds its number in.
@@ -61,7 +57,7 @@ class TrainState:
     params: PyTree
     batch_stats: PyTree
     opt_state: PyTree
-    slots: PyTree
+    row_state: PyTree
     frozen: PyTree
     scratch: PyTree
     rate_scale: PyTree
@@ -87,46 +83,35 @@ def _with_table(params: PyTree, function: Callable[[jax.Array], jax.Array]) -> P
     return {**params, "table": jax.tree.map(function, params["table"])}
 
 
-def init_weights(model: nn.Module, key: jax.Array, stripes: int = 1) -> Weights:
-    """A model's first weights, the same on any number of stripes. Pure.
-
-    Args:
-      model: Any of ``MODELS``.
-      key: Random key.
-      stripes: Shards over which the table's rows are striped (see ``embedding.stripes``).
-    """
-    ids = jnp.zeros((1, sum(slot_counts(model.field_dims))), jnp.int32)  # pyright: ignore[reportAttributeAccessIssue]
-    variables = model.init(key, ids, jnp.ones(ids.shape, jnp.float32))
-    params = variables["params"]
-    if stripes > 1:  # The table above, of which nothing is read, is never made under jit.
-        layout = model.init(key, ids, method=lambda model, ids: model.table(ids, stripes))
-        params = {**params, "table": layout["params"]["table"]}
-    return Weights(params, variables.get("batch_stats", {}))
+def init_weights(network: Network, key: jax.Array, stripes: int = 1) -> Weights:
+    """A network's first weights; see ``Network.init``."""
+    return Weights(*network.init(key, stripes))
 
 
-def weights_shapes(model: nn.Module) -> Weights:
-    """Shapes of a model's weights, however they lie."""
-    return jax.eval_shape(lambda: init_weights(model, jax.random.key(0)))
+def weights_shapes(network: Network) -> Weights:
+    """Shapes of a network's weights, however they lie."""
+    return jax.eval_shape(lambda: init_weights(network, jax.random.key(0)))
 
 
-def init_state(model: nn.Module, optimizer: Optimizer, seed: int, mesh: Mesh) -> TrainState:
-    """The state before the first step, as it lies on ``mesh``. Pure."""
+def init_state(
+    network: Network, optimizer: Optimizer, seed: int, placement: Placement
+) -> TrainState:
+    """The state before the first step, laid out as ``placement`` says. Pure."""
     init_key, dropout_key = jax.random.split(jax.random.key(seed))
-    weights = init_weights(model, init_key, table_stripes(optimizer, mesh))
-    moved_by_optax, slots, frozen, scratch = weights.params, {}, {}, ()
+    weights = init_weights(network, init_key, placement.stripes)
+    moved_by_optax, row_state, frozen, scratch = weights.params, {}, {}, {}
     if optimizer.has_frozen_rows:
         frozen = {"embedding": jnp.zeros(len(weights.params["table"]["embedding"]), bool)}
     if optimizer.rows is not None:
         moved_by_optax, table = split_table(weights.params)
-        slots = row_slots(optimizer, table)
-        if needs_scratch(mesh.devices.flat[0].platform):
-            scratch = create_scratch(max(len(array) for array in table.values()))
+        row_state = init_row_state(optimizer, table)
+        scratch = create_scratches(network.model.layout, placement.platform, table)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=_with_table(weights.params, to_stored),
         batch_stats=weights.batch_stats,
         opt_state=optimizer.dense.init(moved_by_optax),
-        slots=slots,
+        row_state=row_state,
         frozen=frozen,
         scratch=scratch,
         rate_scale=jnp.ones((), jnp.float32),
@@ -134,68 +119,62 @@ def init_state(model: nn.Module, optimizer: Optimizer, seed: int, mesh: Mesh) ->
     )
 
 
-def row_slots(optimizer: Optimizer, table: Mapping[str, jax.Array]) -> PyTree:
-    """The row optimizers' state for a table that no step has moved; empty on the dense path."""
+def init_row_state(optimizer: Optimizer, table: Mapping[str, jax.Array]) -> PyTree:
+    """The row optimizers' state of a table that no step has moved; empty on the dense path."""
     if optimizer.rows is None:
         return {}
-    return {name: optimizer.rows[name].init(array) for name, array in table.items()}
+    return {name: optimizer.rows[kind_of(name)].init(array) for name, array in table.items()}
 
 
-def table_stripes(optimizer: Optimizer, mesh: Mesh) -> int:
-    """Shards over which a table lies: dense updates want all of it on each device."""
-    return 1 if optimizer.rows is None else mesh.shape[SHARD_AXIS]
+def started_from(state: TrainState, optimizer: Optimizer, weights: Weights) -> TrainState:
+    """A state before its first step with other weights, which lie as its own do.
+
+    The row state is made anew: FTRL's holds the weights themselves, and the old one would undo the
+    exchange.
+    """
+    shardings = jax.tree.map(lambda array: array.sharding, state.row_state)
+    fresh = jax.jit(functools.partial(init_row_state, optimizer), out_shardings=shardings)
+    row_state = fresh(weights.params["table"])
+    return state.with_weights(weights).replace(row_state=row_state)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def placement_for(
+    optimizer: Optimizer, mesh: Mesh, partitioning: Partitioning = DEFAULT_PARTITIONING
+) -> Placement:
+    """Where an optimizer needs the table: striped on the sparse path, whole on the dense one."""
+    return Placement(mesh, optimizer.rows is not None, partitioning)
 
 
 def create_state(
-    model: nn.Module,
-    optimizer: Optimizer,
-    seed: int,
-    mesh: Mesh,
-    partitioning: Partitioning = DEFAULT_PARTITIONING,
+    network: Network, optimizer: Optimizer, seed: int, placement: Placement
 ) -> TrainState:
     """The state before the first step, created where it will live.
 
     Shapes come first, then shardings, then the arrays, each on its own devices: a table larger
     than one device is never on one.
     """
-    shardings = layout_shardings(model, optimizer, mesh, partitioning)
-    init = jax.jit(lambda: init_state(model, optimizer, seed, mesh), out_shardings=shardings)
+    shardings = state_shardings(network, optimizer, placement)
+    init = jax.jit(lambda: init_state(network, optimizer, seed, placement), out_shardings=shardings)
     return init()
 
 
-def abstract_state(model: nn.Module, optimizer: Optimizer, mesh: Mesh) -> Any:
-    """Shapes and dtypes of the state on ``mesh``, without arrays."""
-    return jax.eval_shape(lambda: init_state(model, optimizer, 0, mesh))
+def abstract_state(network: Network, optimizer: Optimizer, placement: Placement) -> Any:
+    """Shapes and dtypes of the state, without arrays."""
+    return jax.eval_shape(lambda: init_state(network, optimizer, 0, placement))
 
 
-def layout_shardings(
-    model: nn.Module, optimizer: Optimizer, mesh: Mesh, partitioning: Partitioning
-) -> Any:
+def state_shardings(network: Network, optimizer: Optimizer, placement: Placement) -> Any:
     """The sharding of each array of the state."""
-    return state_shardings(
-        abstract_state(model, optimizer, mesh),
-        mesh,
-        striped=optimizer.rows is not None,
-        rules=partitioning.rules,
-    )
+    return placement.shardings(abstract_state(network, optimizer, placement))
 
 
-def weights_layout(
-    model: nn.Module,
-    optimizer: Optimizer,
-    mesh: Mesh,
-    partitioning: Partitioning = DEFAULT_PARTITIONING,
-) -> Weights:
-    """Shapes, dtypes and shardings of a run's weights, without arrays."""
-    stripes = table_stripes(optimizer, mesh)
-    shapes = jax.eval_shape(lambda: init_weights(model, jax.random.key(0), stripes))
-    shardings = state_shardings(
-        shapes, mesh, striped=optimizer.rows is not None, rules=partitioning.rules
-    )
+def weights_layout(network: Network, placement: Placement) -> Weights:
+    """Shapes, dtypes and shardings of a network's weights, without arrays."""
+    shapes = jax.eval_shape(lambda: init_weights(network, jax.random.key(0), placement.stripes))
     return jax.tree.map(
-        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         shapes,
-        shardings,
+        placement.shardings(shapes),
     )
 
 

@@ -6,29 +6,55 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
 from deepfm_jax.distributed import hosts
-from deepfm_jax.embedding.growth import copy_rows, kept_runs
+from deepfm_jax.embedding.resize import copy_rows, kept_runs
 from deepfm_jax.encoding.encoder import Encoder
 from deepfm_jax.encoding.extension import check_grown
 from deepfm_jax.errors import UserError
+from deepfm_jax.models import Model
 from deepfm_jax.training import workdir as workdirs
-from deepfm_jax.training.checkpoint import frozen_arrays
+from deepfm_jax.training.checkpoint import restore_best, restore_frozen
+from deepfm_jax.training.fresh_run import FreshRun
+from deepfm_jax.training.network import Network
 from deepfm_jax.training.optimizer import Optimizer
-from deepfm_jax.training.pretraining import started_from
-from deepfm_jax.training.settings import Experiment
-from deepfm_jax.training.state import TrainState, Weights, weights_shapes
+from deepfm_jax.training.state import TrainState, Weights, started_from, weights_layout
 
 # What decides of a model's training and rounding, and not of what its weights mean.
 _MAY_DIFFER = ("field_dims", "dropout", "init_std", "compute_dtype", "parent", "name")
 
 
+class WarmStartSource:
+    """The best weights of an earlier run."""
+
+    digest = ""
+
+    def __init__(self, run: FreshRun):
+        """Checks that the earlier run is one of the same model.
+
+        Raises:
+          UserError: see ``earlier_model``.
+        """
+        settings = run.experiment
+        assert settings.warm_start is not None
+        self._run, self._folder = run, settings.warm_start
+        name, model = settings.model["name"], run.network.model
+        self._earlier = earlier_model(self._folder, name, model, run.encoder)
+
+    def start(self, state: TrainState) -> TrainState:
+        """The state with the earlier weights."""
+        run, folder = self._run, self._folder
+        like = weights_layout(Network(self._earlier, run.network.head), run.placement)
+        weights, frozen = restore_best(folder, like), restore_frozen(folder, like)
+        how = (run.optimizer, run.network.model, self._earlier)
+        return with_warm_start(state, *how, weights, run.placement.mesh, frozen)
+
+
 def earlier_model(
-    workdir: str | os.PathLike[str], name: str, model: nn.Module, encoder: Encoder
-) -> nn.Module:
+    workdir: str | os.PathLike[str], name: str, model: Model, encoder: Encoder
+) -> Model:
     """The model of an earlier run, whose weights a model may start from.
 
     Args:
@@ -65,22 +91,11 @@ def earlier_model(
     return earlier
 
 
-def has_frozen_rows(experiment: Experiment, workdir: str | os.PathLike[str]) -> bool:
-    """Whether a run has rows of the table that no step moves.
-
-    Those of its own vectors, or of the run that it starts from. Once it has begun, its own
-    checkpoints know: the other run may be gone.
-    """
-    begun = workdirs.has_checkpoints(workdir)
-    before = workdir if begun else experiment.warm_start
-    return experiment.has_frozen_vectors or (before is not None and bool(frozen_arrays(before)))
-
-
 def with_warm_start(
     state: TrainState,
     optimizer: Optimizer,
-    model: nn.Module,
-    earlier: nn.Module,
+    model: Model,
+    earlier: Model,
     weights: Weights,
     mesh: Mesh,
     frozen: Mapping[str, jax.Array] | None = None,
@@ -103,22 +118,25 @@ def with_warm_start(
       frozen: Rows of ``earlier`` that are frozen (see ``checkpoint.restore_frozen``); the state's
         optimizer must know of them.
     """
-    there, here = (weights_shapes(each).params["table"] for each in (earlier, model))
+    there, here = (
+        {name: rows for space in each.layout.spaces for name, rows, _ in space.arrays}
+        for each in (earlier, model)
+    )
     copied = functools.partial(
         copy_rows,
-        rows={name: array.shape[0] for name, array in there.items()},
-        runs=kept_runs(earlier.field_dims, model.field_dims),  # pyright: ignore[reportAttributeAccessIssue]
+        rows=there,
+        runs=kept_runs(earlier.layout, model.layout),
         mesh=mesh,
         striped=optimizer.rows is not None,
     )
     table = copied(weights.params["table"], state.weights.params["table"])
-    counts = [max(array.shape[0] for array in arrays.values()) for arrays in (there, here)]
+    counts = [max(rows.values()) for rows in (there, here)]
     told = f"{counts[0]:,} of {counts[1]:,} table rows and all other weights"
     if frozen:
         state = state.replace(frozen=copied(frozen, state.frozen))  # pyright: ignore[reportAttributeAccessIssue]
         count = sum(int(rows.sum()) for rows in state.frozen.values())
         told += f"; {count:,} rows stay frozen"
-    if hosts.is_first():
+    if hosts.is_primary():
         print(f"from warm start: {told}")
     params = {**weights.params, "table": table}
     return started_from(state, optimizer, Weights(params, weights.batch_stats))

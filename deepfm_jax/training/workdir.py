@@ -15,7 +15,7 @@ _CONFIG = "config.json"
 # pathlib leaves one slash of gs://; a letter before the colon is a drive.
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/")
 _SECTIONS = (
-    *("data", "model", "optimizer", "seed"),
+    *("data", "model", "head", "optimizer", "seed"),
     *("pretraining", "warm_start", "pretrained_vectors"),
 )
 # Settings of the loop that may not change under a run. The batch size decides which rows an epoch
@@ -122,7 +122,7 @@ def read(workdir: str | os.PathLike[str]) -> tuple[Experiment, Encoder]:
     if not has_config(folder):
         raise UserError(
             f"workdir {folder} holds no run ({_CONFIG} is missing); train one with "
-            f"python -m experiments.train --workdir={folder}"
+            f"deepfm-jax train --workdir={folder}"
         )
     return read_experiment(folder), Encoder.load(folder)
 
@@ -142,6 +142,8 @@ def _told(folder: pathlib.Path, difference: tuple[str, Any, Any]) -> str:
 def _fixed(config: dict[str, Any]) -> dict[str, Any]:
     """What makes the weights; the rest of the loop (epochs, patience) may change between starts."""
     fixed = {section: config[section] for section in _SECTIONS}
+    # The data may have moved; their fingerprint says whether they are the same.
+    fixed["data"] = {key: value for key, value in config["data"].items() if key != "folder"}
     return {**fixed, "loop": {key: config["loop"][key] for key in _FIXED_OF_LOOP}}
 
 

@@ -41,7 +41,7 @@ def main() -> None:
     np.savez(
         out / "train.npz",
         label=whole["labels"][:, 0],
-        field_dims=np.array(data.encoder.field_dims),
+        field_dims=np.array([feature.rows for feature in data.encoder.features]),
         **columns,  # pyright: ignore[reportArgumentType]
     )
     folder = pathlib.Path(_DATA.value).absolute()

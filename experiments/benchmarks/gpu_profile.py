@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jax.profiler import ProfileData
 
+from deepfm_jax.training.network import Network
 from deepfm_jax.training.step import make_score_step
 from experiments.benchmarks import gpu_speed, gpu_workload
 from experiments.benchmarks.gpu_sizes import FULL, SMALL
@@ -129,12 +130,12 @@ def _copies(program: Any, held: list[Any], data: list[Any], sizes: Any) -> dict[
 
 def _score(rows: int, weights: Any, sizes: Any) -> None:
     """Emits the time of scoring a batch of each size, ids already on the device."""
-    score = make_score_step(gpu_workload.model(rows, True))
+    score = make_score_step(Network(gpu_workload.model(rows, True)))
     (batch, *_), _ = gpu_workload.device_batches(rows, max(sizes.scored))
     for size in sizes.scored:
         ids = jax.device_put(np.asarray(batch["ids"][:size]))
         times = gpu_workload.milliseconds(
-            lambda ids=ids: score(weights, ids, None), sizes.seconds, least=20
+            lambda ids=ids: score(weights, {"ids": ids}), sizes.seconds, least=20
         )
         emit(
             part="scoring",

@@ -16,11 +16,12 @@ from unittest import mock
 import jax
 
 from deepfm_jax.distributed.partitioning import create_mesh
-from deepfm_jax.embedding import create_scratch
-from deepfm_jax.heads import OneTask
+from deepfm_jax.embedding import create_scratch, tables
 from deepfm_jax.training import state as states
+from deepfm_jax.training.network import Network
 from deepfm_jax.training.optimizer import Optimizer, create_optimizer
-from deepfm_jax.training.settings import OptimizerSettings
+from deepfm_jax.training.optimizer_settings import OptimizerSettings, RowSettings
+from deepfm_jax.training.state import placement_for
 from deepfm_jax.training.step import make_train_step
 from experiments.benchmarks import gpu_workload
 from experiments.benchmarks.gpu_sizes import FULL, SMALL
@@ -61,10 +62,10 @@ def _time_size(rows, batch, sizes, attained, states_of, end) -> None:
         key = (rows, optimizer)
         held = states_of.get(key) or [first_state(rows, optimizer)]
         # Both ways keep the same state but for the slot map's scratch.
-        scratch = create_scratch(total(held[0])) if sums == "slot_map" else ()
+        scratch = {"space_0": create_scratch(total(held[0]))} if sums == "slot_map" else {}
         held = [held[0].replace(scratch=scratch)]
         times = gpu_workload.step_milliseconds(program, held, data, sizes.seconds)
-        states_of[key] = [held[0].replace(scratch=())]
+        states_of[key] = [held[0].replace(scratch={})]
         cost = program.cost_analysis() or {}
         emit(
             part="speed",
@@ -94,7 +95,7 @@ def total(state: Any) -> int:
 
 def optimizer_of(name: str) -> Optimizer:
     """Adam for the tower, and for the table the row optimizer of that name."""
-    return create_optimizer(OptimizerSettings(row_optimizer=name), 1, "sparse")
+    return create_optimizer(OptimizerSettings(rows=RowSettings(name=name)), 1, "sparse")
 
 
 def first_state(rows: int, optimizer: str) -> Any:
@@ -102,7 +103,12 @@ def first_state(rows: int, optimizer: str) -> Any:
     mesh = create_mesh(jax.devices()[:1])
     with _sums_by("sort"):
         network = gpu_workload.model(rows, False)
-        return states.create_state(network, optimizer_of(optimizer), 0, mesh)
+        return states.create_state(
+            Network(network),
+            optimizer_of(optimizer),
+            0,
+            placement_for(optimizer_of(optimizer), mesh),
+        )
 
 
 def lower(rows: int, batch: Any, optimizer: str, precision: str, sums: str) -> Any:
@@ -110,8 +116,17 @@ def lower(rows: int, batch: Any, optimizer: str, precision: str, sums: str) -> A
     mesh = create_mesh(jax.devices()[:1])
     network = gpu_workload.model(rows, precision == "bfloat16")
     with _sums_by(sums), jax.default_matmul_precision(PRECISIONS[precision]):
-        step = make_train_step(network, optimizer_of(optimizer), OneTask(), mesh)
-        return step.lower(states.abstract_state(network, optimizer_of(optimizer), mesh), batch)
+        step = make_train_step(
+            Network(network), optimizer_of(optimizer), placement_for(optimizer_of(optimizer), mesh)
+        )
+        return step.lower(
+            states.abstract_state(
+                Network(network),
+                optimizer_of(optimizer),
+                placement_for(optimizer_of(optimizer), mesh),
+            ),
+            batch,
+        )
 
 
 def _compile(lowered: Any) -> tuple[Any, float]:
@@ -122,7 +137,7 @@ def _compile(lowered: Any) -> tuple[Any, float]:
 
 def _sums_by(way: str):
     """Has states made for one of the two ways to sum row gradients, whatever the platform."""
-    return mock.patch.object(states, "needs_scratch", return_value=way == "slot_map")
+    return mock.patch.object(tables, "needs_scratch", return_value=way == "slot_map")
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ from deepfm_jax import build_model
 from deepfm_jax.distributed.partitioning import DEFAULT_PARTITIONING, create_mesh
 from deepfm_jax.embedding import ROW_OPTIMIZERS, LocalTable, ShardedTable
 from deepfm_jax.embedding.rounding import round_stochastically
-from deepfm_jax.heads import OneTask
 from deepfm_jax.training.checkpoint import Checkpoints, Progress
+from deepfm_jax.training.network import Network
 from deepfm_jax.training.optimizer import create_optimizer
-from deepfm_jax.training.settings import OptimizerSettings
-from deepfm_jax.training.state import create_state
+from deepfm_jax.training.optimizer_settings import OptimizerSettings, RowSettings
+from deepfm_jax.training.state import create_state, placement_for
 from deepfm_jax.training.step import make_train_step
 
 # Difference, the largest that passes, note.
@@ -55,8 +55,8 @@ def _trainer(
     hyperparameters = {"embed_dim": 4, "mlp_dims": (16, 8), "init_std": 0.3, **changes}
     model = build_model("deepfm", _DIMS, hyperparameters)
     optimizer = create_optimizer(settings, _STEPS, path)
-    step = make_train_step(model, optimizer, OneTask(), mesh)
-    return create_state(model, optimizer, 0, mesh), step
+    step = make_train_step(Network(model), optimizer, placement_for(optimizer, mesh))
+    return create_state(Network(model), optimizer, 0, placement_for(optimizer, mesh)), step
 
 
 def _trained(
@@ -83,7 +83,9 @@ def _same_bits(ours: Any, theirs: Any) -> bool:
 
 def row_optimizer(name: str) -> Outcome:
     """Training by a row optimizer is what the CPU's is, and where defined what the dense one is."""
-    settings = OptimizerSettings("sgd", row_optimizer=name, learning_rate=0.05, clip_norm=1.0)
+    settings = OptimizerSettings(
+        "sgd", learning_rate=0.05, clip_norm=1.0, rows=RowSettings(name=name)
+    )
     ours, _ = _trained(settings, "sparse")
     on_cpu, _ = _trained(settings, "sparse", device=jax.devices("cpu")[0])
     difference, note = _largest(ours, on_cpu), "weights after 20 steps: the CPU's"
@@ -118,18 +120,20 @@ def stochastic_rounding() -> Outcome:
 
 def resumed() -> Outcome:
     """A run that goes on from a checkpoint ends with the bits of one that was never stopped."""
-    settings = OptimizerSettings("adam", row_optimizer="rowwise_adagrad", learning_rate=0.05)
+    settings = OptimizerSettings(
+        "adam", learning_rate=0.05, rows=RowSettings(name="rowwise_adagrad")
+    )
     state, step = _trainer(settings, "sparse")
     with tempfile.TemporaryDirectory() as folder, Checkpoints(folder) as checkpoints:
         for number in range(10):
             if number == 5:
                 checkpoints.save(state, Progress())
             state, _ = step(state, _batch(number))
-        expected = jax.tree.map(np.asarray, (state.params, state.slots, state.opt_state))
+        expected = jax.tree.map(np.asarray, (state.params, state.row_state, state.opt_state))
         state = checkpoints.restore(5, like=_trainer(settings, "sparse")[0])
         for number in range(5, 10):
             state, _ = step(state, _batch(number))
-    found = jax.tree.map(np.asarray, (state.params, state.slots, state.opt_state))
+    found = jax.tree.map(np.asarray, (state.params, state.row_state, state.opt_state))
     return float(not _same_bits(found, expected)), 0.0, "1 where a bit differs"
 
 

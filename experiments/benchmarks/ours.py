@@ -21,7 +21,7 @@ from workload import BATCH, BFLOAT16, EMBED_DIM, FIELDS, MLP_DIMS, batches, fiel
 
 from experiments.launcher import keep_freed_memory
 
-_ROWWISE = {"table": "sparse", "row_optimizer": "rowwise_adagrad"}
+_ROWWISE = {"table": "sparse", "rows": {"name": "rowwise_adagrad"}}
 # Settings of the optimizer; None scores.
 _SYSTEMS = {
     "ours_rowwise_adagrad": _ROWWISE,
@@ -88,17 +88,19 @@ def _trainer(model, settings, flags):
     import jax
 
     from deepfm_jax.distributed.partitioning import create_mesh
-    from deepfm_jax.heads import OneTask
+    from deepfm_jax.schema.dataclass_data import from_data
+    from deepfm_jax.training.network import Network
     from deepfm_jax.training.optimizer import create_for
-    from deepfm_jax.training.settings import OptimizerSettings, from_mapping
-    from deepfm_jax.training.state import create_state
+    from deepfm_jax.training.optimizer_settings import OptimizerSettings
+    from deepfm_jax.training.state import create_state, placement_for
     from deepfm_jax.training.step import make_train_step
 
-    optimizer = create_for(from_mapping(OptimizerSettings, settings, ""), 1, model, flags.batch)
+    settings = from_data(OptimizerSettings, settings, "optimizer")
+    optimizer = create_for(settings, 1, model, flags.batch)
     mesh = create_mesh(jax.devices()[:1])
-    train_step = make_train_step(model, optimizer, OneTask(), mesh)
-    held = [create_state(model, optimizer, 0, mesh)]
-    table_bytes = _bytes((held[0].params["table"], held[0].slots))
+    train_step = make_train_step(Network(model), optimizer, placement_for(optimizer, mesh))
+    held = [create_state(Network(model), optimizer, 0, placement_for(optimizer, mesh))]
+    table_bytes = _bytes((held[0].params["table"], held[0].row_state))
 
     def step(batch):
         state, _ = jax.block_until_ready(train_step(held.pop(), batch))
@@ -111,14 +113,15 @@ def _scorer(model):
     """The logits of a batch, to their end, and the bytes of the table."""
     import jax
 
+    from deepfm_jax.training.network import Network
     from deepfm_jax.training.state import init_weights
     from deepfm_jax.training.step import make_score_step
 
-    weights = jax.jit(lambda: init_weights(model, jax.random.key(0)))()
-    score = make_score_step(model)
+    weights = jax.jit(lambda: init_weights(Network(model), jax.random.key(0)))()
+    score = make_score_step(Network(model))
 
     def step(batch):
-        jax.block_until_ready(score(weights, batch["ids"], None))
+        jax.block_until_ready(score(weights, {"ids": batch["ids"]}))
 
     return step, _bytes(weights.params["table"])
 

@@ -23,11 +23,11 @@ def main() -> None:
     import jax
 
     from deepfm_jax.distributed.partitioning import batch_sharding, create_mesh
-    from deepfm_jax.heads import OneTask
     from deepfm_jax.input.pipeline import PreparedData, prefetch_to_device
+    from deepfm_jax.training.network import Network
     from deepfm_jax.training.optimizer import create_for
     from deepfm_jax.training.settings import Experiment
-    from deepfm_jax.training.state import create_state
+    from deepfm_jax.training.state import create_state, placement_for
     from deepfm_jax.training.step import make_train_step
     from experiments.configs.frappe import get_config
 
@@ -37,8 +37,8 @@ def main() -> None:
     model = experiment.build_model(data.encoder)
     optimizer = create_for(experiment.optimizer, 1, model, batch_size)
     mesh = create_mesh(jax.devices()[:1])
-    state = create_state(model, optimizer, 0, mesh)
-    step = make_train_step(model, optimizer, OneTask(), mesh)
+    state = create_state(Network(model), optimizer, 0, placement_for(optimizer, mesh))
+    step = make_train_step(Network(model), optimizer, placement_for(optimizer, mesh))
     seconds = []
     for epoch in range(1 + flags.epochs):
         start = time.perf_counter()

@@ -32,23 +32,23 @@ def main() -> None:
 
     from deepfm_jax import DeepFM
     from deepfm_jax.distributed.partitioning import batch_sharding, create_mesh
-    from deepfm_jax.heads import OneTask
     from deepfm_jax.input.pipeline import PreparedData, prefetch_to_device
+    from deepfm_jax.training.network import Network
     from deepfm_jax.training.optimizer import create_for
-    from deepfm_jax.training.settings import OptimizerSettings, from_mapping
-    from deepfm_jax.training.state import create_state
+    from deepfm_jax.training.optimizer_settings import OptimizerSettings
+    from deepfm_jax.training.state import create_state, placement_for
     from deepfm_jax.training.step import make_train_step
     from deepfm_jax.training.waiting import TimedBatches
 
     data = PreparedData("criteo", flags.data)
     steps = min(flags.steps, data.steps_per_epoch("train", BATCH))
-    model = DeepFM(data.encoder.field_dims, embed_dim=EMBED_DIM, mlp_dims=MLP_DIMS, dropout=0.0)
-    settings = from_mapping(OptimizerSettings, {"table": "sparse"}, "")
+    model = DeepFM(data.encoder.features, embed_dim=EMBED_DIM, mlp_dims=MLP_DIMS, dropout=0.0)
+    settings = OptimizerSettings(table="sparse")
     optimizer = create_for(settings, 1, model, BATCH)
     mesh = create_mesh(jax.devices()[:1])
     sharding = batch_sharding(mesh, BATCH)
-    train_step = make_train_step(model, optimizer, OneTask(), mesh)
-    state = create_state(model, optimizer, 0, mesh)
+    train_step = make_train_step(Network(model), optimizer, placement_for(optimizer, mesh))
+    state = create_state(Network(model), optimizer, 0, placement_for(optimizer, mesh))
 
     def read(epoch):
         return itertools.islice(data.batches("train", BATCH, seed=0, epoch=epoch), steps)

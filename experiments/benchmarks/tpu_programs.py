@@ -25,10 +25,10 @@ from deepfm_jax.distributed.partitioning import (
 )
 from deepfm_jax.embedding import striped_rows
 from deepfm_jax.errors import UserError
-from deepfm_jax.heads import OneTask
+from deepfm_jax.training.network import Network
 from deepfm_jax.training.optimizer import create_optimizer
-from deepfm_jax.training.settings import OptimizerSettings
-from deepfm_jax.training.state import abstract_state, layout_shardings
+from deepfm_jax.training.optimizer_settings import OptimizerSettings, RowSettings
+from deepfm_jax.training.state import abstract_state, placement_for, state_shardings
 from deepfm_jax.training.step import make_train_step
 from experiments.benchmarks import hlo_report, hlo_text
 from experiments.benchmarks.workload import FIELDS, MLP_DIMS, field_rows
@@ -95,10 +95,12 @@ def train_step(devices: Sequence[Any], settings: Settings) -> jax.stages.Lowered
         dropout=0.0,
     )
     optimizer = create_optimizer(
-        OptimizerSettings(row_optimizer=settings.row_optimizer), 1, "sparse"
+        OptimizerSettings(rows=RowSettings(name=settings.row_optimizer)), 1, "sparse"
     )
-    shapes = abstract_state(model, optimizer, mesh)
-    shardings = layout_shardings(model, optimizer, mesh, settings.partitioning)
+    shapes = abstract_state(Network(model), optimizer, placement_for(optimizer, mesh))
+    shardings = state_shardings(
+        Network(model), optimizer, placement_for(optimizer, mesh, settings.partitioning)
+    )
     state = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         shapes,
@@ -111,7 +113,9 @@ def train_step(devices: Sequence[Any], settings: Settings) -> jax.stages.Lowered
         "labels": jax.ShapeDtypeStruct((size, 1), jnp.float32, sharding=split),
         "mask": jax.ShapeDtypeStruct((size,), jnp.float32, sharding=split),
     }
-    step = make_train_step(model, optimizer, OneTask(), mesh, settings.partitioning)
+    step = make_train_step(
+        Network(model), optimizer, placement_for(optimizer, mesh, settings.partitioning)
+    )
     return step.lower(state, batch)
 
 

@@ -1,10 +1,10 @@
 r"""The lineage on the Criteo display advertising data, sized for a sample of some 100,000 rows.
 
-  python -m experiments.prepare --dataset=criteo --source=CRITEO_FILES --out=data \
+  deepfm-jax prepare --dataset=criteo --source=CRITEO_FILES --out=data \
     --numeric=quantile --buckets=40 --separate_missing
-  python -m experiments.train --config=experiments/configs/criteo.py --workdir=runs/criteo
-  python -m experiments.train --config=experiments/configs/criteo.py:fm
-  python -m experiments.compare --config=experiments/configs/criteo.py --baseline=lr
+  deepfm-jax train --config=criteo --workdir=runs/criteo
+  deepfm-jax train --config=criteo:fm
+  deepfm-jax compare --config=criteo --baseline=lr
 
 Data: a sample of 95,997 / 13,714 / 13,714 rows of the Criteo challenge; 13 integer columns as 40
   quantile buckets and 26 hashed categories, values seen once sharing id 0, missing ones apart.
@@ -23,16 +23,16 @@ Source: Guo et al. 2017, DeepFM (arXiv 1703.04247), and the papers named in each
 
 from ml_collections import ConfigDict
 
-from experiments.configs.plateau_recipe import plateau_config
+from .plateau_recipe import plateau_config
 
 # Small and held back, or the tower knows the training rows by heart within an epoch.
 _TOWER = dict(mlp_dims=(64, 64), dropout=0.2)
-_MORE, _LESS = (dict(embedding_l2=l2, dense_l2=1e-3) for l2 in (1e-3, 3e-4))
+_MORE, _LESS = (dict(l2=dict(table=l2, tower=1e-3, interaction=1e-3)) for l2 in (1e-3, 3e-4))
 
 # Each model's hyperparameters, and the settings of the optimizer that are its own.
 MODELS = dict(
-    lr=dict(model=dict(), optimizer=dict(embedding_l2=1e-4)),
-    fm=dict(model=dict(), optimizer=dict(embedding_l2=1e-3)),
+    lr=dict(model=dict(), optimizer=dict(l2=dict(table=1e-4))),
+    fm=dict(model=dict(), optimizer=dict(l2=dict(table=1e-3))),
     dnn=dict(model=_TOWER, optimizer=_LESS),
     fnn=dict(model=dict(_TOWER, activation="relu"), optimizer=_LESS),
     ipnn=dict(model=dict(_TOWER, name="pnn", products=("inner",)), optimizer=_LESS),

@@ -1,9 +1,9 @@
 r"""The lineage on Criteo's terabyte of click logs, 4.4 billion rows; a starting point, not tuned.
 
-  python -m experiments.prepare --dataset=criteo_1tb --source=DAYS --out=data \
+  deepfm-jax prepare --dataset=criteo_1tb --source=DAYS --out=data \
     --beam_runner=FlinkRunner --beam_options=flink_master=HOST:8081
-  python -m experiments.train --config=experiments/configs/criteo_1tb.py --multihost --workdir=RUNS
-  python -m experiments.train --config=experiments/configs/criteo_1tb.py:dcn_v2 ...
+  deepfm-jax train --config=criteo_1tb --multihost --workdir=RUNS
+  deepfm-jax train --config=criteo_1tb:dcn_v2 ...
 
 Data: ``day_0`` to ``day_23``, of which the last is halved into valid and test. Encoded it takes 160
   bytes a row, 0.7 TB. ``--hash_buckets=1000000`` makes a table of 26 million rows, to try things.
@@ -20,12 +20,7 @@ Source: Guo et al. 2017, DeepFM (arXiv 1703.04247); Wang et al. 2021, DCN V2 (ar
 
 from ml_collections import ConfigDict
 
-from experiments.configs.every_setting import (
-    loop_settings,
-    model_settings,
-    optimizer_settings,
-    partitioning_settings,
-)
+from ..recipe import complete
 
 _TOWER = dict(mlp_dims=(512, 256))
 
@@ -42,26 +37,23 @@ def get_config(model: str = "deepfm") -> ConfigDict:
     """The run as data, of the model named after the file: ``criteo_1tb.py:fm``."""
     if model not in MODELS:
         raise ValueError(f"model {model!r} has no settings here; use one of {sorted(MODELS)}")
-    config = ConfigDict()
-    config.seed = 2021
-    config.data = dict(name="criteo_1tb", folder="data", options=dict())
-    config.model = model_settings(model, **MODELS[model])
-    config.optimizer = optimizer_settings(
-        table="sparse",
-        row_optimizer="rowwise_adagrad",
-        row_learning_rate=2e-2,
-        learning_rate=1e-3,
-        schedule="warmup_cosine",
-        warmup_steps=2000,
+    return complete(
+        data=dict(name="criteo_1tb"),
+        model=dict(name=model, **MODELS[model]),
+        optimizer=dict(
+            table="sparse",
+            rows=dict(name="rowwise_adagrad", learning_rate=2e-2),
+            learning_rate=1e-3,
+            schedule="warmup_cosine",
+            warmup_steps=2000,
+        ),
+        # Twenty looks at valid in the one epoch; the best weights are kept.
+        loop=dict(
+            batch_size=65_536,
+            epochs=1,
+            patience=0,
+            evaluations_per_epoch=20,
+            checkpoint_steps=2000,
+            eval_batch_size=131_072,
+        ),
     )
-    # Twenty looks at valid in the one epoch; the best weights are kept.
-    config.loop = loop_settings(
-        batch_size=65_536,
-        epochs=1,
-        patience=0,
-        evaluations_per_epoch=20,
-        checkpoint_steps=2000,
-        eval_batch_size=131_072,
-    )
-    config.partitioning = partitioning_settings()
-    return config

@@ -1,7 +1,7 @@
 """The lineage on a simulated click log: the embedded default, for a first look and a quick check.
 
-  python -m experiments.train
-  python -m experiments.compare --config=experiments/configs/demo.py
+  deepfm-jax train
+  deepfm-jax compare --config=demo
 
 Data: 1,000,000 rows shaped like Criteo's (13 numeric and 26 categorical columns), simulated on the
   first run into data/synthetic; 100,000 more in valid and in test.
@@ -17,13 +17,7 @@ Source of the models: Guo et al. 2017, DeepFM (arXiv 1703.04247); Rendle 2010, F
 
 from ml_collections import ConfigDict
 
-from experiments.configs.every_setting import (
-    data_settings,
-    loop_settings,
-    model_settings,
-    optimizer_settings,
-    partitioning_settings,
-)
+from ..recipe import complete
 
 # Each model's hyperparameters, and the settings of the optimizer that are its own.
 MODELS = dict(
@@ -39,18 +33,16 @@ def get_config(model: str = "deepfm") -> ConfigDict:
     """The run as data, of the model named after the file: ``demo.py:fm``."""
     if model not in MODELS:
         raise ValueError(f"model {model!r} has no settings here; use one of {sorted(MODELS)}")
-    config = ConfigDict()
-    config.seed = 2021
-    config.data = data_settings("synthetic", options=dict(rows=1_000_000))
-    config.model = model_settings(model, **MODELS[model]["model"])
     shared = dict(
         table="dense",
         learning_rate=8e-3,
         schedule="warmup_cosine",
         warmup_steps=50,
-        embedding_l2=3e-4,
+        l2=dict(table=3e-4),
     )
-    config.optimizer = optimizer_settings(**{**shared, **MODELS[model]["optimizer"]})
-    config.loop = loop_settings(epochs=3, patience=0, evaluations_per_epoch=4, checkpoint_steps=100)
-    config.partitioning = partitioning_settings()
-    return config
+    return complete(
+        data=dict(name="synthetic", options=dict(rows=1_000_000)),
+        model=dict(name=model, **MODELS[model]["model"]),
+        optimizer={**shared, **MODELS[model]["optimizer"]},
+        loop=dict(epochs=3, patience=0, evaluations_per_epoch=4, checkpoint_steps=100),
+    )

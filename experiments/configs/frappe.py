@@ -1,9 +1,9 @@
 """The lineage on Frappe by the recipe of the BARS benchmark (Frappe_x1); DeepFM when not named.
 
-  python -m experiments.prepare --dataset=frappe --source=FRAPPE_FILES --out=data
-  python -m experiments.train --config=experiments/configs/frappe.py --workdir=runs/frappe
-  python -m experiments.train --config=experiments/configs/frappe.py:xdeepfm
-  python -m experiments.compare --config=experiments/configs/frappe.py
+  deepfm-jax prepare --dataset=frappe --source=FRAPPE_FILES --out=data
+  deepfm-jax train --config=frappe --workdir=runs/frappe
+  deepfm-jax train --config=frappe:xdeepfm
+  deepfm-jax compare --config=frappe
 
 Data: 202,027 / 57,722 / 28,860 rows, 10 categorical columns of integer ids.
 Recipe: embed_dim 10, tower 400-400-400 with batch norm, dropout 0.2, batch 4096, Adam 1e-3, an L2
@@ -21,7 +21,7 @@ Source: reczoo/BARS, Frappe_x1, for each model; Guo et al. 2017 (arXiv 1703.0424
 
 from ml_collections import ConfigDict
 
-from experiments.configs.plateau_recipe import plateau_config
+from .plateau_recipe import plateau_config
 
 _TOWER = dict(mlp_dims=(400, 400, 400), dropout=0.2, batch_norm=True)
 
@@ -30,29 +30,29 @@ MODELS = dict(
     # Convex, so it is trained to its optimum; the plateau's first cuts come too early for that.
     lr=dict(
         model=dict(),
-        optimizer=dict(learning_rate=3e-2, schedule="warmup_cosine", embedding_l2=1e-5),
+        optimizer=dict(learning_rate=3e-2, schedule="warmup_cosine", l2=dict(table=1e-5)),
         loop=dict(epochs=40, patience=0),
     ),
-    fm=dict(model=dict(), optimizer=dict(learning_rate=1e-2, embedding_l2=3e-6)),
-    dnn=dict(model=_TOWER, optimizer=dict(embedding_l2=0.1)),
-    fnn=dict(model=dict(_TOWER, activation="relu"), optimizer=dict(embedding_l2=0.1)),
+    fm=dict(model=dict(), optimizer=dict(learning_rate=1e-2, l2=dict(table=3e-6))),
+    dnn=dict(model=_TOWER, optimizer=dict(l2=dict(table=0.1))),
+    fnn=dict(model=dict(_TOWER, activation="relu"), optimizer=dict(l2=dict(table=0.1))),
     ipnn=dict(
-        model=dict(_TOWER, name="pnn", products=("inner",)), optimizer=dict(embedding_l2=0.15)
+        model=dict(_TOWER, name="pnn", products=("inner",)), optimizer=dict(l2=dict(table=0.15))
     ),
     opnn=dict(
-        model=dict(_TOWER, name="pnn", products=("outer",)), optimizer=dict(embedding_l2=0.1)
+        model=dict(_TOWER, name="pnn", products=("outer",)), optimizer=dict(l2=dict(table=0.1))
     ),
     pnn_star=dict(
         model=dict(_TOWER, name="pnn", products=("inner", "outer")),
-        optimizer=dict(embedding_l2=0.1),
+        optimizer=dict(l2=dict(table=0.1)),
     ),
-    wide_deep=dict(model=_TOWER, optimizer=dict(embedding_l2=0.1)),
-    deepfm=dict(model=_TOWER, optimizer=dict(embedding_l2=0.1)),
+    wide_deep=dict(model=_TOWER, optimizer=dict(l2=dict(table=0.1))),
+    deepfm=dict(model=_TOWER, optimizer=dict(l2=dict(table=0.1))),
     # The paper's ablation "FM & DNN"; "LR & DNN" is wide_deep.
     deepfm_unshared=dict(
-        model=dict(_TOWER, name="deepfm", shared=False), optimizer=dict(embedding_l2=0.1)
+        model=dict(_TOWER, name="deepfm", shared=False), optimizer=dict(l2=dict(table=0.1))
     ),
-    xdeepfm=dict(model=dict(_TOWER, cin_dims=(64,)), optimizer=dict(embedding_l2=0.1)),
+    xdeepfm=dict(model=dict(_TOWER, cin_dims=(64,)), optimizer=dict(l2=dict(table=0.1))),
     autoint_plus=dict(
         model=dict(
             _TOWER,
@@ -62,11 +62,11 @@ MODELS = dict(
             head_dim=32,
             dropout=0.3,
         ),
-        optimizer=dict(embedding_l2=0.1),
+        optimizer=dict(l2=dict(table=0.1)),
     ),
     dcn_v2=dict(
         model=dict(_TOWER, cross_layers=4, structure="parallel", dropout=0.3),
-        optimizer=dict(embedding_l2=0.2),
+        optimizer=dict(l2=dict(table=0.2)),
     ),
     final_mlp=dict(
         model=dict(
@@ -80,7 +80,7 @@ MODELS = dict(
             batch_norm=True,
         ),
         # Its AUC jumps about: a cut at the first that is lower comes too early for some seeds.
-        optimizer=dict(embedding_l2=0.1, plateau_patience=1),
+        optimizer=dict(plateau_patience=1, l2=dict(table=0.1)),
         loop=dict(patience=4),
     ),
 )

@@ -1,9 +1,9 @@
 """The lineage on MovieLens ratings as clicks, with settings to begin from; DeepFM when not named.
 
-  python -m experiments.prepare --dataset=movielens --source=MOVIELENS_FILES --out=data
-  python -m experiments.train --config=experiments/configs/movielens.py --workdir=runs/movielens
-  python -m experiments.train --config=experiments/configs/movielens.py:fm
-  python -m experiments.compare --config=experiments/configs/movielens.py --baseline=lr
+  deepfm-jax prepare --dataset=movielens --source=MOVIELENS_FILES --out=data
+  deepfm-jax train --config=movielens --workdir=runs/movielens
+  deepfm-jax train --config=movielens:fm
+  deepfm-jax compare --config=movielens --baseline=lr
 
 Data: the files of the 100K, 1M or 20M release; a rating above 3 is a click. User and movie, what is
   known of them, the movie's genres, hour and weekday, and the newest 50 movies that the user had
@@ -20,16 +20,16 @@ Source: Harper and Konstan 2015, The MovieLens Datasets; Guo et al. 2017, DeepFM
 
 from ml_collections import ConfigDict
 
-from experiments.configs.plateau_recipe import plateau_config
+from .plateau_recipe import plateau_config
 
 # Small and held back, for the 100,000 rows of the smallest release.
 _TOWER = dict(mlp_dims=(64, 64), dropout=0.2)
-_HELD_BACK = dict(embedding_l2=3e-4, dense_l2=1e-3)
+_HELD_BACK = dict(l2=dict(table=3e-4, tower=1e-3, interaction=1e-3))
 
 # Each model's hyperparameters, and the settings of the optimizer that are its own.
 MODELS = dict(
-    lr=dict(model=dict(), optimizer=dict(learning_rate=1e-2, embedding_l2=1e-5)),
-    fm=dict(model=dict(), optimizer=dict(embedding_l2=1e-4)),
+    lr=dict(model=dict(), optimizer=dict(learning_rate=1e-2, l2=dict(table=1e-5))),
+    fm=dict(model=dict(), optimizer=dict(l2=dict(table=1e-4))),
     dnn=dict(model=_TOWER, optimizer=_HELD_BACK),
     wide_deep=dict(model=_TOWER, optimizer=_HELD_BACK),
     deepfm=dict(model=_TOWER, optimizer=_HELD_BACK),

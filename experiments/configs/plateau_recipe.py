@@ -10,13 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.configs.every_setting import (
-    data_settings,
-    loop_settings,
-    model_settings,
-    optimizer_settings,
-    partitioning_settings,
-)
+from ..recipe import complete
 
 
 def plateau_config(
@@ -46,21 +40,18 @@ def plateau_config(
     """
     if model not in models:
         raise ValueError(f"model {model!r} has no settings here; use one of {sorted(models)}")
-    config = ConfigDict()
-    config.seed = 2021
-    config.data = data_settings(data)
-    config.partitioning = partitioning_settings()
-    config.update(_stage(models, model, embed_dim, batch_size, epochs))
-    if _name(models, model) == "fnn":
-        fm = next((label for label in models if _name(models, label) == "fm"), None)
-        if fm is None:
-            raise ValueError(f"model {model!r} starts from an FM, and there are no settings of one")
-        # Briefly, and held back: vectors that already fit the training rows have overfitted them.
-        stage = _stage(models, fm, embed_dim, batch_size, 5)
-        stage["optimizer"].update(learning_rate=1e-3, embedding_l2=1e-3)
-        config.pretraining = stage
-        _follow(config, "model", "embed_dim")
-        _follow(config, "loop", "batch_size", "eval_batch_size", "streams")
+    sections = _stage(models, model, embed_dim, batch_size, epochs)
+    if _name(models, model) != "fnn":
+        return complete(data=dict(name=data), **sections)
+    fm = next((label for label in models if _name(models, label) == "fm"), None)
+    if fm is None:
+        raise ValueError(f"model {model!r} starts from an FM, and there are no settings of one")
+    # Briefly, and held back: vectors that already fit the training rows have overfitted them.
+    stage = _stage(models, fm, embed_dim, batch_size, 5)
+    stage["optimizer"].update(learning_rate=1e-3, l2=dict(table=1e-3))
+    config = complete(data=dict(name=data), pretraining=stage, **sections)
+    _follow(config, "model", "embed_dim")
+    _follow(config, "loop", "batch_size", "eval_batch_size", "streams")
     return config
 
 
@@ -81,7 +72,7 @@ def _stage(models, label: str, embed_dim: int, batch_size: int, epochs: int) -> 
     optimizer = dict(table="dense", schedule="plateau", clip_norm=10.0)
     loop = dict(batch_size=batch_size, epochs=epochs)
     return {
-        "model": model_settings(**{"name": name, **vectors, **models[label]["model"]}),
-        "optimizer": optimizer_settings(**{**optimizer, **models[label]["optimizer"]}),
-        "loop": loop_settings(**{**loop, **models[label].get("loop", {})}),
+        "model": {"name": name, **vectors, **models[label]["model"]},
+        "optimizer": {**optimizer, **models[label]["optimizer"]},
+        "loop": {**loop, **models[label].get("loop", {})},
     }

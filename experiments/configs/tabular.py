@@ -1,9 +1,9 @@
 """The lineage on a table of your own, with settings to begin from.
 
-  python -m experiments.prepare --infer_schema --source=clicks.csv --schema=schema.json
-  python -m experiments.prepare --dataset=tabular --source=clicks.csv --schema=schema.json
-  python -m experiments.train --config=experiments/configs/tabular.py --workdir=runs/clicks
-  python -m experiments.compare --config=experiments/configs/tabular.py --workdir=runs/models
+  deepfm-jax prepare --infer_schema --source=clicks.csv --schema=schema.json
+  deepfm-jax prepare --dataset=tabular --source=clicks.csv --schema=schema.json
+  deepfm-jax train --config=tabular --workdir=runs/clicks
+  deepfm-jax compare --config=tabular --workdir=runs/models
 
 Data: whatever its schema says, split into train, valid and test; ``--config.data.folder`` is
   prepare's ``--out``, and with ``--config.data.name=avazu`` or another name it is that data set.
@@ -19,15 +19,15 @@ Source: Guo et al. 2017, DeepFM (arXiv 1703.04247); the recipe of reczoo/BARS.
 
 from ml_collections import ConfigDict
 
-from experiments.configs.plateau_recipe import plateau_config
+from .plateau_recipe import plateau_config
 
 _TOWER = dict(mlp_dims=(128, 64), dropout=0.2)
-_HELD_BACK = dict(learning_rate=5e-3, embedding_l2=1e-3, dense_l2=1e-3)
+_HELD_BACK = dict(learning_rate=5e-3, l2=dict(table=1e-3, tower=1e-3, interaction=1e-3))
 
 # Each model's hyperparameters, and the settings of the optimizer that are its own.
 MODELS = dict(
-    lr=dict(model=dict(), optimizer=dict(learning_rate=1e-2, embedding_l2=1e-5)),
-    fm=dict(model=dict(), optimizer=dict(embedding_l2=1e-4)),
+    lr=dict(model=dict(), optimizer=dict(learning_rate=1e-2, l2=dict(table=1e-5))),
+    fm=dict(model=dict(), optimizer=dict(l2=dict(table=1e-4))),
     deepfm=dict(model=_TOWER, optimizer=_HELD_BACK),
     dcn_v2=dict(model=dict(_TOWER, cross_layers=2, structure="parallel"), optimizer=_HELD_BACK),
 )

@@ -12,7 +12,7 @@ from deepfm_jax import (
 )
 from deepfm_jax.datasets.options import BuildOptions
 from deepfm_jax.schema import Cross
-from deepfm_jax.training.settings import from_mapping
+from deepfm_jax.schema.dataclass_data import from_data
 from tests import click_logs
 
 
@@ -63,13 +63,13 @@ def test_vocabulary_options_reach_the_columns_that_have_one():
 
 
 def test_crosses_of_a_config_file_are_lists_of_lists():
-    options = from_mapping(BuildOptions, {"crosses": [["C1", "C2"]], "cross_buckets": 9}, "")
+    options = from_data(BuildOptions, {"crosses": [["C1", "C2"]], "cross_buckets": 9}, "options")
     assert options == BuildOptions(crosses=(("C1", "C2"),), cross_buckets=9)
     schema = options.apply(click_logs.Criteo.SCHEMA)
     assert schema.crosses == (Cross(("C1", "C2"), 9),)
     for wrong in ("C1,C2", ["C1", "C2"], [["C1", "C2"], "C3"]):  # One level of lists too few.
-        with pytest.raises(UserError, match="must be a list of lists of columns"):
-            from_mapping(BuildOptions, {"crosses": wrong}, "")
+        with pytest.raises(UserError, match=r"crosses=.* must be a list, each element a list"):
+            from_data(BuildOptions, {"crosses": wrong}, "options")
 
 
 def test_crosses_see_the_transform_that_the_options_choose():

@@ -37,9 +37,9 @@ def source(tmp_path):
     return folder
 
 
-def rows_of(name, out, split, label=""):
+def rows_of(name, out, split, labels=()):
     """The encoded rows of a split, in the order of the file."""
-    data = PreparedData(name, out, label)
+    data = PreparedData(name, out, labels)
     (batch,) = data.batches(split, data.rows(split))
     return batch
 
@@ -148,8 +148,10 @@ def test_census_income_of_both_files(source, out):
     assert table["class_of_worker"].null_count > 0
     assert "Private" in table["class_of_worker"].to_pylist()
     for label in ("income", "marital_status"):
-        batch = rows_of("census_income", out, "train", label)
+        batch = rows_of("census_income", out, "train", (label,))
         np.testing.assert_array_equal(batch["labels"][:, 0], table[label].to_numpy())
+    both = rows_of("census_income", out, "train", ("income", "marital_status"))
+    assert both["labels"].shape == (400, 2)
     first = rows_of("census_income", out, "train")
     np.testing.assert_array_equal(first["labels"][:, 0], table["income"].to_numpy())
 

@@ -14,6 +14,7 @@ from deepfm_jax.input.pipeline import PreparedData
 from deepfm_jax.readers.sources import read_tables
 from deepfm_jax.training.settings import Experiment
 from tests import click_logs
+from tests.encoders import field_rows
 
 
 def test_counts_are_those_of_the_files(prepared, frappe_files):
@@ -49,7 +50,7 @@ def test_vocabularies_see_the_training_split_only(source, out):
 def test_a_hashed_set_is_encoded_as_its_encoder_says(source, out):
     summaries = prepare("frappe", out, source=source, options=BuildOptions(hash_buckets=50))
     data = PreparedData("frappe", out)
-    assert data.encoder.field_dims == (51,) * 10
+    assert field_rows(data.encoder) == (51,) * 10
     for split, rows in click_logs.SMALL.items():
         (table,) = read_tables(source / f"{split}.csv", data.encoder.schema)
         (batch,) = data.batches(split, rows)
@@ -138,25 +139,32 @@ def test_a_model_reads_vectors_as_a_projection(tmp_path, out):
     options = BuildOptions(schema=schema.to_dict())
     summaries = prepare("tabular", out, source=tmp_path, options=options)
     data = PreparedData("tabular", out)
-    of_vectors = [0, 1, 2, 4, 5]
     for split, expected in vectors.items():
         (batch,) = data.batches(split, len(expected))
-        np.testing.assert_array_equal(batch["values"][:, of_vectors], expected)
+        np.testing.assert_array_equal(batch["dense"], expected)
         (shuffled,) = data.batches(split, len(expected), seed=1)
-        assert sorted(shuffled["values"][:, of_vectors].tolist()) == sorted(expected.tolist())
+        assert sorted(shuffled["dense"].tolist()) == sorted(expected.tolist())
+    assert "values" not in batch
     told = describe(summaries, data.encoder)
-    assert "text 3 in 3 slots, c 2, image 2 in 2 slots" in told
+    assert "text 3 numbers, c 2, image 2 numbers" in told
 
     experiment = Experiment.from_mapping(
         {"data": {"name": "tabular", "folder": str(out)}, "model": {"name": "dnn", "embed_dim": 4}}
     )
     model = experiment.build_model(data.encoder)
-    params = model.init(jax.random.key(0), batch["ids"], batch["values"])["params"]
-    rows = model.apply({"params": params}, batch["ids"], method=lambda m, ids: m.table(ids))
-    embeddings = rows.embeddings(batch["values"])
-    table, x = np.asarray(params["table"]["embedding"], np.float64), vectors["test"]
-    np.testing.assert_allclose(embeddings[:, 0], x[:, :3] @ table[:3], rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(embeddings[:, 2], x[:, 3:] @ table[5:], rtol=1e-4, atol=1e-6)
+    params = model.init(jax.random.key(0), batch["ids"], None, batch["dense"])["params"]
+
+    def fields(model, ids, dense):
+        return model.inputs(model.table(ids), None, dense)
+
+    found = model.apply({"params": params}, batch["ids"], batch["dense"], method=fields)
+    kernels = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["inputs"])
+    x = vectors["test"]
+    for field, expected in (
+        (0, x[:, :3] @ kernels["dense_0_kernel"]),
+        (2, x[:, 3:] @ kernels["dense_2_kernel"]),
+    ):
+        np.testing.assert_allclose(found.embeddings[:, field], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_crosses_are_encoded_described_and_read_again(source, out):
@@ -170,7 +178,7 @@ def test_crosses_are_encoded_described_and_read_again(source, out):
         np.testing.assert_array_equal(batch["ids"], data.encoder.encode(table).ids)
     text = describe(data.summaries, data.encoder)
     assert "buckets of each cross: item x user 5,000, user x city x cost 5,000" in text
-    total = sum(data.encoder.field_dims)
+    total = sum(field_rows(data.encoder))
     assert f"10 fields and 2 crosses, {total:,} table rows in all" in text
 
 
@@ -221,4 +229,4 @@ def test_synthetic_brings_its_oracle(out):
 def test_the_real_data_are_read_whole(data_folder, out, name, rows, dims):
     summaries = prepare(name, out, source=data_folder / name)
     assert summaries["train"].rows == rows
-    assert sum(Encoder.load(dataset_folder(name, out)).field_dims) == dims
+    assert sum(field_rows(Encoder.load(dataset_folder(name, out)))) == dims

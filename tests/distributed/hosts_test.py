@@ -44,22 +44,33 @@ def refused(message):
 @pytest.mark.parametrize("message", ["a column is missing: größe", "long " * 1000, ""])
 def test_what_another_refuses_is_refused_here(said, message):
     with pytest.raises(UserError):
-        hosts.together(refused(message))
+        hosts.run_on_all(refused(message))
     assert len(said) == 1
     with pytest.raises(UserError, match=f"process 0: {(message or 'refused')[:500]}"):
-        hosts.together(lambda: 1)
+        hosts.run_on_all(lambda: 1)
+
+
+@pytest.mark.usefixtures("said")
+def test_any_other_failure_reaches_the_other_processes():
+    def fails():
+        raise KeyError("a column\nand its trace")
+
+    with pytest.raises(KeyError):
+        hosts.run_on_all(fails)
+    with pytest.raises(UserError, match=r"process 0: KeyError: .*a column"):
+        hosts.run_on_all(lambda: 1)
 
 
 @pytest.mark.usefixtures("said")
 def test_what_all_can_do_is_done():
-    assert hosts.together(lambda: 7) == 7
-    assert not hosts.is_first()
-    hosts.on_first(refused("this is not the first"))
+    assert hosts.run_on_all(lambda: 7) == 7
+    assert not hosts.is_primary()
+    hosts.run_on_primary(refused("this is not the first"))
 
 
 def test_rows_of_the_first_come_some_at_a_time(monkeypatch):
     rows = np.arange(14, dtype=np.float32).reshape(7, 2)
-    assert hosts.from_first(rows) is rows
+    assert hosts.from_primary(rows) is rows
     sent = []
 
     def broadcast(part):
@@ -69,5 +80,5 @@ def test_rows_of_the_first_come_some_at_a_time(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", broadcast)
     monkeypatch.setattr(hosts, "_SENT_ROWS", 3)
-    np.testing.assert_array_equal(hosts.from_first(rows), rows + 100)
+    np.testing.assert_array_equal(hosts.from_primary(rows), rows + 100)
     assert sent == [3, 3, 1]

@@ -10,31 +10,34 @@ from deepfm_jax.distributed.partitioning import (
     BATCH_SPEC,
     TABLE_SPEC,
     Partitioning,
+    Placement,
     array_path,
     batch_sharding,
     create_mesh,
-    state_shardings,
 )
 from deepfm_jax.embedding import restripe
+from deepfm_jax.training.network import Network
 from deepfm_jax.training.optimizer import create_optimizer
-from deepfm_jax.training.settings import Experiment, OptimizerSettings
-from deepfm_jax.training.state import create_state, layout_shardings
+from deepfm_jax.training.optimizer_settings import OptimizerSettings
+from deepfm_jax.training.settings import Experiment
+from deepfm_jax.training.state import create_state, placement_for, state_shardings
 
 DENSE, SPARSE = (create_optimizer(OptimizerSettings(), 1, path) for path in ("dense", "sparse"))
-MODEL = DeepFM((40, 23), embed_dim=4, mlp_dims=(8,))
+NETWORK = Network(DeepFM((40, 23), embed_dim=4, mlp_dims=(8,)))
 EVERYWHERE = PartitionSpec()
 
 
 def specs_of(optimizer, rules=()):
     """The spec of each array of a state, by its path."""
-    shardings = layout_shardings(MODEL, optimizer, create_mesh(), Partitioning(rules=rules))
+    placement = placement_for(optimizer, create_mesh(), Partitioning(rules=rules))
+    shardings = state_shardings(NETWORK, optimizer, placement)
     return {array_path(path): s.spec for path, s in jax.tree.leaves_with_path(shardings)}
 
 
 def test_rows_of_the_table_its_slots_and_its_scratch_are_split_and_the_rest_is_on_every_device():
     specs = specs_of(SPARSE)
     split = {path for path, spec in specs.items() if spec == TABLE_SPEC}
-    assert {path.split("/")[0] for path in split} == {"params", "slots", "scratch"}
+    assert {path.split("/")[0] for path in split} == {"params", "row_state", "scratch"}
     # Two arrays, Adam's two slots of each, and the scratch.
     assert len(split) == 7
     assert all(spec == EVERYWHERE for path, spec in specs.items() if path not in split)
@@ -56,7 +59,7 @@ def test_rules_place_parameters_and_their_moments_and_the_first_that_matches_win
 def test_no_rule_reaches_the_table():
     rules = ((".", ("shard",)),)
     shapes = {"params": {"table": {"a": jnp.zeros((8, 8))}}, "b": jnp.zeros((8, 8))}
-    found = state_shardings(shapes, create_mesh(), striped=False, rules=rules)
+    found = Placement(create_mesh(), False, Partitioning(rules=rules)).shardings(shapes)
     assert found["params"]["table"]["a"].spec == EVERYWHERE
     assert found["b"].spec == PartitionSpec("shard")
 
@@ -74,7 +77,8 @@ def test_no_rule_reaches_the_table():
 def test_a_rule_that_does_not_fit_its_array_is_refused(spec, message):
     def place():
         shapes = {"a": jnp.zeros((12, 8))}
-        return state_shardings(shapes, create_mesh(), striped=True, rules=(("a", spec),))
+        rules = (("a", spec),)
+        return Placement(create_mesh(), True, Partitioning(rules=rules)).shardings(shapes)
 
     if message is None:
         assert place()["a"].spec == PartitionSpec(*spec)
@@ -91,8 +95,8 @@ def test_a_rule_that_does_not_fit_its_array_is_refused(spec, message):
         ({"exchange_capacity": float("nan")}, "exchange_capacity=nan must be above 0 and finite"),
         ({"exchange_dtype": "float16"}, "exchange_dtype='float16' is unknown"),
         ({"rules": (("(", ()),)}, r"partitioning.rules has \('\(', \(\)\).*give a regex"),
-        ({"rules": ("kernel",)}, "partitioning.rules has 'kernel'"),
-        ({"replica": 2}, r"partitioning\.replica does not exist; did you mean"),
+        ({"rules": ("kernel",)}, r"partitioning: rules=.*'kernel'.* must be a list, each element"),
+        ({"replica": 2}, "partitioning has no option 'replica'; did you mean 'replicas'"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(partitioning, message):
@@ -118,12 +122,13 @@ def test_devices_that_do_not_split_into_replicas_are_refused():
 
 @pytest.mark.parametrize("optimizer", [DENSE, SPARSE])
 def test_a_state_is_created_where_it_will_live(optimizer):
-    state = create_state(MODEL, optimizer, 3, create_mesh())
+    state = create_state(NETWORK, optimizer, 3, placement_for(optimizer, create_mesh()))
     table = state.params["table"]["embedding"]
     # 63 rows on 8 devices are 8 on each, the last of which is no row's.
     shape, stripes = ((8, 4), 8) if optimizer is SPARSE else ((63, 4), 1)
     assert [shard.data.shape for shard in table.addressable_shards] == [shape] * 8
-    alone = create_state(MODEL, optimizer, 3, create_mesh(jax.devices()[:1]))
+    one_device = placement_for(optimizer, create_mesh(jax.devices()[:1]))
+    alone = create_state(NETWORK, optimizer, 3, one_device)
     for name, array in state.params["table"].items():
         in_order = restripe(array, stripes, 1, 63)
         np.testing.assert_array_equal(in_order, alone.params["table"][name])

@@ -26,7 +26,6 @@ def lowered_writes(frozen):
             key=jax.random.key(0),
             optimizers=dict.fromkeys(table, sgd(0.1)),
             decay=lambda weights, grads: grads,
-            clip_norm=0.0,
             frozen=frozen,
         )
         moved, _ = update.moved(table, dict.fromkeys(table, ()), touched, touched.grads)

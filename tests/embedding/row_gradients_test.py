@@ -14,9 +14,10 @@ from deepfm_jax.embedding import (
     read_rows,
     sum_equal_rows,
     sum_sorted,
-    table_rows,
+    table_layout,
     to_stored,
 )
+from deepfm_jax.features import as_features
 
 
 def slot_map(row_ids, rows):
@@ -104,7 +105,8 @@ def test_row_numbers_of_the_largest_table_do_not_overflow():
     largest = 2**31 - 1
     dims = (largest - 10, 7, 3)
     ids = np.array([[largest - 11, 6, 2], [0, 0, 0], [largest, -1, 3]], np.int32)
-    rows = np.asarray(jax.jit(lambda i: table_rows(i, dims))(ids)).astype(np.int64)
+    layout = table_layout(as_features(dims), 1, True)
+    rows = np.asarray(jax.jit(layout.row_ids)(ids)[0]).astype(np.int64)
     assert rows.tolist() == [
         [largest - 11, largest - 4, largest - 1],
         [0, largest - 10, largest - 3],
@@ -123,9 +125,9 @@ def test_a_table_is_read_in_float32_and_row_v_is_nan(stored):
         "embedding": stored(jnp.ones((4, 2), jnp.bfloat16)),
     }
     rows = read_rows(table, jnp.asarray([[3, 4]], jnp.int32))
-    assert rows.first_order.dtype == rows.embedding.dtype == jnp.float32
-    np.testing.assert_array_equal(rows.first_order, [[3.0, np.nan]])
-    assert np.isnan(rows.embedding[0, 1]).all()
+    assert rows["first_order"].dtype == rows["embedding"].dtype == jnp.float32
+    np.testing.assert_array_equal(rows["first_order"], [[3.0, np.nan]])
+    assert np.isnan(rows["embedding"][0, 1]).all()
 
 
 def test_a_cpu_takes_the_slot_map_and_accelerators_the_sort():

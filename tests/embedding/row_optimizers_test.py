@@ -110,7 +110,7 @@ def test_equals_dense_optax_whatever_the_shapes_and_repeats(name, rows, reads, d
 def test_untouched_rows_keep_every_bit(name, dtype):
     table, ids, grads = drawn(rows=50, reads=30, dim=3, steps=10, spread=0.4)
     table = table.astype(dtype)
-    optimizer = ROW_OPTIMIZERS[name](RATE)
+    optimizer = ROW_OPTIMIZERS[name].create(RATE)
     first_slots = jax.tree.map(np.asarray, optimizer.init(jnp.asarray(table)))
     found, slots = run(optimizer, table, ids, grads)
     untouched = np.setdiff1d(np.arange(50), ids)
@@ -126,8 +126,8 @@ def test_untouched_rows_keep_every_bit(name, dtype):
 @pytest.mark.parametrize("chunk", [1, 5, 30, 1000])
 def test_rows_do_not_depend_on_how_they_are_chunked(name, chunk):
     table, ids, grads = drawn(rows=50, reads=30, dim=3, steps=4)
-    whole, slots = run(ROW_OPTIMIZERS[name](RATE), table, ids, grads, chunk=None)
-    chunked, same_slots = run(ROW_OPTIMIZERS[name](RATE), table, ids, grads, chunk=chunk)
+    whole, slots = run(ROW_OPTIMIZERS[name].create(RATE), table, ids, grads, chunk=None)
+    chunked, same_slots = run(ROW_OPTIMIZERS[name].create(RATE), table, ids, grads, chunk=chunk)
     np.testing.assert_allclose(chunked, whole, atol=1e-6)
     chex.assert_trees_all_close(same_slots, slots, atol=1e-6)
 
@@ -206,9 +206,11 @@ def test_ftrl_starts_from_the_weights_that_it_is_given():
 @pytest.mark.parametrize("name", ["sgd", "adagrad", "rowwise_adagrad", "adam"])
 def test_rates_follow_the_schedule_and_the_scale(name):
     table, ids, grads = drawn(rows=10, reads=20, dim=2, steps=1)
-    plain, _ = run(ROW_OPTIMIZERS[name](RATE), table, ids, grads)
-    halved, _ = run(ROW_OPTIMIZERS[name](RATE), table, ids, grads, scale=0.5)
-    scheduled, _ = run(ROW_OPTIMIZERS[name](lambda count: RATE / (2 + count)), table, ids, grads)
+    plain, _ = run(ROW_OPTIMIZERS[name].create(RATE), table, ids, grads)
+    halved, _ = run(ROW_OPTIMIZERS[name].create(RATE), table, ids, grads, scale=0.5)
+    scheduled, _ = run(
+        ROW_OPTIMIZERS[name].create(lambda count: RATE / (2 + count)), table, ids, grads
+    )
     np.testing.assert_allclose(halved - table, (plain - table) / 2, atol=1e-7)
     np.testing.assert_array_equal(halved, scheduled)
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepfm_jax.embedding.access import read, read_runs
+from deepfm_jax.embedding.gather_scatter import read, read_runs
 from deepfm_jax.embedding.runs import (
     run_starts,
     sort_by_row,

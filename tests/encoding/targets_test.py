@@ -45,13 +45,17 @@ def whole(data, **arguments):
 
 def test_batches_have_the_label_that_is_asked_for(out, table):
     for name in ("click", "ordered"):
-        data = PreparedData("tabular", out, name)
-        assert data.label == name
+        data = PreparedData("tabular", out, (name,))
+        assert data.labels == (name,)
         labels = whole(data)["labels"]
         np.testing.assert_array_equal(labels, table[name].to_numpy().reshape(-1, 1))
-    assert PreparedData("tabular", out).label == "click"
-    with pytest.raises(UserError, match=r"data.label='bought' is no label .* click, ordered"):
-        PreparedData("tabular", out, "bought")
+    assert PreparedData("tabular", out).labels == ("click",)
+    both = PreparedData("tabular", out, ("ordered", "click"))
+    assert both.labels == ("click", "ordered")
+    expected = np.stack([table[name].to_numpy() for name in both.labels], axis=1)
+    np.testing.assert_array_equal(whole(both)["labels"], expected)
+    with pytest.raises(UserError, match=r"data.labels: 'bought' is no label .* click, ordered"):
+        PreparedData("tabular", out, ("bought",))
 
 
 def test_the_mask_is_the_weight_and_padding_has_none(out, table):

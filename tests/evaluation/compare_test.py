@@ -17,7 +17,7 @@ from deepfm_jax.evaluation.comparison_checks import check_data_and_runs
 from deepfm_jax.evaluation.comparison_report import comparison_figure, comparison_tables
 from deepfm_jax.evaluation.evaluate import score_split
 from deepfm_jax.serving.predictor import Predictor
-from deepfm_jax.training import loop
+from deepfm_jax.training import trainer
 from deepfm_jax.training.checkpoint import Checkpoints, Progress
 from tests import click_logs, experiment_settings
 
@@ -59,7 +59,8 @@ def test_means_and_deviations_are_those_of_the_runs(results, workdir):
     for label in MODELS:
         aucs = []
         for seed in SEEDS:
-            state = score_split(Predictor(workdir / label / str(seed)), "test")
+            scored = score_split(Predictor(workdir / label / str(seed)), "test")
+            (state,) = scored.states.values()
             aucs.append(roc_auc_score(state.labels, state.logits))
         found = results["models"][label]["test"]["auc"]
         assert found["mean"] == pytest.approx(np.mean(aucs), abs=1e-12)
@@ -150,7 +151,7 @@ def test_finished_runs_are_not_trained_again(simulated, workdir, results, monkey
     def refuse(*_):
         raise AssertionError("a finished run was trained again")
 
-    monkeypatch.setattr(loop._Trainer, "_run_epoch", refuse)
+    monkeypatch.setattr(trainer.Trainer, "_run_epoch", refuse)
     again = compare(experiments(simulated), SEEDS, workdir, baseline="lr", resamples=100)
     assert again == results
 
@@ -192,10 +193,8 @@ def test_the_same_rows_may_be_encoded_with_crosses_for_one_model(tmp_path):
     crosses = BuildOptions(crosses=(("user", "item"),), cross_buckets=50)
     prepare("frappe", tmp_path / "crossed", source=source, options=crosses)
     tower = {"name": "wide_deep", "embed_dim": 4, "mlp_dims": [8]}
-    ftrl = {
-        "table": "sparse", "first_order_optimizer": "ftrl", "first_order_learning_rate": 0.1,
-        "first_order_l1": 1e-4,
-    }  # fmt: skip
+    first_order = {"name": "ftrl", "learning_rate": 0.1}
+    ftrl = {"table": "sparse", "first_order": first_order, "l1": {"first_order": 1e-4}}
     wide_deep = experiment_settings.small(
         tmp_path / "crossed", model=tower, optimizer=ftrl, loop={"epochs": 1}
     )

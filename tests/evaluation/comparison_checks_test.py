@@ -10,7 +10,7 @@ from deepfm_jax import UserError
 from deepfm_jax.errors import PreemptedError
 from deepfm_jax.evaluation import compare as comparison
 from deepfm_jax.evaluation.comparison_report import comparison_figure, comparison_tables
-from deepfm_jax.metrics import BinaryMetrics
+from deepfm_jax.metrics import BinaryMetrics, TaskMetrics
 from tests import experiment_settings
 
 LR, FM = {"name": "lr"}, {"name": "fm", "embed_dim": 4}
@@ -38,7 +38,9 @@ def ran(monkeypatch):
         (folder / "results.json").write_text("{}")
         rng = np.random.default_rng((len(key[0]), key[1]))
         labels = np.arange(200) % 2.0
-        scored = BinaryMetrics(labels + rng.normal(size=200), labels, np.ones(200))
+        scored = TaskMetrics(
+            {"label": BinaryMetrics(labels + rng.normal(size=200), labels, np.ones(200))}
+        )
         metrics = scored.compute()
         results = {
             "metrics": {"valid": metrics, "test": metrics},

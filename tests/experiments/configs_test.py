@@ -2,72 +2,77 @@
 
 import dataclasses
 import functools
-import importlib.util
-import pathlib
 
 import pytest
-from ml_collections import ConfigDict
 
 from deepfm_jax.datasets.options import BuildOptions
 from deepfm_jax.datasets.prepare import dataset_folder, prepare, split_summaries
-from deepfm_jax.distributed.partitioning import Partitioning
 from deepfm_jax.infer_schema.infer import infer_schema
 from deepfm_jax.models import MODELS, build_model
 from deepfm_jax.training.loop import train
-from deepfm_jax.training.settings import DataSettings, Experiment, LoopSettings, OptimizerSettings
-from experiments.configs import every_setting
+from deepfm_jax.training.settings import DataSettings, Experiment
+from experiments import config_files
+from experiments.recipe import complete
 from tests import click_logs
 
-CONFIGS = sorted(
-    path
-    for path in (pathlib.Path(__file__).parents[2] / "experiments/configs").glob("*.py")
-    if path.stem not in ("__init__", "plateau_recipe", "every_setting")
-)
+CONFIGS = list(config_files.recipes().values())
 every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-
-
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_there_are_configs():
     assert {path.stem for path in CONFIGS} >= {"demo", "criteo", "frappe", "tabular"}
 
 
-@pytest.mark.parametrize(
-    ("listed", "kind"),
-    [
-        (lambda: every_setting.data_settings("demo"), lambda: DataSettings("demo")),
-        (every_setting.optimizer_settings, OptimizerSettings),
-        (every_setting.loop_settings, LoopSettings),
-        (every_setting.partitioning_settings, Partitioning),
-    ],
-)
-def test_every_setting_is_listed_with_the_default_of_the_library(listed, kind):
-    assert ConfigDict(listed()).to_dict() == dataclasses.asdict(kind())
+def flat(values, path=""):
+    """Keys of nested settings; those of an empty mapping are its own name."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}"
+
+
+def test_a_config_has_every_setting_with_the_default_of_the_library():
+    config = complete(data={"name": "frappe"}, model={"name": "lr"}).to_dict()
+    experiment = Experiment.from_mapping(config)
+    assert experiment.to_dict() == {
+        **Experiment(DataSettings("frappe"), {"name": "lr"}).to_dict(),
+        "model": config["model"],
+        "head": {"name": ""},
+    }
+    assert set(flat(experiment.to_dict())) == set(flat(config))
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_hyperparameter_is_listed_with_the_default_of_the_model(name):
-    listed = ConfigDict(every_setting.model_settings(name)).to_dict()
+    listed = complete(data={"name": "frappe"}, model={"name": name}).model.to_dict()
     assert listed.pop("name") == name
     model, default = build_model(name, (4, 3), listed), build_model(name, (4, 3), {})
     assert model == default
     assert listed.keys() == {field.name for field in dataclasses.fields(MODELS[name])} - {
         "field_dims",
-        "crosses",
         "parent",
         "name",
     }
 
 
+def test_lists_and_keyword_arguments_are_texts_that_a_flag_can_set():
+    config = complete(data={"name": "frappe"}, model={"name": "lr"})
+    config.data.labels = "click,order"
+    config.optimizer.options = "b1=0.8"
+    config.optimizer.rows.options = "eps=1e-6"
+    config.optimizer.l1.first_order = 0.5
+    experiment = Experiment.from_mapping(config.to_dict())
+    assert experiment.data.labels == ("click", "order")
+    assert experiment.optimizer.options == {"b1": 0.8}
+    assert experiment.optimizer.rows.options == {"eps": 1e-6}
+    assert experiment.optimizer.l1.first_order == 0.5
+
+
 @every_config
 def test_the_header_says_how_to_run_it_and_whence_it_comes(path):
-    header = load(path).__doc__
-    for part in ("python -m experiments.train", "Data:", "Expected:", "Time:", "Source"):
+    header = config_files.load(path).__doc__
+    for part in ("deepfm-jax train", "Data:", "Expected:", "Time:", "Source"):
         assert part in header
 
 
@@ -76,7 +81,7 @@ def runs():
     return [
         pytest.param(path, model, id=f"{path.stem}:{model}" if model else path.stem)
         for path in CONFIGS
-        for model in ("", *getattr(load(path), "MODELS", ()))
+        for model in ("", *getattr(config_files.load(path), "MODELS", ()))
     ]
 
 
@@ -115,12 +120,12 @@ def folder_of(tmp_path_factory):
 
 @pytest.mark.parametrize(("path", "model"), runs())
 def test_one_step_runs(path, model, folder_of, tmp_path):
-    config = load(path).get_config(*filter(None, [model]))
+    config = config_files.load(path).get_config(*filter(None, [model]))
     name = config.data.name
     config.data.folder = str(folder_of(name))
     rows = split_summaries(dataset_folder(name, config.data.folder))["train"].rows
     batch_size = -(-rows // 8) * 8  # All of them, in equal parts for the devices.
-    for stage in (config, *([config.pretraining] if "pretraining" in config else [])):
+    for stage in (config, *([config.pretraining] if config.get("pretraining") else [])):
         stage.loop.epochs = 1
         stage.loop.batch_size = stage.loop.eval_batch_size = batch_size
     results = train(Experiment.from_mapping(config.to_dict()), tmp_path)

@@ -105,7 +105,7 @@ def test_what_a_model_is_decides_and_not_its_label():
     assert stage.model.to_dict() == fm
     assert (stage.loop.batch_size, stage.loop.epochs) == (64, 5)
     assert config("first_order").model.to_dict() == {"name": "lr", "table_dtype": "float32"}
-    assert "pretraining" not in config("fm_small")
+    assert config("fm_small").pretraining is None
     with pytest.raises(ValueError, match="'fnn_tanh' starts from an FM, and there are no settings"):
         config("fnn_tanh", among={"fnn_tanh": models["fnn_tanh"]})
 
@@ -114,7 +114,7 @@ def test_models_of_one_stage_and_keys_that_do_not_exist():
     config = frappe.get_config("fm").lock()
     launcher.change(config, {"loop.epochs": 2}, "fm")
     assert config.loop.epochs == 2
-    assert "pretraining" not in config
+    assert config.pretraining is None
     with pytest.raises(UserError, match=r"--config\.model\.mlp_dims: fm has no such setting"):
         launcher.change(config, {"model.mlp_dims": (4,)}, "fm")
     with pytest.raises(UserError, match=r"--config\.loop\.epochs='two' of fm"):

@@ -15,7 +15,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 ROOT = pathlib.Path(__file__).parents[2]
-FRAPPE = "--config=experiments/configs/frappe.py"
+FRAPPE = "--config=frappe"
 SMALL = (
     "--config.loop.batch_size=512",
     "--config.loop.checkpoint_steps=5",
@@ -386,5 +386,5 @@ def test_crosses_are_flags_of_prepare(frappe_files, tmp_path):
     assert "buckets of each cross: user x item 500, city x item x cost 500" in done.stdout
     assert "10 fields and 2 crosses, 1,212 table rows in all" in done.stdout
     results = json.loads(next(tmp_path.rglob("results.json")).read_text())
-    assert results["field_dims"] == [21] * 10 + [501] * 2
+    assert [feature["rows"] for feature in results["features"]] == [21] * 10 + [501] * 2
     assert "with crosses=" in mistake("prepare", *flags)

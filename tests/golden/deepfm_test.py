@@ -56,11 +56,12 @@ def assert_agrees(arrays):
 
     def loss_fn(params):
         logits = model.apply({"params": params}, ids)
+        logits = logits[:, None]
         return head.loss(logits, labels, jnp.ones(len(ids))), logits
 
     params = as_params(arrays, "weight")
     (loss, logits), gradient = jax.value_and_grad(loss_fn, has_aux=True)(params)
-    np.testing.assert_allclose(head.probabilities(logits), arrays["probabilities"], atol=1e-6)
+    np.testing.assert_allclose(head.probabilities(logits)[:, 0], arrays["probabilities"], atol=1e-6)
     np.testing.assert_allclose(loss, arrays["loss"], rtol=1e-6)
     expected = as_params(arrays, "gradient")
     assert jax.tree.structure(gradient) == jax.tree.structure(expected)

@@ -6,7 +6,7 @@ import pytest
 from deepfm_jax.heads import OneTask
 from tests import references
 
-LOGITS = jnp.asarray([0.3, -2.0, 1.5, 4.0])
+LOGITS = jnp.asarray([[0.3], [-2.0], [1.5], [4.0]])
 LABELS = jnp.asarray([[1.0], [0.0], [0.0], [1.0]])
 
 
@@ -26,7 +26,7 @@ def test_gradient_is_the_residual_over_the_number_of_rows():
     gradient = jax.grad(OneTask().loss)(LOGITS, LABELS, mask)
     probability = 1 / (1 + np.exp(-np.asarray(LOGITS, np.float64)))
     np.testing.assert_allclose(
-        gradient, (probability - LABELS[:, 0]) * mask / 3, rtol=1e-5, atol=1e-7
+        gradient, (probability - LABELS) * mask[:, None] / 3, rtol=1e-5, atol=1e-7
     )
 
 
@@ -40,5 +40,6 @@ def test_probabilities_are_sigmoids():
 
 def test_logits_that_differ_give_probabilities_that_differ():
     logits = np.float32(12.0) + np.arange(4, dtype=np.float32) * np.float32(1e-6)
-    assert len(set(logits.tolist())) == len(set(OneTask().probabilities(logits).tolist())) > 1
+    found = OneTask().probabilities(logits[:, None])[:, 0]
+    assert len(set(logits.tolist())) == len(set(found.tolist())) > 1
     assert len(set(np.asarray(jax.nn.sigmoid(logits)).tolist())) == 1

@@ -160,5 +160,5 @@ def test_tensorflow_sees_no_accelerator(data):
 
 
 def test_data_that_are_not_prepared_say_how_to(tmp_path):
-    with pytest.raises(UserError, match=r"run python -m experiments.prepare --dataset=frappe"):
+    with pytest.raises(UserError, match=r"run deepfm-jax prepare --dataset=frappe"):
         PreparedData("frappe", tmp_path)

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepfm_jax import UserError
-from deepfm_jax.datasets.prepare import dataset_folder
 from deepfm_jax.input import order
 from deepfm_jax.input.pipeline import PreparedData
 from deepfm_jax.input.sampling import SampledBlocks, kept_negatives
@@ -144,16 +143,6 @@ def test_epochs_and_seeds_keep_other_negatives(data):
         again = negatives(batches(data, **other))
         # Independent draws share about RATE of what they keep.
         assert 0.2 < len(first & again) / len(first) < 0.4
-
-
-def test_a_data_set_without_counts_of_its_blocks_has_them_counted(data, prepared):
-    path = dataset_folder("frappe", prepared) / "positives_train.npy"
-    expected, content = batches(data), path.read_bytes()
-    path.unlink()
-    try:
-        assert_same(batches(PreparedData("frappe", prepared)), expected)
-    finally:
-        path.write_bytes(content)
 
 
 def test_what_cannot_be_sampled_is_refused(data):

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from deepfm_jax import MODELS, DeepFM, UserError, build_model
+from deepfm_jax import MODELS, DeepFM, Feature, UserError, build_model
 from deepfm_jax.models.hyperparameters import check_hyperparameters
 
 DIMS = (4, 3, 6, 2)
@@ -21,7 +21,7 @@ WRONG = {
     bool: ("False", "no", 0, None),
     str: ("float8", "", 1, None),
 }
-ZERO_MAY_BE = {"cross_layers", "rank", "crosses", "context", "second_context"}
+ZERO_MAY_BE = {"cross_layers", "rank", "context", "second_context"}
 
 pytestmark = pytest.mark.usefixtures("unchecked_types")
 
@@ -56,11 +56,9 @@ def hyperparameters():
 )
 def test_a_wrong_value_is_told_with_its_name(name, key, annotation):
     for value in wrong_values(key, annotation):
-        # The data set's, and no setting.
-        options = {"crosses": value} if key == "crosses" else {"hyperparameters": {key: value}}
         message = f"^{re.escape(f'model.{key}={value!r}')} must be "
         with pytest.raises(UserError, match=message):
-            build_model(name, DIMS, **{"hyperparameters": {}, **options})
+            build_model(name, DIMS, {key: value})
 
 
 @pytest.mark.parametrize(
@@ -100,11 +98,11 @@ def test_a_name_that_is_no_text_is_told():
         build_model(["fm"], DIMS, {})
 
 
-@pytest.mark.parametrize("crosses", [4, 5])
-def test_crosses_leave_a_field_to_the_tower(crosses):
-    with pytest.raises(UserError, match=f"model.crosses={crosses} leaves none of 4 fields"):
-        build_model("wide_deep", DIMS, {}, crosses=crosses)
-    build_model("wide_deep", DIMS, {}, crosses=3)
+def test_crosses_leave_a_field_to_the_tower():
+    crosses = [Feature(rows, crossed=True) for rows in DIMS]
+    with pytest.raises(UserError, match="wide_deep: every field is a cross"):
+        build_model("wide_deep", crosses, {})
+    build_model("wide_deep", [DIMS[0], *crosses[1:]], {})
 
 
 @pytest.mark.parametrize(

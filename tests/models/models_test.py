@@ -96,8 +96,10 @@ def test_ids_out_of_range_are_refused(variant):
 def test_from_rows_is_the_model_without_its_lookup(variant):
     model, params, ids, values = drawn(variant)
     rows = model.apply({"params": params}, ids, method=lambda m, i: m.table(i))
-    logits = model.apply({"params": params}, rows, values, method="from_rows")
-    chex.assert_trees_all_equal(logits, model.apply({"params": params}, ids, values))
+    outputs = model.apply({"params": params}, rows, values, method="from_rows")
+    chex.assert_trees_all_equal(outputs.logit, model.apply({"params": params}, ids, values))
+    chex.assert_tree_all_finite(outputs.hidden)
+    assert len(outputs.hidden) == len(ids)
 
 
 @every_variant
@@ -196,7 +198,7 @@ def test_the_default_model_is_an_ordinary_flax_module():
         ("deepfm", {"embed_dims": 8}, "model.embed_dims: deepfm has no such .* 'embed_dim'"),
         ("lr", {"embed_dim": 8}, "model.embed_dim: lr has no such hyperparameter"),
         ("fm", {"field_dims": (1,)}, "model.field_dims"),
-        ("wide_deep", {"crosses": 1}, "model.crosses"),
+        ("wide_deep", {"crosses": 1}, "model.crosses: wide_deep has no such hyperparameter"),
     ],
 )
 def test_a_misspelt_model_or_hyperparameter_is_named(name, hyperparameters, message):

@@ -6,26 +6,33 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepfm_jax import DeepFM, FieldSpec, UserError
-from deepfm_jax.features import by_slot, field_offsets, total_rows
+from deepfm_jax import DeepFM, Feature, UserError
+from deepfm_jax.embedding import table_layout
+from deepfm_jax.features import as_features, by_slot, total_rows
 from deepfm_jax.models import build_model
 from tests import references
-from tests.model_variants import VARIANTS
+from tests.model_variants import VARIANTS, fields_and_rest
 
 # As many fields as the variants are made for. The last two are crosses to one of them.
-DIMS = (4, FieldSpec(6, 3), 5, 3)
-SHARED = (FieldSpec(6, 2, shared_with=1), FieldSpec(6, 3), 5, 3)
+DIMS = (4, Feature(6, 3), 5, 3)
+SHARED = (Feature(6, 2, shared_with=1), Feature(6, 3), 5, 3)
 BATCH = 5
+
+
+def first_rows(dims):
+    return table_layout(as_features(dims), 1, True).spaces[0].first_rows
 
 
 def drawn(variant, dims, seed=0):
     """A model, its parameters, ids with empty slots, and values."""
     name, own, shared = VARIANTS[variant]
-    hyperparameters = {**own, **shared}
-    model = build_model(name, dims, hyperparameters, hyperparameters.pop("crosses", 0))
+    model = build_model(name, *fields_and_rest(dims, {**own, **shared}))
     rng = np.random.default_rng(seed)
-    rows = [dim.rows if isinstance(dim, FieldSpec) else dim for dim in dims]
-    tops, field = by_slot(dims, np.array(rows)), by_slot(dims, np.arange(len(dims)))
+    rows = [dim.rows if isinstance(dim, Feature) else dim for dim in dims]
+    tops, field = (
+        by_slot(as_features(dims), np.array(rows)),
+        by_slot(as_features(dims), np.arange(len(dims))),
+    )
     ids = rng.integers(0, tops, (BATCH, len(tops))).astype(np.int32)
     values = rng.normal(1, 0.5, ids.shape).astype(np.float32)
     several = np.bincount(field)[field] > 1
@@ -41,7 +48,7 @@ def drawn(variant, dims, seed=0):
 def reference(variant, params, dims, ids, values):
     """The model's reference over a table in which row b of each field is what batch row b sums."""
     name, _, shared = VARIANTS[variant]
-    offsets, field = field_offsets(dims), by_slot(dims, np.arange(len(dims)))
+    offsets, field = first_rows(dims), by_slot(as_features(dims), np.arange(len(dims)))
     summed = {}
     for array, table in params["table"].items():
         summed[array] = np.zeros((len(dims) * BATCH, *table.shape[1:]))
@@ -111,7 +118,7 @@ def test_the_order_of_the_slots_of_a_field_does_not_matter():
 
 def test_shared_rows_are_one_parameter():
     _, params, *_ = drawn("deepfm", SHARED)
-    assert params["table"]["first_order"].shape == (total_rows(SHARED),) == (14,)
+    assert params["table"]["first_order"].shape == (total_rows(as_features(SHARED)),) == (14,)
 
 
 def test_values_tell_which_slots_are_empty():

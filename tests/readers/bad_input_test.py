@@ -24,6 +24,7 @@ from deepfm_jax import (
 from deepfm_jax.encoding.encoder import fit
 from deepfm_jax.readers.row_checker import RowReport
 from deepfm_jax.readers.sources import read_rows, read_tables
+from tests.encoders import field_rows
 
 COLUMNS = (
     Label("click"),
@@ -194,7 +195,7 @@ def test_mutations_of_times_ids_and_named_labels(tmp_path_factory, edits):
             for table in tables:
                 ids = encoder.encode(table).ids
                 assert (ids >= 0).all()
-                assert (ids < np.asarray(encoder.field_dims)).all()
+                assert (ids < np.asarray(field_rows(encoder))).all()
         assert str(path) in message
         assert not clean or (report.kept, report.rejected) == (3, 0)
         assert report.read >= report.kept + report.rejected

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepfm_jax import Categorical, FieldSpec, Label, Schema, UserError, Vector
+from deepfm_jax import Categorical, Feature, Label, Schema, UserError, Vector
 from deepfm_jax.encoding.encoder import fit
 from deepfm_jax.readers.sources import typed_table
 
@@ -66,8 +66,9 @@ def test_bad_vectors_may_be_left_out():
     table = typed_table(rows, schema, max_bad_rows=1)
     assert table["v"].to_pylist() == [[1, 2], [3, 4]]
     encoded = fit([table], schema).encode(table)
-    np.testing.assert_array_equal(encoded.ids, [[1, 0, 1], [1, 0, 1]])
-    np.testing.assert_array_equal(encoded.values, [[1, 1, 2], [1, 3, 4]])
+    np.testing.assert_array_equal(encoded.ids, [[1], [1]])
+    assert encoded.values is None
+    np.testing.assert_array_equal(encoded.dense, [[1, 2], [3, 4]])
 
 
 def test_cells_of_another_type_are_refused():
@@ -84,7 +85,11 @@ def test_encoded_vectors_stand_side_by_side(rows):
     table = typed_table({"v": text, "c": ["a"] * len(rows), "w": lists}, schema)
     expected = np.array([[0.0] * 3 if row is None else row for row in rows], np.float32)
     encoder = fit([table], schema)
-    expected = np.hstack([expected, np.ones((len(rows), 1)), expected])
-    np.testing.assert_array_equal(encoder.encode(table).values, expected)
-    np.testing.assert_array_equal(encoder.encode(table.slice(1)).values, expected[1:])
-    assert encoder.field_dims == (FieldSpec(3, 3), 2, FieldSpec(3, 3))
+    expected = np.hstack([expected, expected])
+    np.testing.assert_array_equal(encoder.encode(table).dense, expected)
+    np.testing.assert_array_equal(encoder.encode(table.slice(1)).dense, expected[1:])
+    assert encoder.features == (
+        Feature(size=3, slots=0, name="v"),
+        Feature(2, name="c"),
+        Feature(size=3, slots=0, name="w"),
+    )

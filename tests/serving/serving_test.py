@@ -61,7 +61,7 @@ def test_rows_stay_as_they_are_with_the_probability_at_the_end(predictor, frappe
     assert [",".join(row[1:-1]) for row in cells] == lines[1:]
     (table,) = read_tables(source, predictor.encoder.schema)
     np.testing.assert_allclose(
-        [float(row[-1]) for row in cells], predictor.probabilities(table), rtol=1e-7
+        [float(row[-1]) for row in cells], predictor.probabilities(table)[:, 0], rtol=1e-7
     )
 
 
@@ -69,7 +69,7 @@ def test_rows_do_not_depend_on_how_they_are_batched(predictor, frappe_files):
     (table,) = read_tables(frappe_files / "test.csv", predictor.encoder.schema)
     whole = predictor.logits(table)
     np.testing.assert_array_equal(predictor.logits(table.slice(100, 7)), whole[100:107])
-    assert predictor.logits(table.slice(0, 0)).shape == (0,)
+    assert predictor.logits(table.slice(0, 0)).shape == (0, 1)
 
 
 def test_unlabelled_rows_unseen_values_and_parquet(predictor, frappe_files, tmp_path):
@@ -177,7 +177,7 @@ def test_rows_behind_a_url_and_in_libfm_form_score_as_those_of_the_file(
         predict_file(predictor, url, output)
         scored = pa_csv.read_csv(output).to_pydict()
         np.testing.assert_allclose(
-            scored["probability"], predictor.probabilities(table), rtol=1e-12
+            scored["probability"], predictor.probabilities(table)[:, 0], rtol=1e-12
         )
         assert scored["item"] == [int(row[2]) for row in cells]
         assert evaluate_file(predictor, url) == evaluated

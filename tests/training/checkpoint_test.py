@@ -1,3 +1,5 @@
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -7,11 +9,11 @@ import pytest
 from deepfm_jax import LR, UserError
 from deepfm_jax.distributed.partitioning import batch_sharding, create_mesh
 from deepfm_jax.embedding import restripe, stripes_of
-from deepfm_jax.heads import OneTask
 from deepfm_jax.training.checkpoint import Checkpoints, Progress, restore_best
+from deepfm_jax.training.network import Network
 from deepfm_jax.training.optimizer import create_optimizer
-from deepfm_jax.training.settings import OptimizerSettings
-from deepfm_jax.training.state import create_state, weights_layout
+from deepfm_jax.training.optimizer_settings import OptimizerSettings
+from deepfm_jax.training.state import create_state, placement_for, weights_layout
 from deepfm_jax.training.step import make_score_step, make_train_step
 from tests.small_models import small_model
 
@@ -19,7 +21,9 @@ OPTIMIZER = create_optimizer(OptimizerSettings(), 1, "sparse")
 
 
 def state_at(step, value=0.0, devices=None):
-    state = create_state(LR((8, 8)), OPTIMIZER, 0, create_mesh(devices))
+    state = create_state(
+        Network(LR((8, 8))), OPTIMIZER, 0, placement_for(OPTIMIZER, create_mesh(devices))
+    )
     table = {"first_order": state.params["table"]["first_order"] * 0 + value}
     return state.replace(step=jnp.asarray(step, jnp.int32), params={**state.params, "table": table})
 
@@ -67,7 +71,9 @@ def test_a_new_folder_has_no_last_step(tmp_path):
 
 
 def test_progress_comes_back_whole(tmp_path):
-    progress = Progress(3, 7, 0.81, 5, 1, False, 12.5, 4096, "ab-cd", 2, [[1, 0.6]], [{"auc": 0.7}])
+    progress = Progress(
+        3, 7, 0.81, 5, 1, False, 12.5, 4096, "ab-cd", 2, [[1, 0.6]], 1, 1, [{"auc": 0.7}]
+    )
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(state_at(9), progress)
     with Checkpoints(tmp_path) as checkpoints:
@@ -88,10 +94,16 @@ def trained(devices, seed=0, path="sparse"):
         "labels": rng.integers(0, 2, (24, 1)).astype(np.float32),
         "mask": np.ones(24, np.float32),
     }
-    state = create_state(MODEL, optimizer, seed, mesh)
+    state = create_state(Network(MODEL), optimizer, seed, placement_for(optimizer, mesh))
     spread = jax.device_put(batch, batch_sharding(mesh, 24))
-    state, _ = make_train_step(MODEL, optimizer, OneTask(), mesh)(state, spread)
-    return state, make_score_step(MODEL, optimizer, mesh), weights_layout(MODEL, optimizer, mesh)
+    state, _ = make_train_step(Network(MODEL), optimizer, placement_for(optimizer, mesh))(
+        state, spread
+    )
+    return (
+        state,
+        make_score_step(Network(MODEL), placement_for(optimizer, mesh)),
+        weights_layout(Network(MODEL), placement_for(optimizer, mesh)),
+    )
 
 
 def in_order(arrays):
@@ -117,15 +129,15 @@ def test_a_state_is_restored_onto_any_number_of_devices(tmp_path, saved, restore
     with Checkpoints(tmp_path) as checkpoints:
         found = checkpoints.restore(1, like=like)
     ids = np.stack([np.arange(24) % dim for dim in (37, 1, 23)], axis=1).astype(np.int32)
-    logits = np.asarray(score_there(found.weights, ids, None))
+    logits = np.asarray(score_there(found.weights, {"ids": ids}))
     # The weights are equal; each number of devices compiles other sums.
-    np.testing.assert_allclose(logits, score(state.weights, ids, None), rtol=1e-6)
+    np.testing.assert_allclose(logits, score(state.weights, {"ids": ids}), rtol=1e-6)
     np.testing.assert_array_equal(
-        logits, np.asarray(score_there(restore_best(tmp_path, layout), ids, None))
+        logits, np.asarray(score_there(restore_best(tmp_path, layout), {"ids": ids}))
     )
     chex.assert_trees_all_equal(in_order(found.params["table"]), in_order(state.params["table"]))
     if path == "sparse":
-        chex.assert_trees_all_equal(in_order(found.slots), in_order(state.slots))
+        chex.assert_trees_all_equal(in_order(found.row_state), in_order(state.row_state))
     chex.assert_trees_all_equal(
         jax.tree.map(np.asarray, (found.opt_state, found.step, found.rng)),
         jax.tree.map(np.asarray, (state.opt_state, state.step, state.rng)),
@@ -134,7 +146,12 @@ def test_a_state_is_restored_onto_any_number_of_devices(tmp_path, saved, restore
 
 
 def test_a_bfloat16_table_comes_back_bit_for_bit(tmp_path):
-    state = create_state(LR((8, 8), table_dtype="bfloat16"), OPTIMIZER, 0, create_mesh())
+    state = create_state(
+        Network(LR((8, 8), table_dtype="bfloat16")),
+        OPTIMIZER,
+        0,
+        placement_for(OPTIMIZER, create_mesh()),
+    )
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(state, Progress())
         restored = checkpoints.restore(0, like=state)
@@ -142,3 +159,17 @@ def test_a_bfloat16_table_comes_back_bit_for_bit(tmp_path):
     chex.assert_trees_all_equal(restored.params, state.params)
     assert weights.params["table"]["first_order"].dtype == jnp.bfloat16
     chex.assert_trees_all_equal(weights.params, state.weights.params)
+
+
+def test_the_history_of_the_loss_is_thinned_out_and_never_ends_early():
+    whole, resumed = Progress(), Progress()
+    for step in range(1, 20_001):
+        whole.add_loss(step, 1 / step)
+        resumed.add_loss(step, 1 / step)
+        if step % 3000 == 0:  # As from a checkpoint.
+            resumed = Progress(**dataclasses.asdict(resumed))
+    assert resumed == whole
+    steps = [step for step, _ in whole.train_losses]
+    assert 2000 <= len(steps) < 4096
+    assert set(np.diff(steps)) == {whole.loss_stride} == {8}
+    assert steps[-1] > 20_000 - 8

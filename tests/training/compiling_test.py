@@ -7,12 +7,12 @@ import pytest
 
 from deepfm_jax import MODELS
 from deepfm_jax.distributed.partitioning import create_mesh
-from deepfm_jax.heads import OneTask
 from deepfm_jax.training import compiling
 from deepfm_jax.training.compiling import compiler_options
+from deepfm_jax.training.network import Network
 from deepfm_jax.training.optimizer import create_optimizer
-from deepfm_jax.training.settings import OptimizerSettings
-from deepfm_jax.training.state import create_state
+from deepfm_jax.training.optimizer_settings import OptimizerSettings
+from deepfm_jax.training.state import create_state, placement_for
 from deepfm_jax.training.step import make_score_step, make_train_step
 from tests.small_models import small_model
 
@@ -37,8 +37,8 @@ def compiled(model):
     """The train step of a model on one CPU, compiled, and a state for it."""
     mesh = create_mesh(jax.devices("cpu")[:1])
     optimizer = create_optimizer(OptimizerSettings("sgd", learning_rate=0.1), 1, "sparse")
-    state = create_state(model, optimizer, 0, mesh)
-    step = make_train_step(model, optimizer, OneTask(), mesh)
+    state = create_state(Network(model), optimizer, 0, placement_for(optimizer, mesh))
+    step = make_train_step(Network(model), optimizer, placement_for(optimizer, mesh))
     return step.lower(state, batch()).compile(), state
 
 
@@ -69,12 +69,12 @@ def test_a_step_is_the_same_with_either_library(monkeypatch):
     model = small_model("deepfm", DIMS, **WIDE)
     program, state = compiled(model)
     ours, _ = program(state, batch())
-    logits = make_score_step(model)(ours.weights, batch()["ids"], None)
+    logits = make_score_step(Network(model))(ours.weights, {"ids": batch()["ids"]})
     monkeypatch.setattr(compiling, "_PLAIN_PRODUCTS", {})
     program, state = compiled(model)
     plain, _ = program(state, batch())
     chex.assert_trees_all_close(ours.params, plain.params, rtol=1e-5, atol=1e-6)
-    plain_logits = make_score_step(model)(plain.weights, batch()["ids"], None)
+    plain_logits = make_score_step(Network(model))(plain.weights, {"ids": batch()["ids"]})
     chex.assert_trees_all_close(logits, plain_logits, rtol=1e-5, atol=1e-6)
 
 

@@ -6,24 +6,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepfm_jax import MODELS, FieldSpec
+from deepfm_jax import MODELS, Feature
 from deepfm_jax.distributed.partitioning import create_mesh
-from deepfm_jax.features import by_slot, field_specs, slot_counts
-from deepfm_jax.heads import OneTask
-from deepfm_jax.training import state as states
+from deepfm_jax.embedding import tables
+from deepfm_jax.features import as_features, by_slot, slot_counts
+from deepfm_jax.training.network import Network
 from deepfm_jax.training.optimizer import create_optimizer
-from deepfm_jax.training.settings import OptimizerSettings
-from deepfm_jax.training.state import abstract_state, create_state
+from deepfm_jax.training.optimizer_settings import OptimizerSettings, Penalties, RowSettings
+from deepfm_jax.training.state import abstract_state, create_state, placement_for
 from deepfm_jax.training.step import make_train_step
 from tests.small_models import small_model
 
-DIMS = (30, FieldSpec(20, slots=3), FieldSpec(20, shared_with=1), 10)
+DIMS = (30, Feature(20, slots=3), Feature(20, shared_with=1), 10)
 BATCH = 24
 
 
 @pytest.fixture(autouse=True)
 def _sorted_as_on_a_gpu(monkeypatch):
-    monkeypatch.setattr(states, "needs_scratch", lambda platform: False)
+    monkeypatch.setattr(tables, "needs_scratch", lambda platform: False)
 
 
 def operations(operation):
@@ -49,7 +49,7 @@ def atomic_additions(lowered):
 
 
 def batch():
-    width = sum(slot_counts(DIMS))
+    width = sum(slot_counts(as_features(DIMS)))
     return {
         "ids": np.zeros((BATCH, width), np.int32),
         "values": np.ones((BATCH, width), np.float32),
@@ -62,10 +62,12 @@ def lowered(name, path, devices=1, platform="cuda", **changes):
     """The train step of a model as ``platform`` gets it."""
     mesh = create_mesh(jax.devices()[:devices])
     model = small_model(name, DIMS, **changes)
-    settings = OptimizerSettings(row_optimizer="adam", clip_norm=1.0, embedding_l2=1e-3)
+    settings = OptimizerSettings(
+        clip_norm=1.0, rows=RowSettings(name="adam"), l2=Penalties(table=1e-3)
+    )
     optimizer = create_optimizer(settings, 1, path)
-    step = make_train_step(model, optimizer, OneTask(), mesh)
-    state = abstract_state(model, optimizer, mesh)
+    step = make_train_step(Network(model), optimizer, placement_for(optimizer, mesh))
+    state = abstract_state(Network(model), optimizer, placement_for(optimizer, mesh))
     return step.trace(state, batch()).lower(lowering_platforms=(platform,))
 
 
@@ -113,11 +115,11 @@ def test_the_program_of_a_gpu_trains_as_a_cpus_does(path, devices, monkeypatch):
         model = small_model("deepfm", DIMS)
         settings = OptimizerSettings("adagrad", learning_rate=0.05, clip_norm=1.0)
         optimizer = create_optimizer(settings, 1, path)
-        state = create_state(model, optimizer, 0, mesh)
-        step = make_train_step(model, optimizer, OneTask(), mesh)
+        state = create_state(Network(model), optimizer, 0, placement_for(optimizer, mesh))
+        step = make_train_step(Network(model), optimizer, placement_for(optimizer, mesh))
         rng = np.random.default_rng(0)
-        rows = [spec.rows for spec in field_specs(DIMS)]
-        tops = by_slot(DIMS, np.array(rows))
+        features = as_features(DIMS)
+        tops = by_slot(features, np.array([feature.rows for feature in features]))
         for _ in range(20):
             ids = rng.integers(0, np.minimum(tops, 6), (BATCH, len(tops))).astype(np.int32)
             labels = rng.integers(0, 2, (BATCH, 1)).astype(np.float32)

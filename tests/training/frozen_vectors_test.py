@@ -11,10 +11,11 @@ from deepfm_jax.distributed.partitioning import batch_sharding, create_mesh
 from deepfm_jax.embedding import restripe, stripes_of
 from deepfm_jax.heads import OneTask
 from deepfm_jax.training.checkpoint import Checkpoints, Progress, restore_frozen
+from deepfm_jax.training.network import Network
 from deepfm_jax.training.optimizer import create_for
+from deepfm_jax.training.optimizer_settings import OptimizerSettings
 from deepfm_jax.training.pretrained_vectors import FirstVectors, with_first_vectors
-from deepfm_jax.training.settings import OptimizerSettings
-from deepfm_jax.training.state import create_state, weights_layout
+from deepfm_jax.training.state import create_state, placement_for, weights_layout
 from deepfm_jax.training.step import make_train_step
 from tests.small_models import small_model
 
@@ -34,7 +35,7 @@ def create(settings, devices, model=None):
     optimizer = create_for(settings, 10, model, BATCH)
     optimizer = dataclasses.replace(optimizer, has_frozen_rows=True)
     first = [FirstVectors(FROZEN, VECTORS, True, "")]
-    state = create_state(model, optimizer, 1, mesh)
+    state = create_state(Network(model), optimizer, 1, placement_for(optimizer, mesh))
     return model, optimizer, mesh, with_first_vectors(state, optimizer, first, mesh)
 
 
@@ -58,9 +59,9 @@ def table_of(state):
     return {name: in_order(array) for name, array in state.params["table"].items()}
 
 
-PENALTIES = {"embedding_l2": 0.1, "embedding_l1": 0.01, "clip_norm": 0.5}
+PENALTIES = {"clip_norm": 0.5, "l2": {"table": 0.1}, "l1": {"table": 0.01}}
 HOW = [
-    *({"table": "sparse", "row_optimizer": name} for name in
+    *({"table": "sparse", "rows": {"name": name}} for name in
       ("sgd", "adagrad", "rowwise_adagrad", "adam", "ftrl")),
     *({"table": "dense", "name": name} for name in ("sgd", "adagrad", "adam")),
 ]  # fmt: skip
@@ -71,7 +72,7 @@ HOW = [
 def test_frozen_rows_stay_bit_for_bit_while_others_move(how, devices):
     settings = OptimizerSettings(learning_rate=0.1, **how, **PENALTIES)
     model, optimizer, mesh, state = create(settings, devices)
-    step = make_train_step(model, optimizer, OneTask(), mesh)
+    step = make_train_step(Network(model), optimizer, placement_for(optimizer, mesh))
     before = table_of(state)
     np.testing.assert_array_equal(before["embedding"][FROZEN], VECTORS)
     read = set()
@@ -93,7 +94,7 @@ def test_a_table_in_bfloat16_keeps_them_too(devices):
     model = small_model("fm", FIELDS, embed_dim=DIM, table_dtype="bfloat16")
     settings = OptimizerSettings(learning_rate=0.1, **PENALTIES)
     model, optimizer, mesh, state = create(settings, devices, model)
-    step = make_train_step(model, optimizer, OneTask(), mesh)
+    step = make_train_step(Network(model), optimizer, placement_for(optimizer, mesh))
     before = table_of(state)["embedding"]
     for seed in range(3):
         state, _ = step(state, batch_of(seed, mesh))
@@ -118,7 +119,7 @@ def test_their_gradients_are_no_part_of_the_norm(table, devices):
 
     def loss(params):
         logits = model.apply({"params": params}, batch["ids"])
-        return OneTask().loss(logits, batch["labels"], batch["mask"])
+        return OneTask().loss(logits[:, None], batch["labels"], batch["mask"])
 
     grads = jax.tree.map(lambda grad: np.asarray(grad, np.float64), jax.grad(loss)(params))
     norms = []
@@ -126,7 +127,9 @@ def test_their_gradients_are_no_part_of_the_norm(table, devices):
         grads["table"]["embedding"][FROZEN] = frozen
         norms.append(np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(grads))))
     assert norms[0] > 1.05 * norms[1] > 0.1
-    state, _ = make_train_step(model, optimizer, OneTask(), mesh)(state, batch_of(3, mesh))
+    state, _ = make_train_step(Network(model), optimizer, placement_for(optimizer, mesh))(
+        state, batch_of(3, mesh)
+    )
     found = {**jax.tree.map(np.asarray, state.weights.params), "table": table_of(state)}
     jax.tree.map(
         lambda new, old, grad: np.testing.assert_allclose(
@@ -145,14 +148,14 @@ def test_a_checkpoint_knows_them_on_any_number_of_devices(tmp_path, saved, resto
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(state, Progress())
     model, optimizer, mesh, _ = create(settings, (restored, 1))
-    like = create_state(model, optimizer, 0, mesh)
+    like = create_state(Network(model), optimizer, 0, placement_for(optimizer, mesh))
     assert not np.asarray(like.frozen["embedding"]).any()
     with Checkpoints(tmp_path) as checkpoints:
         state = checkpoints.restore(0, like)
     assert state.frozen["embedding"].sharding == like.frozen["embedding"].sharding
     expected = np.isin(np.arange(ROWS), FROZEN)
     np.testing.assert_array_equal(in_order(state.frozen["embedding"]), expected)
-    alone = restore_frozen(tmp_path, weights_layout(model, optimizer, mesh))
+    alone = restore_frozen(tmp_path, weights_layout(Network(model), placement_for(optimizer, mesh)))
     assert alone.keys() == {"embedding"}
     assert alone["embedding"].sharding == like.frozen["embedding"].sharding
     np.testing.assert_array_equal(in_order(alone["embedding"]), expected)
@@ -161,13 +164,16 @@ def test_a_checkpoint_knows_them_on_any_number_of_devices(tmp_path, saved, resto
 def test_without_frozen_rows_a_state_and_its_checkpoint_are_as_ever(tmp_path):
     model = small_model("fm", FIELDS, embed_dim=DIM)
     optimizer = create_for(OptimizerSettings(), 10, model, BATCH)
-    state = create_state(model, optimizer, 1, create_mesh())
+    state = create_state(Network(model), optimizer, 1, placement_for(optimizer, create_mesh()))
     assert state.frozen == {}
     first = [FirstVectors(FROZEN, VECTORS, False, "")]
     assert with_first_vectors(state, optimizer, first, create_mesh()).frozen == {}
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(create_state(model, optimizer, 1, create_mesh()), Progress())
-    layout = weights_layout(model, optimizer, create_mesh())
+        checkpoints.save(
+            create_state(Network(model), optimizer, 1, placement_for(optimizer, create_mesh())),
+            Progress(),
+        )
+    layout = weights_layout(Network(model), placement_for(optimizer, create_mesh()))
     assert restore_frozen(tmp_path, layout) == restore_frozen(tmp_path / "none", layout) == {}
     metadata = (tmp_path / "checkpoints/0/rest/_METADATA").read_text()
     assert "opt_state" in metadata

@@ -10,13 +10,14 @@ from deepfm_jax import UserError
 from deepfm_jax.distributed.partitioning import create_mesh
 from deepfm_jax.input.pipeline import PreparedData
 from deepfm_jax.models import build_model
-from deepfm_jax.training import loop
+from deepfm_jax.training import trainer
 from deepfm_jax.training import workdir as workdirs
 from deepfm_jax.training.checkpoint import Checkpoints
 from deepfm_jax.training.loop import train
+from deepfm_jax.training.network import Network
 from deepfm_jax.training.optimizer import create_for
 from deepfm_jax.training.pretraining import shared_parameters
-from deepfm_jax.training.state import create_state, weights_shapes
+from deepfm_jax.training.state import create_state, placement_for, weights_shapes
 from tests import click_logs, experiment_settings
 
 
@@ -40,7 +41,9 @@ def restored(workdir, best=True):
         last = checkpoints.last_step
         step = checkpoints.progress(last).best_step if best else last
         alone = create_mesh(jax.devices()[:1])
-        state = checkpoints.restore(step, like=create_state(model, optimizer, 0, alone))
+        state = checkpoints.restore(
+            step, like=create_state(Network(model), optimizer, 0, placement_for(optimizer, alone))
+        )
     return jax.tree.map(np.asarray, state.replace(scratch=()))
 
 
@@ -51,7 +54,7 @@ def test_it_learns(run):
     assert results["metrics"]["test"]["rows"] == click_logs.ROWS["test"]
 
 
-@pytest.mark.parametrize("sparse", [{}, {"table": "sparse", "first_order_optimizer": "ftrl"}])
+@pytest.mark.parametrize("sparse", [{}, {"table": "sparse", "first_order": {"name": "ftrl"}}])
 def test_fnn_starts_from_the_fm_that_was_trained_before_it(prepared, tmp_path, sparse):
     stage = {"model": {"name": "fm", "embed_dim": 4}, "optimizer": {"learning_rate": 0.02}}
     experiment = experiment_settings.small(
@@ -104,7 +107,7 @@ def test_a_stage_before_whose_weights_do_not_fit_is_refused(
 
 def test_towers_of_other_widths_start_anew():
     deepfm, dnn = (
-        weights_shapes(build_model(name, (4, 3), {"embed_dim": 2, "mlp_dims": widths}))
+        weights_shapes(Network(build_model(name, (4, 3), {"embed_dim": 2, "mlp_dims": widths})))
         for name, widths in (("deepfm", (8, 4)), ("dnn", (6,)))
     )
     shared = {jax.tree_util.keystr(path) for path in shared_parameters(deepfm, dnn)}
@@ -118,7 +121,7 @@ def test_a_mistake_in_the_stage_before_is_told_before_anything_is_written(prepar
     with pytest.raises(UserError, match=r"model.embed_dims: fm has no such"):
         train(experiment, tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    with pytest.raises(UserError, match=r"pretraining\.loop\.epoch does not exist"):
+    with pytest.raises(UserError, match=r"config\.pretraining\.loop has no option 'epoch'"):
         experiment_settings.small(
             prepared, pretraining={"model": {"name": "fm"}, "loop": {"epoch": 1}}
         )
@@ -154,7 +157,7 @@ def test_killed_and_started_again_it_ends_bit_for_bit_the_same(
     run, prepared, tmp_path, monkeypatch, stop_at
 ):
     results, workdir = run
-    make_train_step = loop.make_train_step
+    make_train_step = trainer.make_train_step
 
     def killing(*arguments):
         step = make_train_step(*arguments)
@@ -167,10 +170,10 @@ def test_killed_and_started_again_it_ends_bit_for_bit_the_same(
         return killed
 
     experiment = experiment_settings.small(prepared)
-    monkeypatch.setattr(loop, "make_train_step", killing)
+    monkeypatch.setattr(trainer, "make_train_step", killing)
     with pytest.raises(Killed):
         train(experiment, tmp_path)
-    monkeypatch.setattr(loop, "make_train_step", make_train_step)
+    monkeypatch.setattr(trainer, "make_train_step", make_train_step)
     resumed = train(experiment, tmp_path)
     assert resumed["metrics"] == results["metrics"]
     chex.assert_trees_all_equal(restored(tmp_path), restored(workdir))
@@ -257,7 +260,7 @@ def test_batch_norm_and_l2_train_too(prepared, tmp_path):
     experiment = experiment_settings.small(
         prepared,
         model={"name": "deepfm", "embed_dim": 4, "mlp_dims": [16], "batch_norm": True},
-        optimizer={"embedding_l2": 1e-3, "dense_l2": 1e-4, "clip_norm": 10.0},
+        optimizer={"clip_norm": 10.0, "l2": {"table": 1e-3, "tower": 1e-4, "interaction": 1e-4}},
         loop={"epochs": 1},
     )
     results = train(experiment, tmp_path)

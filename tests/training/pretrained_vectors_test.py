@@ -2,9 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 
-import flax.linen as nn
 import jax
 import numpy as np
 import pyarrow as pa
@@ -12,18 +10,19 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.decomposition import PCA
 
-from deepfm_jax import FieldSpec, UserError
+from deepfm_jax import UserError
 from deepfm_jax.datasets.options import BuildOptions
 from deepfm_jax.datasets.prepare import prepare
 from deepfm_jax.distributed import hosts
 from deepfm_jax.distributed.partitioning import create_mesh
-from deepfm_jax.embedding import EmbeddingTable, restripe, stripes_of
+from deepfm_jax.embedding import restripe, stripes_of
 from deepfm_jax.input.pipeline import PreparedData
 from deepfm_jax.schema import Categorical, History, Label, Numeric, Schema
-from deepfm_jax.training import loop
+from deepfm_jax.training import pretrained_vectors
 from deepfm_jax.training import workdir as workdirs
 from deepfm_jax.training.checkpoint import restore_best
 from deepfm_jax.training.loop import train
+from deepfm_jax.training.network import Network
 from deepfm_jax.training.optimizer import create_for
 from deepfm_jax.training.pretrained_vectors import (
     digest,
@@ -32,8 +31,8 @@ from deepfm_jax.training.pretrained_vectors import (
     scaled,
     with_first_vectors,
 )
-from deepfm_jax.training.settings import Experiment, PretrainedVectors
-from deepfm_jax.training.state import create_state, weights_layout, weights_shapes
+from deepfm_jax.training.settings import Experiment
+from deepfm_jax.training.state import create_state, placement_for, weights_layout, weights_shapes
 
 ITEMS, DIM = 600, 4
 ROWS = {"train": 1200, "valid": 2000, "test": 400}
@@ -97,7 +96,7 @@ def begun(experiment, devices, replicas=1):
     model = experiment.build_model(data.encoder)
     optimizer = create_for(experiment.optimizer, 1, model, experiment.loop.batch_size)
     mesh = create_mesh(jax.devices()[:devices], replicas=replicas)
-    shapes = weights_shapes(model).params["table"]
+    shapes = weights_shapes(Network(model)).params["table"]
 
     def in_order(state):
         return {
@@ -109,9 +108,9 @@ def begun(experiment, devices, replicas=1):
             for name, array in state.weights.params["table"].items()
         }
 
-    fresh = in_order(create_state(model, optimizer, 1, mesh))
+    fresh = in_order(create_state(Network(model), optimizer, 1, placement_for(optimizer, mesh)))
     first = read_first_vectors(experiment.pretrained_vectors, model, data.encoder)
-    state = create_state(model, optimizer, 1, mesh)
+    state = create_state(Network(model), optimizer, 1, placement_for(optimizer, mesh))
     state = with_first_vectors(state, optimizer, first, mesh)
     assert int(state.step) == 0
     return in_order(state), fresh, state, data.encoder
@@ -127,7 +126,7 @@ def row_of(encoder, item):
     ("devices", "replicas", "model", "optimizer"),
     [
         (1, 1, {}, {}),
-        (8, 1, {}, {"row_optimizer": "ftrl"}),
+        (8, 1, {}, {"rows": {"name": "ftrl"}}),
         (6, 2, {"table_dtype": "bfloat16"}, {}),
         (8, 1, {}, {"table": "dense"}),
         (3, 1, {"name": "deepfm", "shared": False, "mlp_dims": [4]}, {}),
@@ -151,7 +150,7 @@ def test_each_row_is_the_files_or_the_initialisers(
     np.testing.assert_array_equal(found["first_order"], expected["first_order"])
     assert (found["embedding"] != fresh["embedding"]).all(axis=1).sum() >= ITEMS - 10
     if optimizer.get("row_optimizer") == "ftrl":  # Its state has the weights in it.
-        z = np.asarray(state.slots["embedding"]["z"])
+        z = np.asarray(state.row_state["embedding"]["z"])
         weights = np.asarray(state.weights.params["table"]["embedding"])
         np.testing.assert_allclose(z, -weights / 0.02, rtol=1e-5)
 
@@ -243,10 +242,10 @@ def test_processes_compare_what_they_read_and_take_the_firsts_vectors(
         other = settings(data, written(tmp_path / "w.parquet", np.tile(vectors + 1, (1, 2))))
         assert digest(first) == digest(second) != digest(read(other.pretrained_vectors))
     assert (first[0].vectors != second[0].vectors).any()
-    monkeypatch.setattr(hosts, "from_first", lambda rows: first[0].vectors)
+    monkeypatch.setattr(hosts, "from_primary", lambda rows: first[0].vectors)
     optimizer = create_for(experiment.optimizer, 1, model, 240)
     mesh = create_mesh(jax.devices()[:1])
-    state = create_state(model, optimizer, 1, mesh)
+    state = create_state(Network(model), optimizer, 1, placement_for(optimizer, mesh))
     state = with_first_vectors(state, optimizer, second, mesh)
     table = np.asarray(state.params["table"]["embedding"])
     np.testing.assert_array_equal(table[first[0].rows], first[0].vectors)
@@ -257,7 +256,9 @@ def table_of(workdir):
     experiment, encoder = workdirs.read(workdir)
     model = experiment.build_model(encoder)
     optimizer = create_for(experiment.optimizer, 1, model, experiment.loop.batch_size)
-    layout = weights_layout(model, optimizer, create_mesh(jax.devices()[:1]))
+    layout = weights_layout(
+        Network(model), placement_for(optimizer, create_mesh(jax.devices()[:1]))
+    )
     return np.asarray(restore_best(workdir, layout).params["table"]["embedding"])
 
 
@@ -272,7 +273,7 @@ def test_a_run_begins_with_them_and_goes_on_without_the_file(
     expected = begun(experiment, 1)[0]["embedding"]
     np.testing.assert_allclose(table_of(tmp_path / "run"), expected, atol=1e-7)
     (tmp_path / "v.parquet").unlink()
-    monkeypatch.setattr(loop, "with_first_vectors", None)
+    monkeypatch.setattr(pretrained_vectors, "with_first_vectors", None)
     capsys.readouterr()
     train(settings(data, file, optimizer=slow), tmp_path / "run")
     assert "resuming at step 5" in capsys.readouterr().out
@@ -321,25 +322,6 @@ def test_settings_that_do_not_go_with_the_data_are_told(
     assert not (tmp_path / "run").exists()
 
 
-class _Short(nn.Module):
-    """A model whose vectors have a length that is no hyperparameter."""
-
-    field_dims: Sequence[int | FieldSpec]
-
-    @nn.compact
-    def __call__(self, ids, values):
-        return (
-            EmbeddingTable(self.field_dims, DIM, name="table")(ids).embeddings(values).sum((1, 2))
-        )
-
-
-def test_a_model_that_does_not_tell_the_length_of_its_vectors_has_none(data):
-    encoder = PreparedData("tabular", str(data)).encoder
-    given = {"item": PretrainedVectors("v.parquet")}
-    with pytest.raises(UserError, match="pretrained_vectors: model _Short has no embed_dim, by"):
-        read_first_vectors(given, _Short(encoder.field_dims), encoder)
-
-
 def test_vectors_that_are_not_tuned_stay_through_a_resumed_run(data, vectors, tmp_path, capsys):
     skipped = {3, 5, 8}
     file = written(tmp_path / "v.parquet", vectors, skipped)
@@ -354,7 +336,11 @@ def test_vectors_that_are_not_tuned_stay_through_a_resumed_run(data, vectors, tm
     model = experiment.build_model(encoder)
     optimizer = create_for(experiment.optimizer, 1, model, 240)
     alone = create_mesh(jax.devices()[:1])
-    fresh = np.asarray(create_state(model, optimizer, 1, alone).params["table"]["embedding"])
+    fresh = np.asarray(
+        create_state(Network(model), optimizer, 1, placement_for(optimizer, alone)).params["table"][
+            "embedding"
+        ]
+    )
     rows = {item: row_of(encoder, item) for item in range(ITEMS)}
     known = [item for item in rows if rows[item] is not None and item not in skipped]
     np.testing.assert_array_equal(table[[rows[item] for item in known]], vectors[known])

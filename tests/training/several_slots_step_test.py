@@ -5,19 +5,20 @@ import jax
 import numpy as np
 import pytest
 
-from deepfm_jax import FieldSpec
+from deepfm_jax import Feature
 from deepfm_jax.distributed.partitioning import Partitioning, batch_sharding, create_mesh
 from deepfm_jax.embedding import restripe
-from deepfm_jax.features import by_slot, total_rows
-from deepfm_jax.heads import OneTask
+from deepfm_jax.features import as_features, by_slot, total_rows
+from deepfm_jax.training.evaluation import inputs_of
+from deepfm_jax.training.network import Network
 from deepfm_jax.training.optimizer import create_for, create_optimizer
-from deepfm_jax.training.settings import OptimizerSettings
-from deepfm_jax.training.state import create_state
+from deepfm_jax.training.optimizer_settings import OptimizerSettings, Penalties, RowSettings
+from deepfm_jax.training.state import create_state, placement_for
 from deepfm_jax.training.step import make_score_step, make_train_step
 from tests.small_models import small_model
 
 # The last is a cross to the models that know crosses.
-DIMS = (21, FieldSpec(13, 4), FieldSpec(21, 3, shared_with=0), 7)
+DIMS = (21, Feature(13, 4), Feature(21, 3, shared_with=0), 7)
 BATCH = 32
 MODELS = ("fm", "fnn", "wide_deep", "deepfm")
 
@@ -25,10 +26,10 @@ MODELS = ("fm", "fnn", "wide_deep", "deepfm")
 def batch_of(seed, empty=0.5):
     rng = np.random.default_rng(seed)
     rows, slots = np.array([21, 13, 21, 7]), np.array([1, 4, 3, 1])
-    tops = by_slot(DIMS, rows)
+    tops = by_slot(as_features(DIMS), rows)
     ids = np.minimum(rng.zipf(1.4, (BATCH, len(tops))) - 1, tops - 1).astype(np.int32)
     values = rng.normal(1, 0.5, ids.shape).astype(np.float32)
-    left_empty = (by_slot(DIMS, slots) > 1) & (rng.random(ids.shape) < empty)
+    left_empty = (by_slot(as_features(DIMS), slots) > 1) & (rng.random(ids.shape) < empty)
     ids[left_empty], values[left_empty] = -1, 0.0
     return {
         "ids": ids,
@@ -43,17 +44,19 @@ def run(name, settings, path="sparse", devices=1, steps=30, empty=0.5, partition
     mesh = create_mesh(jax.devices()[:devices])
     where = (mesh, partitioning or Partitioning())
     model, optimizer = small_model(name, DIMS), create_optimizer(settings, steps, path)
-    state = create_state(model, optimizer, 0, *where)
+    state = create_state(Network(model), optimizer, 0, placement_for(optimizer, *where))
     before = jax.tree.map(np.array, state.params)
-    step, losses = make_train_step(model, optimizer, OneTask(), *where), []
+    step, losses = make_train_step(Network(model), optimizer, placement_for(optimizer, *where)), []
     spread = batch_sharding(mesh, BATCH)
     for index in range(steps):
         state, metrics = step(state, jax.device_put(batch_of(index, empty), spread))
         losses.append(float(metrics["loss"]))
     batch = jax.device_put(batch_of(steps), spread)
-    logits = make_score_step(model, optimizer, *where)(state.weights, batch["ids"], batch["values"])
+    logits = make_score_step(Network(model), placement_for(optimizer, *where))(
+        state.weights, inputs_of(batch)
+    )
     table = {
-        array: restripe(rows, devices, 1, min(len(rows), total_rows(DIMS)))
+        array: restripe(rows, devices, 1, min(len(rows), total_rows(as_features(DIMS))))
         for array, rows in state.params["table"].items()
     }
     after = jax.tree.map(np.array, {**state.params, "table": table})
@@ -73,7 +76,7 @@ def test_sparse_steps_equal_dense_ones(name):
 @pytest.mark.parametrize("optimizer", ["adam", "rowwise_adagrad"])
 @pytest.mark.parametrize("room", [1.0, 0.05])
 def test_eight_devices_give_what_one_does(optimizer, room):
-    settings = OptimizerSettings("sgd", row_optimizer=optimizer, learning_rate=0.05)
+    settings = OptimizerSettings("sgd", learning_rate=0.05, rows=RowSettings(name=optimizer))
     many = run("deepfm", settings, devices=8, partitioning=Partitioning(exchange_capacity=room))
     one = run("deepfm", settings)
     chex.assert_trees_all_close(many[2:], one[2:], rtol=1e-4, atol=1e-5)
@@ -83,7 +86,7 @@ def test_eight_devices_give_what_one_does(optimizer, room):
 
 def test_an_empty_slot_touches_no_row():
     # Neither momentum nor a penalty may move the first row of a field that no row of data has.
-    settings = OptimizerSettings("adam", learning_rate=0.05, embedding_l2=0.5)
+    settings = OptimizerSettings("adam", learning_rate=0.05, l2=Penalties(table=0.5))
     before, after, *_ = run("deepfm", settings, empty=1.0)
     own = np.r_[21:34]
     for array in before["table"]:

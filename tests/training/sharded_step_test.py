@@ -15,12 +15,12 @@ from deepfm_jax.distributed.partitioning import (
     batch_sharding,
     create_mesh,
 )
-from deepfm_jax.embedding import ROW_OPTIMIZERS, restripe
-from deepfm_jax.heads import OneTask
-from deepfm_jax.training import state as states
+from deepfm_jax.embedding import ROW_OPTIMIZERS, restripe, tables
+from deepfm_jax.training.evaluation import inputs_of
+from deepfm_jax.training.network import Network
 from deepfm_jax.training.optimizer import create_optimizer
-from deepfm_jax.training.settings import OptimizerSettings
-from deepfm_jax.training.state import create_state, weights_layout
+from deepfm_jax.training.optimizer_settings import OptimizerSettings, Penalties, RowSettings
+from deepfm_jax.training.state import create_state, placement_for, weights_layout
 from deepfm_jax.training.step import make_score_step, make_train_step
 from tests.small_models import small_model
 
@@ -46,7 +46,7 @@ def scored(name, devices, partitioning, **changes):
     mesh = create_mesh(jax.devices()[:devices], partitioning.replicas)
     model = small_model(name, DIMS, **changes)
     optimizer = create_optimizer(OptimizerSettings("sgd"), 1, "sparse")
-    return make_score_step(model, optimizer, mesh, partitioning)
+    return make_score_step(Network(model), placement_for(optimizer, mesh, partitioning))
 
 
 @functools.cache
@@ -56,8 +56,8 @@ def run(name, settings, devices=8, steps=50, partitioning=DEFAULT_PARTITIONING, 
     model = small_model(name, DIMS, **changes)
     optimizer = create_optimizer(settings, steps, "sparse")
     where = (mesh, partitioning)
-    state = create_state(model, optimizer, 0, *where)
-    step = make_train_step(model, optimizer, OneTask(), *where)
+    state = create_state(Network(model), optimizer, 0, placement_for(optimizer, *where))
+    step = make_train_step(Network(model), optimizer, placement_for(optimizer, *where))
     spread = batch_sharding(mesh, BATCH)
     losses = []
     for index in range(steps):
@@ -65,8 +65,8 @@ def run(name, settings, devices=8, steps=50, partitioning=DEFAULT_PARTITIONING, 
         losses.append(metrics["loss"])
     weights = state.weights
     batch = jax.device_put(batch_of(steps), spread)
-    logits = scored(name, devices, partitioning, **changes)(weights, batch["ids"], batch["values"])
-    alone = weights_layout(model, optimizer, create_mesh(jax.devices()[:1]))
+    logits = scored(name, devices, partitioning, **changes)(weights, inputs_of(batch))
+    alone = weights_layout(Network(model), placement_for(optimizer, create_mesh(jax.devices()[:1])))
     table = {
         array: restripe(weights.params["table"][array], mesh.shape["shard"], 1, shape.shape[0])
         for array, shape in alone.params["table"].items()
@@ -78,7 +78,7 @@ def run(name, settings, devices=8, steps=50, partitioning=DEFAULT_PARTITIONING, 
 @pytest.mark.parametrize("optimizer", sorted(ROW_OPTIMIZERS))
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_fifty_steps_on_eight_devices_are_those_of_one(name, optimizer):
-    settings = OptimizerSettings("sgd", row_optimizer=optimizer, learning_rate=0.05)
+    settings = OptimizerSettings("sgd", learning_rate=0.05, rows=RowSettings(name=optimizer))
     many, one = run(name, settings), run(name, settings, devices=1)
     # Sums over devices are taken in another order.
     chex.assert_trees_all_close(many, one, rtol=1e-4, atol=1e-5)
@@ -86,9 +86,9 @@ def test_fifty_steps_on_eight_devices_are_those_of_one(name, optimizer):
 
 @pytest.mark.parametrize("optimizer", ["rowwise_adagrad", "adam"])
 def test_the_sort_of_accelerators_trains_as_the_slot_map(optimizer, monkeypatch):
-    settings = OptimizerSettings("sgd", row_optimizer=optimizer, learning_rate=0.05)
+    settings = OptimizerSettings("sgd", learning_rate=0.05, rows=RowSettings(name=optimizer))
     mapped = run("deepfm", settings)
-    monkeypatch.setattr(states, "needs_scratch", lambda platform: False)
+    monkeypatch.setattr(tables, "needs_scratch", lambda platform: False)
     ordered = run.__wrapped__("deepfm", settings)
     chex.assert_trees_all_close(ordered, mapped, rtol=1e-4, atol=1e-5)
 
@@ -104,10 +104,14 @@ def test_the_sort_of_accelerators_trains_as_the_slot_map(optimizer, monkeypatch)
     ],
 )
 def test_penalties_and_clipping_are_those_of_one_device(name, devices, partitioning):
-    settings = OptimizerSettings("adagrad", learning_rate=0.05, embedding_l2=0.3, clip_norm=0.1)
+    settings = OptimizerSettings(
+        "adagrad", learning_rate=0.05, clip_norm=0.1, l2=Penalties(table=0.3)
+    )
     many = run(name, settings, devices, 10, partitioning)
     one = run(name, settings, 1, 10)
-    free = run(name, OptimizerSettings("adagrad", learning_rate=0.05, embedding_l2=0.3), 1, 10)
+    free = run(
+        name, OptimizerSettings("adagrad", learning_rate=0.05, l2=Penalties(table=0.3)), 1, 10
+    )
     chex.assert_trees_all_close(many, one, rtol=1e-4, atol=1e-5)
     assert np.abs(np.subtract(one[2], free[2])).max() > 1e-3
 
@@ -154,8 +158,8 @@ def test_an_id_out_of_range_makes_the_loss_nan_and_touches_no_neighbour():
     mesh = create_mesh()
     model = small_model("lr", DIMS)
     optimizer = create_optimizer(OptimizerSettings("sgd", learning_rate=0.1), 1, "sparse")
-    state = create_state(model, optimizer, 0, mesh)
-    step = make_train_step(model, optimizer, OneTask(), mesh)
+    state = create_state(Network(model), optimizer, 0, placement_for(optimizer, mesh))
+    step = make_train_step(Network(model), optimizer, placement_for(optimizer, mesh))
     state, metrics = step(state, jax.device_put(batch, batch_sharding(mesh, BATCH)))
     assert np.isnan(float(metrics["loss"]))
     table = np.asarray(restripe(state.params["table"]["first_order"], 8, 1, sum(DIMS)))
@@ -168,13 +172,15 @@ def test_the_step_moves_rows_and_never_tables(row_optimizer):
     rows = 8 * 50_000
     mesh = create_mesh()
     model = small_model("deepfm", (rows // 2, rows // 4, rows // 4))
-    optimizer = create_optimizer(OptimizerSettings(row_optimizer=row_optimizer), 1, "sparse")
-    state = create_state(model, optimizer, 0, mesh)
-    step = make_train_step(model, optimizer, OneTask(), mesh)
+    optimizer = create_optimizer(
+        OptimizerSettings(rows=RowSettings(name=row_optimizer)), 1, "sparse"
+    )
+    state = create_state(Network(model), optimizer, 0, placement_for(optimizer, mesh))
+    step = make_train_step(Network(model), optimizer, placement_for(optimizer, mesh))
     batch = jax.device_put(batch_of(0), batch_sharding(mesh, BATCH))
     compiled = step.lower(state, batch).compile()
     memory = compiled.memory_analysis()  # of one device
-    owned = (state.params["table"], state.slots, state.scratch)
+    owned = (state.params["table"], state.row_state, state.scratch)
     assert memory.alias_size_in_bytes >= sum(leaf.nbytes for leaf in jax.tree.leaves(owned)) / 8
     assert memory.temp_size_in_bytes < rows / 8
     assert not re.findall(rf"\[{rows // 8}(?:,3)?\]\S* copy\(", compiled.as_text())

@@ -14,20 +14,19 @@ from hypothesis import strategies as st
 
 from deepfm_jax import MODELS, UserError, build_model
 from deepfm_jax.distributed.partitioning import create_mesh
-from deepfm_jax.heads import OneTask
-from deepfm_jax.training import state as states
-from deepfm_jax.training.optimizer import (
-    DENSE_ROWS_PER_READ,
-    create_for,
-    create_optimizer,
-    table_path,
-)
-from deepfm_jax.training.settings import Experiment, OptimizerSettings
-from deepfm_jax.training.state import create_state
+from deepfm_jax.embedding import tables
+from deepfm_jax.features import as_features
+from deepfm_jax.schema.dataclass_data import from_data
+from deepfm_jax.training.network import Network
+from deepfm_jax.training.optimizer import create_for, create_optimizer
+from deepfm_jax.training.optimizer_settings import OptimizerSettings, Penalties, RowSettings
+from deepfm_jax.training.state import create_state, placement_for
 from deepfm_jax.training.step import make_train_step
+from deepfm_jax.training.table_path import DENSE_ROWS_PER_READ, table_path
 from tests.small_models import small_model
 
 DIMS = (30, 20)
+MODEL = build_model("lr", DIMS, {})
 every_model = pytest.mark.parametrize("name", sorted(MODELS))
 
 
@@ -50,8 +49,10 @@ def compiled(settings, path, steps, name, **changes):
     mesh = create_mesh(jax.devices()[:1])
     model = small_model(name, DIMS, **changes)
     optimizer = create_optimizer(settings, steps, path)
-    state = jax.tree.map(np.array, create_state(model, optimizer, 0, mesh))
-    return state, make_train_step(model, optimizer, OneTask(), mesh)
+    state = jax.tree.map(
+        np.array, create_state(Network(model), optimizer, 0, placement_for(optimizer, mesh))
+    )
+    return state, make_train_step(Network(model), optimizer, placement_for(optimizer, mesh))
 
 
 def run(settings, path, steps=20, name="deepfm", spread=1.0, batches=None, **changes):
@@ -90,7 +91,7 @@ def test_one_sparse_step_equals_a_dense_one_whatever_repeats(seed, rows, spread)
 
 @every_model
 def test_rows_outside_the_batches_keep_every_bit(name):
-    settings = OptimizerSettings("adam", learning_rate=0.05, embedding_l2=0.1, clip_norm=1.0)
+    settings = OptimizerSettings("adam", learning_rate=0.05, clip_norm=1.0, l2=Penalties(table=0.1))
     before, after, _ = run(settings, "sparse", name=name, spread=0.4)
     untouched = np.r_[12:30, 38:50]
     for array in before.params["table"]:
@@ -101,7 +102,9 @@ def test_rows_outside_the_batches_keep_every_bit(name):
 
 
 def test_a_penalty_on_the_sparse_path_is_one_on_touched_rows():
-    settings = OptimizerSettings("sgd", learning_rate=0.5, embedding_l2=0.3, embedding_l1=0.02)
+    settings = OptimizerSettings(
+        "sgd", learning_rate=0.5, l2=Penalties(table=0.3), l1=Penalties(table=0.02)
+    )
     plain = OptimizerSettings("sgd", learning_rate=0.5)
     batch = [batch_of(0, spread=0.5)]
     before, with_penalty, _ = run(settings, "sparse", 1, batches=batch)
@@ -115,7 +118,7 @@ def test_a_penalty_on_the_sparse_path_is_one_on_touched_rows():
 
 
 def test_the_norm_that_is_clipped_counts_each_touched_row_once():
-    settings = OptimizerSettings("sgd", learning_rate=1.0, embedding_l2=5.0, clip_norm=0.01)
+    settings = OptimizerSettings("sgd", learning_rate=1.0, clip_norm=0.01, l2=Penalties(table=5.0))
     before, after, _ = run(settings, "sparse", 1)
     moved = jax.tree.map(lambda a, b: a - b, after.params, before.params)
     norm = np.sqrt(sum(float(np.sum(leaf**2)) for leaf in jax.tree.leaves(moved)))
@@ -126,7 +129,7 @@ def test_the_norm_that_is_clipped_counts_each_touched_row_once():
 @pytest.mark.parametrize("name", ["lr", "dnn", "deepfm", "wide_deep"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "rowwise_adagrad", "adam", "ftrl"])
 def test_every_row_optimizer_trains_every_kind_of_table(optimizer, name):
-    settings = OptimizerSettings("adam", row_optimizer=optimizer, learning_rate=0.05)
+    settings = OptimizerSettings("adam", learning_rate=0.05, rows=RowSettings(name=optimizer))
     batch = [batch_of(0)] * 30
     _, _, losses = run(settings, "sparse", 30, name, batches=batch)
     assert losses[-1] < losses[0] - 0.05
@@ -137,8 +140,8 @@ def test_first_order_weights_may_have_a_penalty_of_their_own(path):
     # All rows are read, so that both paths decay all; twice, for first-order weights start at zero.
     ids = np.stack([np.arange(30), np.arange(30) % 20], axis=1).astype(np.int32)
     batches = [{**batch_of(0, rows=30), "ids": ids}] * 2
-    shared = OptimizerSettings("sgd", learning_rate=0.5, embedding_l2=0.3)
-    own = dataclasses.replace(shared, first_order_l2=0.7)
+    shared = OptimizerSettings("sgd", learning_rate=0.5, l2=Penalties(table=0.3))
+    own = dataclasses.replace(shared, l2=Penalties(table=0.3, first_order=0.7))
     first = run(shared, path, 1, batches=batches)[1].params["table"]
     second = run(shared, path, 2, batches=batches)[1].params["table"]
     with_own = run(own, path, 2, batches=batches)[1].params["table"]
@@ -150,7 +153,7 @@ def test_first_order_weights_may_have_a_penalty_of_their_own(path):
 def test_first_order_weights_may_have_a_rate_of_their_own():
     batch = [batch_of(0)]
     shared = OptimizerSettings("sgd", learning_rate=0.1)
-    faster = dataclasses.replace(shared, first_order_learning_rate=0.3)
+    faster = dataclasses.replace(shared, first_order=RowSettings(learning_rate=0.3))
     one = run(shared, "sparse", 1, batches=batch)[1].params["table"]
     three = run(faster, "sparse", 1, batches=batch)[1].params["table"]
     np.testing.assert_allclose(three["first_order"], 3 * one["first_order"], rtol=1e-5, atol=1e-8)
@@ -159,23 +162,26 @@ def test_first_order_weights_may_have_a_rate_of_their_own():
 
 def test_first_order_weights_may_have_an_optimizer_of_their_own():
     settings = OptimizerSettings(
-        "adam", row_optimizer="rowwise_adagrad", first_order_optimizer="ftrl", learning_rate=0.1,
-        embedding_l1=2.0,
-    )  # fmt: skip
+        "adam",
+        learning_rate=0.1,
+        rows=RowSettings("rowwise_adagrad"),
+        first_order=RowSettings("ftrl"),
+        l1=Penalties(table=2.0),
+    )
     _, after, _ = run(settings, "sparse")
-    assert set(after.slots["first_order"]) == {"n", "z"}
-    assert after.slots["embedding"].shape == (50,)
+    assert set(after.row_state["first_order"]) == {"n", "z"}
+    assert after.row_state["embedding"].shape == (50,)
 
 
 def test_the_sort_and_the_slot_map_train_alike(monkeypatch):
     settings = OptimizerSettings("adam", learning_rate=0.05)
     _, mapped, _ = run(settings, "sparse")
-    assert mapped.scratch.shape == (50,)
-    monkeypatch.setattr(states, "needs_scratch", lambda platform: False)
+    assert mapped.scratch["space_0"].shape == (50,)
+    monkeypatch.setattr(tables, "needs_scratch", lambda platform: False)
     compiled.cache_clear()
     _, sorted_, _ = run(settings, "sparse")
     compiled.cache_clear()  # Other tests want the slot map.
-    assert sorted_.scratch == ()
+    assert sorted_.scratch == {}
     chex.assert_trees_all_close(mapped.params, sorted_.params, atol=1e-6)
 
 
@@ -197,13 +203,17 @@ def test_the_step_makes_no_copy_of_the_table(row_optimizer, dtype):
     model = build_model(
         "deepfm", (rows // 2, rows // 2), {"embed_dim": 8, "mlp_dims": (8,), "table_dtype": dtype}
     )
-    optimizer = create_optimizer(OptimizerSettings(row_optimizer=row_optimizer), 1, "sparse")
-    state = create_state(model, optimizer, 0, mesh)
-    step = make_train_step(model, optimizer, OneTask(), mesh)
+    optimizer = create_optimizer(
+        OptimizerSettings(rows=RowSettings(name=row_optimizer)), 1, "sparse"
+    )
+    state = create_state(Network(model), optimizer, 0, placement_for(optimizer, mesh))
+    step = make_train_step(Network(model), optimizer, placement_for(optimizer, mesh))
     batch = batch_of(0, dims=(rows // 2, rows // 2))
     compiled = step.lower(state, jax.device_put(batch)).compile()
     memory = compiled.memory_analysis()
-    owned = sum(leaf.nbytes for leaf in jax.tree.leaves((state.params, state.slots, state.scratch)))
+    owned = sum(
+        leaf.nbytes for leaf in jax.tree.leaves((state.params, state.row_state, state.scratch))
+    )
     assert memory.alias_size_in_bytes >= owned
     assert memory.temp_size_in_bytes < rows  # bytes: less than a byte for each row of the table
     # And no instruction copies an array of the table's length.
@@ -215,7 +225,7 @@ def test_bfloat16_tables_train_nearly_as_float32_ones():
     _, single, losses = run(settings, "sparse", 60)
     _, half, same = run(settings, "sparse", 60, table_dtype="bfloat16")
     assert half.weights.params["table"]["embedding"].dtype == jnp.bfloat16
-    assert half.slots["embedding"].dtype == np.float32
+    assert half.row_state["embedding"].dtype == np.float32
     np.testing.assert_allclose(losses, same, atol=0.05)
     chex.assert_trees_all_close(
         single.params["table"],
@@ -232,28 +242,45 @@ def test_a_bfloat16_table_takes_the_sparse_path():
 
 
 def test_the_path_is_chosen_by_size_or_by_what_was_asked_for():
-    reads = 1000
-    crossover = int(DENSE_ROWS_PER_READ * reads)
-    assert table_path(OptimizerSettings(), crossover, reads) == "dense"
-    assert table_path(OptimizerSettings(), crossover + 1, reads) == "sparse"
-    assert table_path(OptimizerSettings(table="dense"), 10**9, reads) == "dense"
-    assert table_path(OptimizerSettings(table="sparse"), 10, reads) == "sparse"
-    assert table_path(OptimizerSettings(row_optimizer="sgd"), 10, reads) == "sparse"
-    assert table_path(OptimizerSettings(first_order_optimizer="ftrl"), 10, reads) == "sparse"
+    model, batch = build_model("fm", DIMS, {}), 25  # 50 rows, of which a batch reads 25 * 2
+    reads = batch * len(DIMS)
+    assert sum(DIMS) == DENSE_ROWS_PER_READ * reads == 50
+
+    def path(rows_more=0, **settings):
+        grown = build_model("fm", (DIMS[0] + rows_more, *DIMS[1:]), {})
+        return table_path(OptimizerSettings(**settings), grown, batch)
+
+    assert path() == ("dense", "the table has 50 rows, and a batch reads 50")
+    assert path(1) == ("sparse", "the table has 51 rows, and a batch reads only 50")
+    assert path(10**6, table="dense") == ("dense", "it is set")
+    assert path(table="sparse").name == "sparse"
+    assert path(rows=RowSettings("sgd")).reason == "optimizer.rows is set"
+    assert path(first_order=RowSettings(learning_rate=0.1)).name == "sparse"
+    assert path(10**6, name="lion") == ("dense", "lion moves no single rows")
+    half = build_model("fm", DIMS, {"table_dtype": "bfloat16"})
+    assert table_path(OptimizerSettings(), half, batch).name == "sparse"
+    assert "moments" in path(1).changes
+    assert model.features == as_features(DIMS)
 
 
 @pytest.mark.parametrize(
     ("optimizer", "message"),
     [
-        ({"table": "lazy"}, "optimizer.table='lazy' is unknown"),
-        ({"row_optimizer": "lion"}, "optimizer.row_optimizer='lion' is unknown"),
-        ({"table": "dense", "row_optimizer": "sgd"}, "is of the sparse path"),
-        ({"table": "dense", "first_order_learning_rate": 0.1}, "is of the sparse path"),
-        ({"first_order_optimizer": "ftrl", "schedule": "plateau"}, "schedule='constant' instead"),
+        ({"name": "lion", "table": "sparse"}, "optimizer.rows.name='lion' moves no single rows"),
+        ({"rows": {"name": "lion"}}, "optimizer.rows.name='lion' moves no single rows; use one of"),
+        ({"table": "dense", "rows": {"name": "sgd"}}, "optimizer.rows is of the sparse path"),
+        ({"table": "dense", "first_order": {"learning_rate": 0.1}}, "first_order is of the sparse"),
+        ({"schedule": "plateau", "first_order": {"name": "ftrl"}}, "schedule='constant' instead"),
+        ({"name": "adamm"}, "optimizer.name='adamm' is no optimizer of optax; did you mean 'adam'"),
+        ({"name": "lbfgs"}, "optimizer.name='lbfgs' with .* cannot train here: TypeError"),
+        ({"name": "schedule_free_sgd"}, "'schedule_free_sgd' is no optimizer of optax"),
+        ({"options": {"beta1": 0.8}}, "optimizer.options has 'beta1', which adam lacks"),
+        ({"rows": {"name": "adam", "options": "b3=1"}}, "optimizer.rows.options has 'b3'"),
+        ({"options": {"b1": "much"}}, "cannot train here"),
+        ({"options": "b1 0.9"}, "optimizer options 'b1 0.9' must be KEY=VALUE"),
+        ({"options": "0.9"}, "must be KEY=VALUE"),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused(optimizer, message):
+def test_settings_that_cannot_be_are_refused(optimizer, message):
     with pytest.raises(UserError, match=message):
-        Experiment.from_mapping(
-            {"data": {"name": "frappe"}, "model": {"name": "lr"}, "optimizer": optimizer}
-        )
+        create_for(from_data(OptimizerSettings, optimizer, "optimizer"), 1, MODEL, 8)

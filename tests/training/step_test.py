@@ -6,10 +6,10 @@ import pytest
 
 from deepfm_jax import MODELS
 from deepfm_jax.distributed.partitioning import batch_sharding, create_mesh
-from deepfm_jax.heads import OneTask
+from deepfm_jax.training.network import Network
 from deepfm_jax.training.optimizer import create_optimizer, learning_rate_schedule
-from deepfm_jax.training.settings import OptimizerSettings
-from deepfm_jax.training.state import Weights, create_state, parameter_count
+from deepfm_jax.training.optimizer_settings import OptimizerSettings, Penalties
+from deepfm_jax.training.state import Weights, create_state, parameter_count, placement_for
 from deepfm_jax.training.step import cut_learning_rate, make_score_step, make_train_step
 from tests.small_models import small_model
 
@@ -34,9 +34,9 @@ def run(settings, steps=3, devices=None, name="deepfm", seed=0, path="dense", **
     mesh = create_mesh(devices)
     model = small_model(name, DIMS, **hyperparameters)
     optimizer = create_optimizer(settings, steps, path)
-    state = create_state(model, optimizer, seed, mesh)
+    state = create_state(Network(model), optimizer, seed, placement_for(optimizer, mesh))
     before = jax.tree.map(np.array, state)
-    step = make_train_step(model, optimizer, OneTask(), mesh)
+    step = make_train_step(Network(model), optimizer, placement_for(optimizer, mesh))
     losses = []
     for i in range(steps):
         batch = jax.device_put(batch_of(seed=i), batch_sharding(mesh, 32))
@@ -57,7 +57,9 @@ def plain_gradient(params, batch, name="deepfm"):
 
 
 def test_one_sgd_step_is_minus_rate_times_gradient_of_loss_and_penalties():
-    settings = OptimizerSettings("sgd", learning_rate=0.5, embedding_l2=0.3, dense_l2=0.7)
+    settings = OptimizerSettings(
+        "sgd", learning_rate=0.5, l2=Penalties(table=0.3, tower=0.7, interaction=0.7)
+    )
     before, after, losses = run(settings, steps=1)
     loss, gradient = plain_gradient(before.params, batch_of())
     assert losses[0] == pytest.approx(float(loss), rel=1e-6)
@@ -77,7 +79,7 @@ def test_one_sgd_step_is_minus_rate_times_gradient_of_loss_and_penalties():
 
 
 def test_clipping_counts_the_penalties():
-    settings = OptimizerSettings("sgd", learning_rate=1.0, embedding_l2=5.0, clip_norm=0.01)
+    settings = OptimizerSettings("sgd", learning_rate=1.0, clip_norm=0.01, l2=Penalties(table=5.0))
     before, after, _ = run(settings, steps=1)
     moved = jax.tree.map(lambda a, b: a - b, after.params, before.params)
     norm = np.sqrt(sum(float(np.sum(leaf**2)) for leaf in jax.tree.leaves(moved)))
@@ -90,7 +92,9 @@ def test_clipping_counts_the_penalties():
     [*((name, "adagrad") for name in MODELS), ("deepfm", "adam"), ("deepfm", "sgd")],
 )
 def test_dense_updates_on_eight_devices_do_what_one_does(name, optimizer):
-    settings = OptimizerSettings(optimizer, learning_rate=0.05, embedding_l2=0.01, clip_norm=1.0)
+    settings = OptimizerSettings(
+        optimizer, learning_rate=0.05, clip_norm=1.0, l2=Penalties(table=0.01)
+    )
     _, sharded, many = run(settings, name=name)
     _, alone, one = run(settings, name=name, devices=jax.devices()[:1])
     # Sums over devices are taken in another order.
@@ -111,8 +115,8 @@ def test_the_state_is_donated_and_one_compilation_serves_all_steps(path):
     mesh = create_mesh()
     model = small_model("deepfm", DIMS)
     optimizer = create_optimizer(OptimizerSettings(), 10, path)
-    step = make_train_step(model, optimizer, OneTask(), mesh)
-    first = create_state(model, optimizer, 0, mesh)
+    step = make_train_step(Network(model), optimizer, placement_for(optimizer, mesh))
+    first = create_state(Network(model), optimizer, 0, placement_for(optimizer, mesh))
     state = first
     for _ in range(3):
         state, _ = step(state, jax.device_put(batch_of(), batch_sharding(mesh, 32)))
@@ -129,8 +133,8 @@ def test_dropout_differs_by_step_and_repeats_by_seed(path):
     mesh = create_mesh()
     model = small_model("deepfm", DIMS, dropout=0.5)
     optimizer = create_optimizer(settings, 2, path)
-    step = make_train_step(model, optimizer, OneTask(), mesh)
-    state = create_state(model, optimizer, 0, mesh)
+    step = make_train_step(Network(model), optimizer, placement_for(optimizer, mesh))
+    state = create_state(Network(model), optimizer, 0, placement_for(optimizer, mesh))
     same = jax.device_put(batch_of(), batch_sharding(mesh, 32))
     state, one = step(state, same)
     _, two = step(state, same)
@@ -142,14 +146,14 @@ def test_rows_under_mask_zero_change_nothing(path):
     mesh = create_mesh()
     model = small_model("deepfm", DIMS)
     optimizer = create_optimizer(OptimizerSettings("sgd", learning_rate=0.1), 1, path)
-    step = make_train_step(model, optimizer, OneTask(), mesh)
+    step = make_train_step(Network(model), optimizer, placement_for(optimizer, mesh))
     results = []
     for wild in (False, True):
         batch = batch_of()
         if wild:
             batch["values"][-3:], batch["labels"][-3:] = 50.0, 1.0
         state, metrics = step(
-            create_state(model, optimizer, 0, mesh),
+            create_state(Network(model), optimizer, 0, placement_for(optimizer, mesh)),
             jax.device_put(batch, batch_sharding(mesh, 32)),
         )
         results.append((jax.tree.map(np.array, state.params), float(metrics["loss"])))
@@ -161,10 +165,10 @@ def test_a_cut_divides_the_rate_down_to_its_floor(path):
     mesh = create_mesh()
     model = small_model("lr", DIMS)
     optimizer = create_optimizer(OptimizerSettings("sgd", learning_rate=1.0), 1, path)
-    step = make_train_step(model, optimizer, OneTask(), mesh)
+    step = make_train_step(Network(model), optimizer, placement_for(optimizer, mesh))
     moves = []
     for cuts in range(3):
-        state = create_state(model, optimizer, 0, mesh)
+        state = create_state(Network(model), optimizer, 0, placement_for(optimizer, mesh))
         before = np.array(state.params["table"]["first_order"])
         for _ in range(cuts):
             state = cut_learning_rate(state, 0.1, floor_scale=0.05)
@@ -187,10 +191,10 @@ def test_scoring_uses_running_statistics_and_no_dropout():
     model = small_model("deepfm", DIMS, batch_norm=True, dropout=0.5)
     batch = batch_of()
     variables = model.init(jax.random.key(0), batch["ids"])
-    score = make_score_step(model)
+    score = make_score_step(Network(model))
     weights = Weights(variables["params"], variables["batch_stats"])
-    whole = score(weights, batch["ids"], batch["values"])
-    part = score(weights, batch["ids"][:5], batch["values"][:5])
+    whole = score(weights, batch)
+    part = score(weights, {name: batch[name][:5] for name in ("ids", "values")})
     np.testing.assert_allclose(whole[:5], part, rtol=1e-5, atol=1e-6)
 
 

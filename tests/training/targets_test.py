@@ -12,18 +12,20 @@ from sklearn.metrics import log_loss, roc_auc_score
 from deepfm_jax import Ignored, Schema, UserError
 from deepfm_jax.datasets.options import BuildOptions
 from deepfm_jax.datasets.prepare import prepare
+from deepfm_jax.distributed.partitioning import create_mesh
 from deepfm_jax.evaluation.compare import compare
 from deepfm_jax.evaluation.evaluate import evaluate_file, evaluate_split, score_split
 from deepfm_jax.readers.sources import read_tables
 from deepfm_jax.serving import Predictor
 from deepfm_jax.serving.predict import predict_file
-from deepfm_jax.training import loop
+from deepfm_jax.training import trainer
 from deepfm_jax.training import workdir as workdirs
 from deepfm_jax.training.checkpoint import Checkpoints, restore_best
 from deepfm_jax.training.loop import train
+from deepfm_jax.training.network import Network
 from deepfm_jax.training.optimizer import create_for
 from deepfm_jax.training.report import metrics_table
-from deepfm_jax.training.state import weights_layout
+from deepfm_jax.training.state import placement_for, weights_layout
 from tests import click_logs, experiment_settings
 
 RATE, EPOCHS, BATCH = 0.1, 6, 256
@@ -58,16 +60,16 @@ def run_of(folder, workdir, **data):
 def run(request, shop, tmp_path_factory):
     """A run on one of the labels: the label, its results and its workdir."""
     workdir = tmp_path_factory.mktemp(request.param)
-    return request.param, run_of(shop, workdir, label=request.param), workdir
+    return request.param, run_of(shop, workdir, labels=request.param), workdir
 
 
 def test_metrics_are_of_the_label_and_weighted(run, shop_files):
     label, results, workdir = run
-    assert results["dataset"]["label"] == label
+    assert results["dataset"]["labels"] == [label]
     predictor = Predictor(workdir)
     (table,) = read_tables(shop_files / "test.csv", click_logs.SHOP)
     y, w = table[label].to_numpy(), table["shown"].to_numpy()
-    p = predictor.probabilities(table)
+    p = predictor.probabilities(table)[:, 0]
     metrics = results["metrics"]["test"]
     assert metrics["rows"] == (w > 0).sum()
     assert metrics["auc"] == pytest.approx(roc_auc_score(y, p, sample_weight=w), abs=1e-6)
@@ -80,7 +82,7 @@ def test_gauc_is_the_mean_over_the_known_users(run, shop_files):
     label, results, workdir = run
     (table,) = read_tables(shop_files / "test.csv", click_logs.SHOP)
     y, w = table[label].to_numpy(), table["shown"].to_numpy()
-    z = Predictor(workdir).logits(table)
+    z = Predictor(workdir).logits(table)[:, 0]
     users = np.array(table["user"].to_pylist(), object)
     aucs, counts = [], []
     for user in set(users) - {None}:
@@ -121,13 +123,13 @@ def test_a_split_and_its_file_are_measured_alike(run, shop_files, tmp_path):
 
 def test_a_label_that_is_not_there_is_told_before_the_workdir_is_touched(shop, tmp_path):
     with pytest.raises(UserError, match=r"'bought' is no label of the data set; it has click, ord"):
-        run_of(shop, tmp_path / "run", label="bought")
+        run_of(shop, tmp_path / "run", labels="bought")
     assert not (tmp_path / "run").exists()
 
 
 def test_models_of_different_labels_are_not_compared(shop, tmp_path):
     experiments = {
-        label: experiment_settings.small(shop, **LR, data={"name": "tabular", "label": label})
+        label: experiment_settings.small(shop, **LR, data={"name": "tabular", "labels": label})
         for label in ("click", "ordered")
     }
     with pytest.raises(UserError, match="ordered reads other rows or labels"):
@@ -178,7 +180,7 @@ def test_a_sample_of_the_negatives_is_corrected_for_everywhere(sampled, clicks_f
     assert evaluate_split(predictor, "test") == expected
     assert evaluate_file(predictor, clicks_files / "test.csv") == expected
     # What the model itself says is far from true.
-    state = score_split(predictor, "test")
+    (state,) = score_split(predictor, "test").states.values()
     uncorrected = 1 / (1 + np.exp(-(state.logits - np.log(RATE))))
     assert uncorrected.sum() / state.labels.sum() > 2
 
@@ -195,8 +197,11 @@ def best_weights(workdir):
     experiment, encoder = workdirs.read(workdir)
     model = experiment.build_model(encoder)
     optimizer = create_for(experiment.optimizer, 1, model, experiment.loop.batch_size)
-    mesh = loop.create_mesh(jax.devices()[:1])
-    return jax.tree.map(np.asarray, restore_best(workdir, weights_layout(model, optimizer, mesh)))
+    mesh = create_mesh(jax.devices()[:1])
+    return jax.tree.map(
+        np.asarray,
+        restore_best(workdir, weights_layout(Network(model), placement_for(optimizer, mesh))),
+    )
 
 
 class Killed(BaseException):
@@ -208,7 +213,7 @@ def test_killed_and_started_again_it_ends_bit_for_bit_the_same(
     sampled, clicks, tmp_path, monkeypatch, stop_at
 ):
     results, workdir = sampled
-    make_train_step = loop.make_train_step
+    make_train_step = trainer.make_train_step
 
     def killing(*arguments):
         step = make_train_step(*arguments)
@@ -221,10 +226,10 @@ def test_killed_and_started_again_it_ends_bit_for_bit_the_same(
         return killed
 
     experiment = _sampled_experiment(clicks)
-    monkeypatch.setattr(loop, "make_train_step", killing)
+    monkeypatch.setattr(trainer, "make_train_step", killing)
     with pytest.raises(Killed):
         train(experiment, tmp_path)
-    monkeypatch.setattr(loop, "make_train_step", make_train_step)
+    monkeypatch.setattr(trainer, "make_train_step", make_train_step)
     resumed = train(experiment, tmp_path)
     assert resumed["metrics"] == results["metrics"]
     chex.assert_trees_all_equal(best_weights(tmp_path), best_weights(workdir))
@@ -241,16 +246,3 @@ def test_an_epoch_is_as_long_as_its_sample(sampled, clicks):
     ends = [each["step"] for each in progress.evaluations]
     assert ends == [steps * (epoch + 1) for epoch in range(EPOCHS)]
     assert progress.examples == EPOCHS * (rows - BATCH)
-
-
-def test_a_run_that_is_older_than_a_setting_goes_on(prepared, tmp_path):
-    experiment = experiment_settings.small(prepared, **{**LR, "loop": {"epochs": 1}})
-    results = train(experiment, tmp_path)
-    path = tmp_path / "config.json"
-    config = json.loads(path.read_text())
-    del config["data"]["label"], config["data"]["negative_rate"]
-    path.write_text(json.dumps(config))
-    assert train(experiment, tmp_path)["metrics"] == results["metrics"]
-    other = experiment_settings.small(prepared, **{**LR, "data": {"negative_rate": RATE}})
-    with pytest.raises(UserError, match=r"negative_rate=1\.0, and this one has .*0\.1"):
-        train(other, tmp_path)

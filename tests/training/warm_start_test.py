@@ -18,12 +18,14 @@ from deepfm_jax.readers.sources import read_tables
 from deepfm_jax.training import workdir as workdirs
 from deepfm_jax.training.checkpoint import Checkpoints, Progress, frozen_arrays, restore_best
 from deepfm_jax.training.loop import train
+from deepfm_jax.training.network import Network
 from deepfm_jax.training.optimizer import create_for
 from deepfm_jax.training.pretrained_vectors import FirstVectors, with_first_vectors
-from deepfm_jax.training.state import create_state, weights_layout, weights_shapes
+from deepfm_jax.training.state import create_state, placement_for, weights_layout, weights_shapes
 from deepfm_jax.training.step import make_score_step
 from deepfm_jax.training.warm_start import earlier_model, with_warm_start
 from tests import click_logs, experiment_settings
+from tests.encoders import field_rows
 
 ROWS = {"train": 1200, "valid": 200, "test": 200}
 MODELS = {
@@ -86,11 +88,18 @@ def begun(experiment, devices, workdir):
     optimizer = create_for(experiment.optimizer, 1, model, experiment.loop.batch_size)
     mesh = create_mesh(jax.devices()[:devices])
     before = earlier_model(workdir, experiment.model["name"], model, data.encoder)
-    weights = restore_best(workdir, weights_layout(before, optimizer, mesh))
-    fresh = jax.tree.map(np.asarray, create_state(model, optimizer, 1, mesh))
-    state = create_state(model, optimizer, 1, mesh)
+    weights = restore_best(workdir, weights_layout(Network(before), placement_for(optimizer, mesh)))
+    fresh = jax.tree.map(
+        np.asarray, create_state(Network(model), optimizer, 1, placement_for(optimizer, mesh))
+    )
+    state = create_state(Network(model), optimizer, 1, placement_for(optimizer, mesh))
     state = with_warm_start(state, optimizer, model, before, weights, mesh)
-    return state, fresh, make_score_step(model, optimizer, mesh), data.encoder
+    return (
+        state,
+        fresh,
+        make_score_step(Network(model), placement_for(optimizer, mesh)),
+        data.encoder,
+    )
 
 
 def scores_before(workdir, path, devices):
@@ -99,9 +108,11 @@ def scores_before(workdir, path, devices):
     model = experiment.build_model(encoder)
     optimizer = create_for(experiment.optimizer, 1, model, experiment.loop.batch_size)
     mesh = create_mesh(jax.devices()[:devices])
-    weights = restore_best(workdir, weights_layout(model, optimizer, mesh))
+    weights = restore_best(workdir, weights_layout(Network(model), placement_for(optimizer, mesh)))
     ids = encoder.encode(next(read_tables(path, encoder.schema))).ids[:160]
-    return np.asarray(make_score_step(model, optimizer, mesh)(weights, ids, None))
+    return np.asarray(
+        make_score_step(Network(model), placement_for(optimizer, mesh))(weights, {"ids": ids})
+    )
 
 
 def check_scores(days, model, workdir, devices, table):
@@ -111,7 +122,7 @@ def check_scores(days, model, workdir, devices, table):
     state, _, score, encoder = begun(experiment, devices, workdir)
     path = sources[0] / "valid.csv"
     ids = encoder.encode(next(read_tables(path, encoder.schema))).ids[:160]
-    found = np.asarray(score(state.weights, ids, None))
+    found = np.asarray(score(state.weights, {"ids": ids}))
     assert found.std() > 0.05
     np.testing.assert_allclose(found, scores_before(workdir, path, devices), rtol=1e-5, atol=1e-6)
     assert int(state.step) == 0
@@ -130,14 +141,14 @@ def test_a_table_that_moves_densely_starts_warm_too(days, run):
 @pytest.mark.parametrize(("devices", "rows"), [(1, "adam"), (3, "adam"), (8, "ftrl")])
 def test_each_row_is_the_earlier_one_or_the_initialisers(days, earlier, devices, rows):
     model, workdir = earlier
-    optimizer = {"learning_rate": 0.02, "table": "sparse", "row_optimizer": rows}
+    optimizer = {"learning_rate": 0.02, "table": "sparse", "rows": {"name": rows}}
     experiment = settings(days[1][1], model, optimizer=optimizer)
     state, fresh, _, encoder = begun(experiment, devices, workdir)
     run, before = workdirs.read(workdir)
     smaller, larger = run.build_model(before), experiment.build_model(encoder)
     alone = create_mesh(jax.devices()[:1])
     how = create_for(run.optimizer, 1, smaller, 240)
-    old = restore_best(workdir, weights_layout(smaller, how, alone))
+    old = restore_best(workdir, weights_layout(Network(smaller), placement_for(how, alone)))
 
     def in_order(table, like):
         return {
@@ -147,13 +158,13 @@ def test_each_row_is_the_earlier_one_or_the_initialisers(days, earlier, devices,
             for name, array in table.items()
         }
 
-    shapes = weights_shapes(larger).params["table"]
+    shapes = weights_shapes(Network(larger)).params["table"]
     found = in_order(state.weights.params["table"], shapes)
     first = in_order(fresh.weights.params["table"], shapes)
     new_ids = 0
     for name, array in found.items():
         start = new_start = 0
-        for dim, grown in zip(before.field_dims, encoder.field_dims, strict=True):
+        for dim, grown in zip(field_rows(before), field_rows(encoder), strict=True):
             if new_start >= len(array):
                 break
             end = new_start + dim
@@ -175,7 +186,7 @@ def test_each_row_is_the_earlier_one_or_the_initialisers(days, earlier, devices,
         jax.tree.map(np.asarray, state.batch_stats), jax.tree.map(np.asarray, old.batch_stats)
     )
     if rows == "adam":  # The optimizers start anew.
-        chex.assert_trees_all_equal(jax.tree.map(np.asarray, state.slots), fresh.slots)
+        chex.assert_trees_all_equal(jax.tree.map(np.asarray, state.row_state), fresh.row_state)
     chex.assert_trees_all_equal(jax.tree.map(np.asarray, state.opt_state), fresh.opt_state)
 
 
@@ -192,7 +203,7 @@ def weights_of(workdir):
     model = experiment.build_model(encoder)
     optimizer = create_for(experiment.optimizer, 1, model, experiment.loop.batch_size)
     alone = create_mesh(jax.devices()[:1])
-    return restore_best(workdir, weights_layout(model, optimizer, alone))
+    return restore_best(workdir, weights_layout(Network(model), placement_for(optimizer, alone)))
 
 
 def test_a_run_goes_on_from_another(days, run, tmp_path, capsys):
@@ -285,8 +296,8 @@ def frozen_run(days, tmp_path):
     # Ids of the second field, before which there are new values on the second day.
     ids = np.array([2, 3, 5, 11])
     values = np.random.default_rng(0).normal(size=(len(ids), 4)).astype(np.float32)
-    rows = encoder.field_dims[0] + ids
-    state = create_state(model, optimizer, 1, mesh)
+    rows = field_rows(encoder)[0] + ids
+    state = create_state(Network(model), optimizer, 1, placement_for(optimizer, mesh))
     first = [FirstVectors(rows, values, True, "")]
     state = with_first_vectors(state, optimizer, first, mesh)
     workdirs.claim(tmp_path / "earlier", experiment, encoder)
@@ -310,7 +321,7 @@ def test_frozen_rows_stay_frozen_also_when_resumed(days, frozen_run, tmp_path, c
     assert frozen_arrays(tmp_path / "run") == ("embedding",)
     encoder = workdirs.read(tmp_path / "run")[1]
     found = np.asarray(weights_of(tmp_path / "run").params["table"]["embedding"])
-    rows = encoder.field_dims[0] + ids
+    rows = field_rows(encoder)[0] + ids
     np.testing.assert_array_equal(found[rows], values)
     assert (found[rows + 2] != np.asarray(before)[rows + 2]).all()
 

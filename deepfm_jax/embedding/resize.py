@@ -10,8 +10,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Shaped
 
 from deepfm_jax.distributed.partitioning import SHARD_AXIS, TABLE_SPEC
+from deepfm_jax.embedding.layout import Space, TableLayout
 from deepfm_jax.errors import UserError
-from deepfm_jax.features import FieldDims, FieldSpec, field_specs
+from deepfm_jax.features import Feature
 
 
 class Run(NamedTuple):
@@ -28,45 +29,64 @@ class Run(NamedTuple):
     rows: int
 
 
-def kept_runs(old_dims: FieldDims, new_dims: FieldDims) -> tuple[Run, ...]:
-    """Where the rows of each field go; neighbours that move by one distance are one run.
+def kept_runs(old: TableLayout, new: TableLayout) -> dict[str, tuple[Run, ...]]:
+    """Where the rows of each field go, by the names of the table's arrays.
+
+    Neighbours that move by one distance are one run.
 
     Raises:
-      UserError: another number of fields, a field that has become smaller, or one that reads the
-        rows of another field in one of the two alone.
+      UserError: the tables differ in more than the rows of fields, or a field has become smaller.
     """
-    old, new = field_specs(old_dims), field_specs(new_dims)
-    if len(old) != len(new):
-        raise UserError(f"the older table has {len(old)} fields, and this one {len(new)}")
-    runs: list[Run] = []
-    start, new_start = 0, 0
-    for index, (before, after) in enumerate(zip(old, new, strict=True)):
+    fields, new_fields = old.features, new.features
+    if len(fields) != len(new_fields):
+        raise UserError(f"the older table has {len(fields)} fields, and this one {len(new_fields)}")
+    for index, (before, after) in enumerate(zip(fields, new_fields, strict=True)):
         _check_field(index, before, after)
-        if before.shared_with is not None:
-            continue
+    runs = {}
+    for before, after in zip(old.spaces, new.spaces, strict=True):
+        of_space = _runs_of_space(old, before, after)
+        runs |= dict.fromkeys(before.names, of_space)
+    return runs
+
+
+def _runs_of_space(old: TableLayout, before: Space, after: Space) -> tuple[Run, ...]:
+    moves = sorted(
+        (start, new_start, old.features[field].rows)
+        for field, start, new_start in zip(
+            before.fields, before.first_rows, after.first_rows, strict=True
+        )
+        if old.features[field].shared_with is None
+    )
+    runs: list[Run] = []
+    for start, new_start, rows in moves:
         last = runs[-1] if runs else None
         if last is not None and (start, new_start) == (last.old + last.rows, last.new + last.rows):
-            runs[-1] = last._replace(rows=last.rows + before.rows)
+            runs[-1] = last._replace(rows=last.rows + rows)
         else:
-            runs.append(Run(start, new_start, before.rows))
-        start, new_start = start + before.rows, new_start + after.rows
+            runs.append(Run(start, new_start, rows))
     return tuple(runs)
 
 
-def _check_field(index: int, before: FieldSpec, after: FieldSpec) -> None:
+def _check_field(index: int, before: Feature, after: Feature) -> None:
     if before.shared_with != after.shared_with:
         raise UserError(f"field {index} shares its rows with another in one of the tables alone")
     if before.rows > after.rows:
         raise UserError(
             f"field {index} has {before.rows} rows in the older table and {after.rows} in this one"
         )
+    for name in ("slots", "size", "dim"):
+        there, here = getattr(before, name), getattr(after, name)
+        if there != here:
+            raise UserError(
+                f"field {index} has {name}={there} in the older table and {name}={here} in this one"
+            )
 
 
 def copy_rows(
     old: Mapping[str, jax.Array],
     new: Mapping[str, jax.Array],
     rows: Mapping[str, int],
-    runs: Sequence[Run],
+    runs: Mapping[str, Sequence[Run]],
     mesh: Mesh,
     *,
     striped: bool,
@@ -85,7 +105,9 @@ def copy_rows(
       striped: Whether rows are striped over the mesh's shards (see ``embedding.stripes``).
     """
     return {
-        name: _copied(old[name], array, runs=_up_to(runs, rows[name]), mesh=mesh, striped=striped)
+        name: _copied(
+            old[name], array, runs=_up_to(runs[name], rows[name]), mesh=mesh, striped=striped
+        )
         for name, array in new.items()
     }
 

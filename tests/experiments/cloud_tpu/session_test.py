@@ -6,10 +6,10 @@ import time
 import pytest
 
 from deepfm_jax.errors import UserError
-from experiments import cloud_tpu
-from experiments.commands import CommandError, run
-from experiments.tpu_session import Session, SliceLostError
-from tests.experiments.fake_gcloud import READY, SLICE
+from experiments.cloud_tpu import slices
+from experiments.cloud_tpu.commands import CommandError, run
+from experiments.cloud_tpu.session import Session, SliceLostError
+from tests.experiments.cloud_tpu.fake_gcloud import READY, SLICE
 
 
 def session(tpu=SLICE, **settings):
@@ -133,7 +133,7 @@ def test_a_slice_that_cannot_be_deleted_is_told_with_the_command(gcloud):
     with pytest.raises(UserError) as error:
         session().session()
     assert "may go on costing money ((gcloud.x) INTERNAL: try later); run: " in str(error.value)
-    assert str(error.value).endswith(shlex.join(cloud_tpu.delete(SLICE)))
+    assert str(error.value).endswith(shlex.join(slices.delete(SLICE)))
     assert gcloud.calls("delete") == ["delete"] * 3
 
 

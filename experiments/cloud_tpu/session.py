@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from deepfm_jax.errors import UserError
-from experiments import cloud_tpu
-from experiments.commands import CommandError, run
+from experiments.cloud_tpu import slices
+from experiments.cloud_tpu.commands import CommandError, run
 
 # Of a queued resource and of a node: it will not come back. DELETING is not among them, since
 # somebody wants the slice gone.
@@ -59,7 +59,7 @@ class Session:
       say: tells how far it is.
     """
 
-    tpu: cloud_tpu.Slice
+    tpu: slices.Slice
     command: str = ""
     wait_seconds: float = 6 * 3600
     poll_seconds: float = 10
@@ -112,7 +112,7 @@ class Session:
         """
         deadline = time.monotonic() + self.wait_seconds
         delay, last = self.poll_seconds, ""
-        while (state := self._state()) != cloud_tpu.ready_state(self.tpu):
+        while (state := self._state()) != slices.ready_state(self.tpu):
             if state in _LOST:
                 raise SliceLostError(f"slice {self.tpu.name} is {state}{self._why(state)}")
             if state == "DELETING":
@@ -132,17 +132,17 @@ class Session:
     def install(self) -> None:
         """Installs the project on all workers."""
         self.say(f"installing on all workers of {self.tpu.name}")
-        for command in cloud_tpu.install(self.tpu):
+        for command in slices.install(self.tpu):
             self.run(command, stream=True)
 
     def start_and_follow(self) -> None:
         """Runs the command on all workers and streams their logs until it ends."""
-        self.run(cloud_tpu.start(self.tpu, self.command), stream=True)
+        self.run(slices.start(self.tpu, self.command), stream=True)
         self.logs()
 
     def logs(self) -> None:
         """Streams the logs from their first line until the command ends."""
-        self.run(cloud_tpu.follow(self.tpu), stream=True)
+        self.run(slices.follow(self.tpu), stream=True)
 
     def delete(self) -> None:
         """Deletes the slice; one that is not there is deleted already.
@@ -150,7 +150,7 @@ class Session:
         Raises:
           UserError: gcloud failed three times. The message has the command to do it by hand.
         """
-        command = cloud_tpu.delete(self.tpu)
+        command = slices.delete(self.tpu)
         self.say(f"deleting slice {self.tpu.name}")
         with _uninterrupted():
             for look in range(_LOOKS):
@@ -183,12 +183,12 @@ class Session:
 
     def _create(self) -> None:
         self.say(f"creating slice {self.tpu.name} ({self.tpu.accelerator_type})")
-        self.run(cloud_tpu.create(self.tpu))
+        self.run(slices.create(self.tpu))
 
     def _refuse_a_name_in_use(self) -> None:
         # Otherwise the end of this session would delete somebody else's slice.
         try:
-            state = self.run(cloud_tpu.describe(self.tpu, cloud_tpu.state_field(self.tpu)))
+            state = self.run(slices.describe(self.tpu, slices.state_field(self.tpu)))
         except CommandError as error:
             if _is_not_found(error):
                 return
@@ -199,7 +199,7 @@ class Session:
         )
 
     def _state(self) -> str:
-        command = cloud_tpu.describe(self.tpu, cloud_tpu.state_field(self.tpu))
+        command = slices.describe(self.tpu, slices.state_field(self.tpu))
         for _ in range(_LOOKS - 1):
             try:
                 return self.run(command)
@@ -213,15 +213,15 @@ class Session:
         if state != "FAILED" or not self.tpu.queued:
             return ""
         with contextlib.suppress(CommandError):
-            message = self.run(cloud_tpu.describe(self.tpu, "state.failedData.error.message"))
+            message = self.run(slices.describe(self.tpu, "state.failedData.error.message"))
             return f" ({' '.join(message.split())})" if message else ""
         return ""
 
     def _raise_if_lost(self) -> None:
         self.say(f"a command failed; looking whether slice {self.tpu.name} is lost")
-        commands = [cloud_tpu.describe_node(self.tpu)]
+        commands = [slices.describe_node(self.tpu)]
         if self.tpu.queued:
-            commands.insert(0, cloud_tpu.describe(self.tpu, cloud_tpu.state_field(self.tpu)))
+            commands.insert(0, slices.describe(self.tpu, slices.state_field(self.tpu)))
         for look in range(_LOOKS):
             if look:
                 time.sleep(self.poll_seconds)

@@ -4,9 +4,9 @@ import json
 import shlex
 import sys
 
-from experiments import cloud_tpu
+from experiments.cloud_tpu import slices
 
-SLICE = cloud_tpu.Slice("ctr", "my-project", "us-west4-a", "v5litepod-16", "image", spot=True)
+SLICE = slices.Slice("ctr", "my-project", "us-west4-a", "v5litepod-16", "image", spot=True)
 
 # A life of a slice is the states that it is seen in, the last one for ever, and the statuses of
 # the ssh commands, 0 after the last.

@@ -3,7 +3,7 @@ import tempfile
 
 import pytest
 
-from tests.experiments.fake_gcloud import Gcloud
+from tests.experiments.cloud_tpu.fake_gcloud import Gcloud
 
 
 @pytest.fixture

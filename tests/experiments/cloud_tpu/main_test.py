@@ -10,13 +10,13 @@ import time
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 WHERE = "--project=my-project --zone=us-west4-a --quiet"
 FLAGS = ("--name=ctr", "--project=my-project", "--zone=us-west4-a")
 
 
 def launcher(*flags):
-    return [sys.executable, "-m", "experiments.tpu_vm", *flags]
+    return [sys.executable, "-m", "experiments.cloud_tpu", *flags]
 
 
 def launch(*flags, **env):

@@ -6,10 +6,10 @@ import tarfile
 import pytest
 
 from deepfm_jax.errors import UserError
-from experiments import cloud_tpu
-from experiments.commands import CommandError, run
-from experiments.tpu_session import Session
-from tests.experiments.fake_gcloud import READY, SLICE, write_program
+from experiments.cloud_tpu import slices
+from experiments.cloud_tpu.commands import CommandError, run
+from experiments.cloud_tpu.session import Session
+from tests.experiments.cloud_tpu.fake_gcloud import READY, SLICE, write_program
 
 # The workers run Linux and have it; macOS, where the launcher may be used, has not.
 needs_setsid = pytest.mark.skipif(shutil.which("setsid") is None, reason="no setsid here")
@@ -35,17 +35,17 @@ def worker(gcloud):
     return home
 
 
-@pytest.mark.parametrize("generation", cloud_tpu.RUNTIME_VERSIONS)
+@pytest.mark.parametrize("generation", slices.RUNTIME_VERSIONS)
 def test_each_generation_has_its_image(generation):
     images = {"v5litepod": "v2-alpha-tpuv5-lite", "v5p": "v2-alpha-tpuv5", "v6e": "v2-alpha-tpuv6e"}
     expected = images.get(generation, "tpu-ubuntu2204-base")
-    assert cloud_tpu.runtime_version(f"{generation}-8") == expected
+    assert slices.runtime_version(f"{generation}-8") == expected
 
 
 @pytest.mark.parametrize("name", ["v7-8", "v5e-8", "v6e", "v6e-0", "v6e-8x", "a100-8", ""])
 def test_an_unknown_accelerator_type_is_told(name):
     with pytest.raises(UserError, match="is not one of v2-N, v3-N, v4-N, v5litepod-N"):
-        cloud_tpu.runtime_version(name)
+        slices.runtime_version(name)
 
 
 @needs_setsid
@@ -85,7 +85,7 @@ def test_a_command_that_runs_already_is_followed_and_not_started_twice(gcloud, w
     steps = Session(SLICE, "echo once >> ~/runs; sleep 2", poll_seconds=0.01)
     steps.create()
     steps.install()
-    run(cloud_tpu.start(SLICE, steps.command))
+    run(slices.start(SLICE, steps.command))
     steps.start_and_follow()
     assert "is running already" in capfd.readouterr().err
     assert (worker / "runs").read_text() == "once\n"

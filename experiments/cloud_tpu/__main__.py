@@ -1,7 +1,7 @@
 """Trains on a Cloud TPU slice: creates it, installs, runs, streams the logs and deletes it.
 
-``python -m experiments.tpu_vm --name=NAME --accelerator_type=v5litepod-4 --spot
---command='python -m experiments.train --config=FILE --workdir=DIR'`` does all of it;
+``python -m experiments.cloud_tpu --name=NAME --accelerator_type=v5litepod-4 --spot
+--command='deepfm-jax train --config=RECIPE --workdir=DIR'`` does all of it;
 ``--step`` does one part, and ``--dry_run`` prints the commands instead. Every worker of the slice
 runs the command, in a copy of this tree's last commit. A preempted slice is created again, up to
 ``--retries`` times. The slice is deleted at the end, also after a failure or Ctrl-C.
@@ -12,9 +12,10 @@ from collections.abc import Callable
 from absl import flags
 
 from deepfm_jax.errors import UserError
-from experiments import cloud_tpu, launcher
-from experiments.commands import run
-from experiments.tpu_session import Session
+from experiments import launcher
+from experiments.cloud_tpu import slices
+from experiments.cloud_tpu.commands import run
+from experiments.cloud_tpu.session import Session
 
 _STEP = flags.DEFINE_enum(
     "step",
@@ -54,15 +55,13 @@ def main() -> None:
     """Does the step, or prints its commands."""
     command = _COMMAND.value or ""
     if _STEP.value in ("session", "run") and not command:
-        raise UserError(
-            f"--step={_STEP.value} needs --command, such as python -m experiments.train"
-        )
+        raise UserError(f"--step={_STEP.value} needs --command, such as 'deepfm-jax train'")
     runtime = _RUNTIME.value or ""
     if _STEP.value in ("session", "create"):
         if not _TYPE.value:
             raise UserError(f"--step={_STEP.value} needs --accelerator_type, such as v5litepod-8")
-        runtime = runtime or cloud_tpu.runtime_version(_TYPE.value)
-    tpu = cloud_tpu.Slice(
+        runtime = runtime or slices.runtime_version(_TYPE.value)
+    tpu = slices.Slice(
         name=_NAME.value,
         project=_PROJECT.value or _configured("project", "--project"),
         zone=_ZONE.value or _configured("compute/zone", "--zone"),
@@ -75,9 +74,7 @@ def main() -> None:
         create_flags=tuple(_CREATE_FLAG.value),
     )
     if _DRY_RUN.value:
-        print(
-            cloud_tpu.script(tpu, _STEP.value, command, keep=_KEEP.value, poll_seconds=_POLL.value)
-        )
+        print(slices.script(tpu, _STEP.value, command, keep=_KEEP.value, poll_seconds=_POLL.value))
         return
     session = Session(
         tpu,

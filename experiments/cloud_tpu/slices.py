@@ -144,7 +144,7 @@ def install(tpu: Slice) -> list[list[str]]:
 
     An archive and not a wheel, so that ``--config=experiments/configs/...`` is a path there too.
     """
-    root = pathlib.Path(__file__).parents[1]
+    root = pathlib.Path(__file__).parents[2]
     archive = f"{tempfile.gettempdir()}/{tpu.name}.tar.gz"
     target = f"{tpu.name}:deepfm_jax.tar.gz"
     return [

@@ -1,0 +1,216 @@
+"""From table rows and dense numbers to one vector for each field."""
+
+import itertools
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from deepfm_jax.embedding import Rows, TableLayout
+from deepfm_jax.errors import UserError
+from deepfm_jax.features import dense_size, slot_counts
+from deepfm_jax.inputs.encoder import Encoder
+from deepfm_jax.inputs.mean_pooling import MeanPooling
+from deepfm_jax.inputs.sqrtn_pooling import SqrtNPooling
+from deepfm_jax.inputs.sum_pooling import SumPooling
+from deepfm_jax.typing import AnyArray, Dense, Embeddings, FirstOrder, Values
+
+ENCODERS: dict[str, type[Encoder]] = {
+    "sum": SumPooling,
+    "mean": MeanPooling,
+    "sqrtn": SqrtNPooling,
+}
+
+
+class Fields(NamedTuple):
+    """What a model reads of a batch.
+
+    Attributes:
+      linear: ``first_order``; None for a table without such weights.
+      vectors: ``embeddings``; None where no field has vectors.
+    """
+
+    linear: FirstOrder | None
+    vectors: Embeddings | None
+
+    @property
+    def first_order(self) -> FirstOrder:
+        """The linear term of each field, [B, F]."""
+        assert self.linear is not None, "the table has no first-order weights"
+        return self.linear
+
+    @property
+    def embeddings(self) -> Embeddings:
+        """e_f of each field that has vectors, [B, F, D]."""
+        assert self.vectors is not None, "the table has no vectors"
+        return self.vectors
+
+
+class Inputs(nn.Module):
+    """Turns the rows of a batch, their values and dense numbers into ``Fields``.
+
+    A field of ids has e_f = x v for one slot, or what its encoder makes of several. A dense field
+    of n numbers x has e_f = W^T x with W [n, D], one matrix product. Where a field's vectors have
+    a length d of their own, a matrix [d, D] projects them.
+
+    Source: Ginart et al. 2019, "Mixed Dimension Embeddings with Application to Memory-Efficient
+      Recommendation Systems", Sec. 2 (arXiv 1909.11810), for the projections.
+
+    Attributes:
+      layout: Of the table; it has the fields.
+      init_std: Standard deviation of the initialiser of W, as of the table's vectors. First-order
+        weights of dense fields start at 0.
+    """
+
+    layout: TableLayout
+    init_std: float = 0.01
+
+    @nn.compact
+    def __call__(
+        self, rows: Rows, values: Values | None = None, dense: Dense | None = None
+    ) -> Fields:
+        """Encodes a batch.
+
+        Args:
+          rows: Of the ids [B, S].
+          values: x, [B, S]; all 1 when None. An empty slot has value 0.
+          dense: Numbers of the dense fields in their order, [B, N]; None where there is none.
+
+        Raises:
+          UserError: values or dense numbers of another shape, which would otherwise be repeated or
+            cut; or none, where fields need them.
+        """
+        features = self.layout.features
+        self._check(rows, values, dense)
+        first_order, vectors = [], []
+        for run in _runs(self.layout):
+            if features[run[0]].is_dense:
+                assert dense is not None  # It has been checked.
+                linear, embedded = self._project_dense(run[0], dense)
+            else:
+                linear, embedded = self._encode(run, rows.arrays, values)
+            first_order += [] if linear is None else [linear]
+            vectors += [] if embedded is None else [embedded]
+        return Fields(_side_by_side(first_order), _side_by_side(vectors))
+
+    def _check(self, rows: Rows, values: Values | None, dense: Dense | None) -> None:
+        features = self.layout.features
+        batch = len(next(iter(rows.arrays.values()))) if rows.arrays else None
+        slots = sum(slot_counts(features))
+        if values is None:
+            if max(slot_counts(features)) > 1:
+                raise UserError("a field has several slots: pass values, 0 in slots that are empty")
+        elif values.ndim != 2 or values.shape[1] != slots or batch not in (None, len(values)):
+            raise UserError(
+                f"values have shape {values.shape}, and the ids {(batch, slots)}; pass one value "
+                "for each id"
+            )
+        size = dense_size(features)
+        shape = None if dense is None else dense.shape
+        fits = shape is not None and shape[1:] == (size,) and batch in (None, shape[0])
+        if (size and not fits) or (dense is not None and not (fits or shape == (batch, 0))):
+            raise UserError(
+                f"dense numbers have shape {shape}; the model reads [batch, {size}], the numbers "
+                "of its dense fields in their order"
+            )
+
+    def _encode(
+        self, run: list[int], arrays: Mapping[str, AnyArray], values: Values | None
+    ) -> tuple[AnyArray | None, AnyArray | None]:
+        """First-order terms [B, F'] and vectors [B, F', D] of consecutive fields alike."""
+        feature = self.layout.features[run[0]]
+        encoder = None
+        if feature.slots > 1:
+            encoder = _encoder(feature.pooling)(name=f"encoder_{run[0]}")
+        of_run = None
+        if values is not None:
+            start = sum(slot_counts(self.layout.features)[: run[0]])
+            of_run = values[:, start : start + len(run) * feature.slots]
+        linear = vectors = None
+        if self.layout.first_order:
+            read = self._slots_of_run(run, "first_order", arrays)
+            linear = _pooled(read[:, :, None], of_run, encoder, feature.slots)[:, :, 0]
+        array = self.layout.vectors_of(run[0])
+        if array is not None:
+            read = self._slots_of_run(run, array, arrays)
+            vectors = self._projected(run, _pooled(read, of_run, encoder, feature.slots))
+        return linear, vectors
+
+    def _slots_of_run(self, run: list[int], array: str, arrays: Mapping[str, AnyArray]) -> AnyArray:
+        """The rows that consecutive fields read of an array, [B, slots, ...]."""
+        space = self.layout.space_of(array)
+        counts = [self.layout.features[field].slots for field in space.fields]
+        place = space.fields.index(run[0])
+        start = sum(counts[:place])
+        return arrays[array][:, start : start + sum(counts[place : place + len(run)])]
+
+    def _projected(self, run: list[int], vectors: AnyArray) -> AnyArray:
+        """Vectors of length D, by a matrix for each field whose own are of another length."""
+        if vectors.shape[2] == self.layout.dim:
+            return vectors
+        init = nn.initializers.glorot_normal()
+        projected = [
+            nn.Dense(self.layout.dim, use_bias=False, kernel_init=init, name=f"projection_{field}")(
+                vectors[:, place]
+            )
+            for place, field in enumerate(run)
+        ]
+        return jnp.stack(projected, axis=1)
+
+    def _project_dense(
+        self, field: int, dense: Dense
+    ) -> tuple[Float[Array, "batch 1"] | None, Embeddings | None]:
+        features = self.layout.features
+        size, own = features[field].size, features[field].dim
+        start = dense_size(features[:field])
+        numbers = jnp.asarray(dense)[:, start : start + size]
+        linear = vectors = None
+        if self.layout.first_order:
+            zeros = nn.initializers.zeros
+            weights = self.param(f"dense_{field}_first_order", zeros, (size,))
+            linear = jnp.einsum("bn,n->b", numbers, weights)[:, None]
+        length = self.layout.dim if own is None else own
+        if self.layout.dim and length:
+            init = nn.initializers.normal(self.init_std)
+            kernel = self.param(f"dense_{field}_kernel", init, (size, length))
+            vectors = self._projected([field], (numbers @ kernel)[:, None, :])
+        return linear, vectors
+
+
+def _encoder(name: str) -> type[Encoder]:
+    if name not in ENCODERS:
+        raise UserError(f"pooling={name!r} is unknown; use one of {sorted(ENCODERS)}")
+    return ENCODERS[name]
+
+
+def _runs(layout: TableLayout) -> list[list[int]]:
+    """Consecutive fields that can be encoded together; a dense field is alone."""
+
+    def alike(field: int):
+        feature = layout.features[field]
+        pooling = feature.pooling if feature.slots > 1 else ""
+        alone = field if feature.is_dense else None
+        return alone, layout.vectors_of(field), feature.slots, pooling
+
+    return [list(run) for _, run in itertools.groupby(range(len(layout.features)), alike)]
+
+
+def _pooled(read: AnyArray, values: Values | None, encoder: Encoder | None, slots: int) -> AnyArray:
+    """Vectors [B, F', D] of fields with ``slots`` slots each, which read [B, F' slots, D]."""
+    if values is None:
+        return read
+    if encoder is None:
+        return read * values[:, :, None]
+    batch, fields = len(values), values.shape[1] // slots
+    # An empty slot reads no row, which is NaN.
+    vectors = jnp.where((values != 0)[:, :, None], read, 0.0)
+    vectors = vectors.reshape(batch, fields, slots, read.shape[2])
+    return encoder(vectors, values.reshape(batch, fields, slots))
+
+
+def _side_by_side(parts: list[AnyArray]) -> AnyArray | None:
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return jnp.concatenate(parts, axis=1)

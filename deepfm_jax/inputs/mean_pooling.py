@@ -1,0 +1,18 @@
+"""Mean pooling of the slots of a field."""
+
+import jax.numpy as jnp
+
+from deepfm_jax.inputs.encoder import Encoder, unit_scaled
+
+
+class MeanPooling(Encoder):
+    """e = sum_k x_k v_k / sum_k x_k, the mean weighted by the values.
+
+    Where the values sum to 0 it is their sum, in units of the largest.
+    """
+
+    def weights(self, values):
+        """a_k = x_k / sum_j x_j."""
+        values = unit_scaled(values)
+        total = jnp.sum(values, axis=2, keepdims=True)
+        return values / jnp.where(total == 0, 1, total)

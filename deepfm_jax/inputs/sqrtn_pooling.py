@@ -1,0 +1,19 @@
+"""Sum pooling scaled by the square root of the squared weights."""
+
+import jax.numpy as jnp
+
+from deepfm_jax.inputs.encoder import Encoder, unit_scaled
+
+
+class SqrtNPooling(Encoder):
+    """e = sum_k x_k v_k / sqrt(sum_k x_k^2).
+
+    The variance of e does not depend on the number of values, if vectors are independent.
+    """
+
+    def weights(self, values):
+        """a_k = x_k / sqrt(sum_j x_j^2)."""
+        values = unit_scaled(values)
+        square = jnp.sum(values * values, axis=2, keepdims=True)
+        # The gradient of sqrt at 0 is infinite, also where its result is not used.
+        return values / jnp.sqrt(jnp.where(square == 0, 1, square))

@@ -1,0 +1,11 @@
+"""Sum pooling of the slots of a field."""
+
+from deepfm_jax.inputs.encoder import Encoder
+
+
+class SumPooling(Encoder):
+    """e = sum_k x_k v_k: each value of a list is a feature of its own, as in libFM."""
+
+    def weights(self, values):
+        """a_k = x_k."""
+        return values

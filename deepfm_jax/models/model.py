@@ -1,0 +1,202 @@
+"""What all models share: fields, table, inputs, and the ways to call them."""
+
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from deepfm_jax.embedding import EmbeddingTable, Rows, TableLayout, table_layout
+from deepfm_jax.features import Feature, FieldDims, as_features
+from deepfm_jax.inputs import Fields, Inputs
+from deepfm_jax.layers import MLP
+from deepfm_jax.models.hyperparameters import check_hyperparameters
+from deepfm_jax.typing import AnyArray, Dense, Embeddings, Ids, Logits, Values
+
+
+class Outputs(NamedTuple):
+    """What a model gives its head.
+
+    Attributes:
+      logit: Of the model's own task, [B].
+      hidden: What the model's last linear layer reads, [B, H]: the representation that the towers
+        of several tasks share.
+    """
+
+    logit: Logits
+    hidden: Float[AnyArray, "batch hidden"]
+
+
+class Model(nn.Module):
+    """A map from fields to a logit: ``interact``, which each paper's file defines.
+
+    Attributes:
+      field_dims: Rows of each field, or a ``Feature`` for a field with several slots, with the rows
+        of another, or of dense numbers.
+      table_dtype: Dtype of the table, ``"float32"`` or ``"bfloat16"``.
+    """
+
+    field_dims: FieldDims
+    table_dtype: str = "float32"
+
+    # Whether the table has first-order weights.
+    first_order: ClassVar[bool] = True
+    # Whether most products are small ones, of each example by itself, as in attention.
+    has_small_products: ClassVar[bool] = False
+
+    def __post_init__(self):
+        # Lists become tuples: a hashable module is one that JAX can cache programs of.
+        for name, value in list(vars(self).items()):
+            if isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))
+        super().__post_init__()
+
+    def setup(self):
+        check_hyperparameters(self)
+        self.table = EmbeddingTable(self.layout, self.vectors_std, self.table_dtype)
+        self.inputs = Inputs(self.layout, self.vectors_std)
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """The fields as the model reads them."""
+        return as_features(self.field_dims)
+
+    @property
+    def vectors_dim(self) -> int:
+        """Length of a field's vectors in the table; 0 for none."""
+        return 0
+
+    @property
+    def vectors_std(self) -> float:
+        """Standard deviation of the vectors' initialiser."""
+        return 0.0
+
+    @property
+    def layout(self) -> TableLayout:
+        """Which arrays the table has, and whose rows are where."""
+        return table_layout(self.features, int(self.vectors_dim), self.first_order)
+
+    def __call__(
+        self,
+        ids: Ids,
+        values: Values | None = None,
+        dense: Dense | None = None,
+        *,
+        train: bool = False,
+    ) -> Logits:
+        """Logits [B].
+
+        Args:
+          ids: [B, S] int32, local to each field.
+          values: [B, S]; all 1 when None.
+          dense: Numbers of dense fields, [B, N]; None where there is none.
+          train: Whether dropout drops units (by the rng ``dropout``) and batch norm moves its
+            statistics (in the collection ``batch_stats``).
+
+        Raises:
+          UserError: concrete ids out of range (see ``embedding.check_ids``); values or dense
+            numbers of another shape.
+        """
+        return self.outputs(ids, values, dense, train=train).logit
+
+    def outputs(
+        self,
+        ids: Ids,
+        values: Values | None = None,
+        dense: Dense | None = None,
+        *,
+        train: bool = False,
+    ) -> Outputs:
+        """Logit and last hidden representation; see ``__call__``."""
+        return self.from_rows(self.table(ids), values, dense, train=train)
+
+    def from_rows(
+        self,
+        rows: Rows,
+        values: Values | None = None,
+        dense: Dense | None = None,
+        *,
+        train: bool = False,
+    ) -> Outputs:
+        """``outputs`` of a batch whose rows of the table were gathered before."""
+        return self.interact(self.inputs(rows, values, dense), train=train)
+
+    def interact(self, fields: Fields, *, train: bool) -> Outputs:
+        """The paper's equations; a subclass defines it, as its ``nn.compact`` method."""
+        raise NotImplementedError
+
+    def first_order_logit(self, fields: Fields) -> Logits:
+        """w_0 + sum_f of the linear terms, [B]; creates w_0 as the parameter ``bias``."""
+        bias = self.param("bias", nn.initializers.zeros, ())
+        return bias + jnp.einsum("bf->b", fields.first_order)
+
+
+class EmbeddingModel(Model):
+    """A model whose fields have vectors.
+
+    Attributes:
+      embed_dim: D, length of the vectors.
+      init_std: Standard deviation of the vectors' initialiser.
+    """
+
+    embed_dim: int = 16
+    init_std: float = 0.01
+
+    @property
+    def vectors_dim(self) -> int:
+        """D."""
+        return self.embed_dim
+
+    @property
+    def vectors_std(self) -> float:
+        """``init_std``."""
+        return self.init_std
+
+
+class TowerModel(EmbeddingModel):
+    """A model with a tower.
+
+    Attributes:
+      mlp_dims: Widths of the tower's hidden layers; empty for a linear layer over its input.
+      dropout: Probability of dropping a hidden unit in training.
+      batch_norm: Whether the tower normalises its blocks.
+      compute_dtype: Dtype of the tower's products, ``"float32"``, ``"bfloat16"``, or ``"auto"`` for
+        the faster one (see ``MLP``); sums are float32.
+    """
+
+    mlp_dims: Sequence[int] = (400, 400, 400)
+    dropout: float = 0.2
+    batch_norm: bool = False
+    compute_dtype: str = "float32"
+
+    def make_tower(
+        self,
+        name: str = "tower",
+        mlp_dims: Sequence[int] | None = None,
+        *,
+        out_dim: int | None = 1,
+        activation: str = "relu",
+    ) -> MLP:
+        """An MLP with the model's settings, as the submodule ``name``.
+
+        Args:
+          name: In the model's parameters.
+          mlp_dims: Widths; None for the model's own.
+          out_dim: See ``MLP``.
+          activation: See ``MLP``.
+        """
+        return MLP(
+            self.mlp_dims if mlp_dims is None else mlp_dims,
+            dropout=self.dropout,
+            batch_norm=self.batch_norm,
+            compute_dtype=self.compute_dtype,
+            out_dim=out_dim,
+            activation=activation,
+            name=name,
+        )
+
+
+def flatten(embeddings: Embeddings) -> Float[Array, "batch width"]:
+    """[e_1, ..., e_F] side by side, [B, F D]."""
+    return jnp.reshape(embeddings, (embeddings.shape[0], -1))

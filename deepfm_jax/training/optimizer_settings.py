@@ -1,0 +1,112 @@
+"""How parameters move, as data."""
+
+import ast
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from deepfm_jax.errors import UserError
+
+
+def as_options(options: Any) -> dict[str, Any]:
+    """Keyword arguments from a mapping, or from a text such as ``"b1=0.8, nesterov=True"``.
+
+    Raises:
+      UserError: a text of another form.
+    """
+    if not isinstance(options, str):
+        return dict(options)
+    try:
+        call = ast.parse(f"options({options})", mode="eval").body
+        assert isinstance(call, ast.Call)
+        if call.args or any(each.arg is None for each in call.keywords):
+            raise ValueError("only KEY=VALUE")
+        return {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise UserError(
+            f"optimizer options {options!r} must be KEY=VALUE with commas between, as "
+            f"'b1=0.8, eps=1e-6' ({error})"
+        ) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class RowSettings:
+    """How the rows of an array of the table move on the sparse path.
+
+    Attributes:
+      name: A row optimizer (see ``embedding.ROW_OPTIMIZERS``).
+      options: Its keyword arguments; a text is ``"b1=0.8, eps=1e-6"``.
+      learning_rate: Its peak learning rate; 0 for that of what it falls back on.
+    """
+
+    name: str = ""
+    options: Mapping[str, Any] | str = dataclasses.field(default_factory=dict, hash=False)
+    learning_rate: float = 0.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "options", as_options(self.options))
+
+
+@dataclasses.dataclass(frozen=True)
+class Penalties:
+    """A penalty's lambda for each group of parameters (see ``parameter_groups``).
+
+    Attributes:
+      table: Vectors of the table, and the projections of dense fields.
+      first_order: First-order weights; None for that of ``table``.
+      tower: Kernels of towers, and of the last linear layers.
+      interaction: All other kernels: cross layers, attention, products, gates.
+    """
+
+    table: float = 0.0
+    first_order: float | None = None
+    tower: float = 0.0
+    interaction: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerSettings:
+    """How parameters move.
+
+    Attributes:
+      name: An optimizer of optax by its name, as ``adam``, ``adagrad``, ``lion``.
+      options: Its keyword arguments; a text is ``"b1=0.8, eps=1e-6"``.
+      table: How the embedding table moves. ``dense``: by ``name``, every row at every step, as
+        optax does it. ``sparse``: by ``rows``, only the rows of the batch. ``auto``: the faster of
+        the two, as the run then reports (see ``training.table_path``).
+      rows: Of the vectors on the sparse path; without a name it is the row form of ``name``, with
+        the same options.
+      first_order: Of the first-order weights on the sparse path; without a name it is ``rows``.
+      learning_rate: Peak learning rate.
+      schedule: ``constant``; ``warmup_cosine``: linear over ``warmup_steps``, then a cosine to 0
+        at the end of ``loop.epochs``; ``plateau``: multiplied by ``plateau_factor`` after
+        evaluations that do not improve, not below ``plateau_floor``. A cut is a factor on the
+        updates.
+      plateau_patience: Evaluations in a row without improvement that pass before such a cut, and
+        before the next; 0 cuts at each. A metric that jumps about from one to the next cuts the
+        rate too early by chance; then let one pass, and let ``loop.patience`` be larger.
+      clip_norm: Largest global norm of the gradient, penalties included; 0 for no clipping.
+      l2: lambda of (lambda / 2) ||W||^2 by group. It is part of the gradient, not decoupled weight
+        decay. On the dense path every row of the table decays at every step; on the sparse path a
+        row decays only at the steps that touch it, so rare rows decay less and the best lambda is
+        larger. Some row optimizers (``ftrl``) have penalties of their own and take the lambda.
+      l1: lambda of lambda |W|_1 by group, likewise.
+    """
+
+    name: str = "adam"
+    options: Mapping[str, Any] | str = dataclasses.field(default_factory=dict, hash=False)
+    table: str = "auto"
+    rows: RowSettings = dataclasses.field(default_factory=RowSettings)
+    first_order: RowSettings = dataclasses.field(default_factory=RowSettings)
+    learning_rate: float = 1e-3
+    schedule: str = "constant"
+    warmup_steps: int = 0
+    plateau_factor: float = 0.1
+    plateau_floor: float = 1e-6
+    plateau_patience: int = 0
+    clip_norm: float = 0.0
+    l2: Penalties = Penalties()
+    l1: Penalties = Penalties()
+
+    def __post_init__(self):
+        object.__setattr__(self, "options", as_options(self.options))
