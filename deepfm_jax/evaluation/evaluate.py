@@ -11,7 +11,7 @@ from deepfm_jax.input.pipeline import PreparedData
 from deepfm_jax.metrics import TaskMetrics
 from deepfm_jax.readers.sources import read_tables
 from deepfm_jax.serving.predictor import Predictor
-from deepfm_jax.training.evaluation import inputs_of
+from deepfm_jax.training.network import inputs_of
 
 
 def evaluate_split(

@@ -1,7 +1,6 @@
 """Metrics of a network on a split, exact over all its rows."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
@@ -10,6 +9,7 @@ from deepfm_jax.distributed import hosts
 from deepfm_jax.encoding.groups import decode_groups
 from deepfm_jax.input.pipeline import Batch, prefetch_to_device
 from deepfm_jax.metrics import TaskMetrics
+from deepfm_jax.training.network import inputs_of
 from deepfm_jax.training.state import Weights
 
 
@@ -40,11 +40,6 @@ def evaluate(
     ]
     logits, labels, mask, *groups = hosts.gather_rows(own)
     return TaskMetrics.from_batch(tasks, logits, labels, mask, *map(decode_groups, groups))
-
-
-def inputs_of(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """What scoring reads of a batch; another set of arrays would compile another program."""
-    return {name: batch[name] for name in ("ids", "values", "dense") if name in batch}
 
 
 def _groups(batch) -> list[jax.Array]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -120,3 +121,8 @@ def _inputs(batch: Any, rows: Rows | None) -> tuple[str, tuple]:
     return (
         ("outputs", (batch["ids"], *numbers)) if rows is None else ("from_rows", (rows, *numbers))
     )
+
+
+def inputs_of(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """What scoring reads of a batch; another set of arrays would compile another program."""
+    return {name: batch[name] for name in ("ids", "values", "dense") if name in batch}

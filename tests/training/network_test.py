@@ -7,8 +7,7 @@ from deepfm_jax import DeepFM, Feature
 from deepfm_jax.distributed.partitioning import batch_sharding, create_mesh
 from deepfm_jax.embedding import restripe
 from deepfm_jax.heads import SharedBottom
-from deepfm_jax.training.evaluation import inputs_of
-from deepfm_jax.training.network import Network
+from deepfm_jax.training.network import Network, inputs_of
 from deepfm_jax.training.optimizer import create_optimizer
 from deepfm_jax.training.optimizer_settings import OptimizerSettings
 from deepfm_jax.training.state import create_state, placement_for

@@ -9,8 +9,7 @@ from deepfm_jax import Feature
 from deepfm_jax.distributed.partitioning import Partitioning, batch_sharding, create_mesh
 from deepfm_jax.embedding import restripe
 from deepfm_jax.features import as_features, by_slot, total_rows
-from deepfm_jax.training.evaluation import inputs_of
-from deepfm_jax.training.network import Network
+from deepfm_jax.training.network import Network, inputs_of
 from deepfm_jax.training.optimizer import create_for, create_optimizer
 from deepfm_jax.training.optimizer_settings import OptimizerSettings, Penalties, RowSettings
 from deepfm_jax.training.state import create_state, placement_for

@@ -16,8 +16,7 @@ from deepfm_jax.distributed.partitioning import (
     create_mesh,
 )
 from deepfm_jax.embedding import ROW_OPTIMIZERS, restripe, tables
-from deepfm_jax.training.evaluation import inputs_of
-from deepfm_jax.training.network import Network
+from deepfm_jax.training.network import Network, inputs_of
 from deepfm_jax.training.optimizer import create_optimizer
 from deepfm_jax.training.optimizer_settings import OptimizerSettings, Penalties, RowSettings
 from deepfm_jax.training.state import create_state, placement_for, weights_layout
