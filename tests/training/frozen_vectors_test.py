@@ -13,7 +13,7 @@ from deepfm_jax.heads import OneTask
 from deepfm_jax.training.checkpoint import Checkpoints, Progress, restore_frozen
 from deepfm_jax.training.network import Network
 from deepfm_jax.training.optimizer import create_for
-from deepfm_jax.training.optimizer_settings import OptimizerSettings
+from deepfm_jax.training.optimizer_settings import OptimizerSettings, Penalties, RowSettings
 from deepfm_jax.training.pretrained_vectors import FirstVectors, with_first_vectors
 from deepfm_jax.training.state import create_state, placement_for, weights_layout
 from deepfm_jax.training.step import make_train_step
@@ -59,16 +59,16 @@ def table_of(state):
     return {name: in_order(array) for name, array in state.params["table"].items()}
 
 
-PENALTIES = {"clip_norm": 0.5, "l2": {"table": 0.1}, "l1": {"table": 0.01}}
+PENALTIES = {"clip_norm": 0.5, "l2": Penalties(table=0.1), "l1": Penalties(table=0.01)}
 HOW = [
-    *({"table": "sparse", "rows": {"name": name}} for name in
+    *({"table": "sparse", "rows": RowSettings(name)} for name in
       ("sgd", "adagrad", "rowwise_adagrad", "adam", "ftrl")),
     *({"table": "dense", "name": name} for name in ("sgd", "adagrad", "adam")),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("devices", DEVICES)
-@pytest.mark.parametrize("how", HOW, ids=lambda how: " ".join(how.values()))
+@pytest.mark.parametrize("how", HOW, ids=lambda how: " ".join(map(str, how.values())))
 def test_frozen_rows_stay_bit_for_bit_while_others_move(how, devices):
     settings = OptimizerSettings(learning_rate=0.1, **how, **PENALTIES)
     model, optimizer, mesh, state = create(settings, devices)
