@@ -109,7 +109,7 @@ def test_a_table_in_bfloat16_keeps_them_too(devices):
 @pytest.mark.parametrize("table", ["sparse", "dense"])
 def test_their_gradients_are_no_part_of_the_norm(table, devices):
     """One step of gradient descent against the gradient itself, in float64."""
-    settings = OptimizerSettings("sgd", table, learning_rate=50.0, clip_norm=0.01)
+    settings = OptimizerSettings("sgd", table=table, learning_rate=50.0, clip_norm=0.01)
     # Larger vectors have larger gradients.
     model = small_model("fm", FIELDS, embed_dim=DIM, init_std=2.0)
     model, optimizer, mesh, state = create(settings, devices, model)
