@@ -42,6 +42,17 @@ def split(text: str) -> tuple[pathlib.Path, str]:
     return path, model
 
 
+def default_workdir(text: str, model: str) -> pathlib.Path:
+    """The folder of a run when none is given: ``runs/CONFIG-LABEL``.
+
+    Args:
+      text: See ``split``; a config may have several labels for one model.
+      model: Name of the model, the label of a config without any.
+    """
+    path, label = split(text)
+    return pathlib.Path(f"runs/{path.stem}-{label or model}")
+
+
 def read(text: str) -> Any:
     """The config that ``--config=text`` asks for.
 

@@ -5,7 +5,6 @@ writes ``evaluation_SPLIT.json`` or ``evaluation_FILE.json`` into the workdir.
 """
 
 import pathlib
-import re
 
 from absl import flags
 
@@ -24,15 +23,14 @@ _MAX_BAD_ROWS = flags.DEFINE_integer(
 
 def main() -> None:
     """Evaluates and prints."""
-    from deepfm_jax.evaluation.evaluate import evaluate_file, evaluate_split
+    from deepfm_jax.evaluation.evaluate import evaluate_file, evaluate_split, input_name
     from deepfm_jax.files import write_json
     from deepfm_jax.serving.predictor import Predictor
     from deepfm_jax.training.report import metrics_table
 
     predictor = Predictor(_WORKDIR.value)
     if _INPUT.value:
-        # Of a pattern, a name without the signs that a shell would expand.
-        name = re.sub(r"[*?\[\]]+", "all", pathlib.Path(_INPUT.value).name)
+        name = input_name(_INPUT.value)
         metrics = evaluate_file(predictor, _INPUT.value, max_bad_rows=_MAX_BAD_ROWS.value)
     else:
         name = _SPLIT.value

@@ -53,9 +53,9 @@ def _train() -> None:
         experiment = dataclasses.replace(experiment, warm_start=earlier)
     vectors = {**experiment.pretrained_vectors, **_vectors(experiment.pretrained_vectors)}
     experiment = dataclasses.replace(experiment, pretrained_vectors=vectors)
-    file, label = config_files.split(config_flags.get_config_filename(flags.FLAGS["config"]))
-    run = f"{file.stem}-{label or experiment.model['name']}"
-    workdir = pathlib.Path(_WORKDIR.value or f"runs/{run}")
+    config = config_flags.get_config_filename(flags.FLAGS["config"])
+    default = config_files.default_workdir(config, experiment.model["name"])
+    workdir = pathlib.Path(_WORKDIR.value or default)
     if not BUILDERS[experiment.data.name].NEEDS_SOURCE:
         hosts.run_on_primary(lambda: _prepare(experiment.data))
     results = train(experiment, workdir)

@@ -58,7 +58,7 @@ def test_slots_stand_side_by_side(fields):
         ((3, Feature(3, shared_with=0, dim=2)), r"field 1 \(dim=2\) shares .* another length"),
     ],
 )
-def test_impossible_fields_are_told(dims, message):
+def test_impossible_fields_raise_an_error_that_names_them(dims, message):
     with pytest.raises(UserError, match=message):
         as_features(dims)
 
@@ -74,7 +74,7 @@ def test_impossible_fields_are_told(dims, message):
         (5, "field_dims=5 must be a list"),
     ],
 )
-def test_what_is_no_whole_number_is_told(unchecked_types, dims, message):
+def test_only_whole_numbers_are_accepted(unchecked_types, dims, message):
     with pytest.raises(UserError, match=message):
         as_features(dims)
 

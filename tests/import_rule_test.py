@@ -13,7 +13,7 @@ PACKAGE = ROOT / "deepfm_jax"
 # From the ground up; a module may import its own room and those below, not those beside it.
 FLOORS = (
     ("errors", "typing"),
-    ("files", "features"),
+    ("files", "features", "hyperparameters"),
     ("schema", "metrics", "distributed"),
     ("embedding", "layers", "readers"),
     ("inputs", "heads"),

@@ -9,6 +9,7 @@ from deepfm_jax.encoding.groups import decode_groups
 from deepfm_jax.errors import UserError
 from deepfm_jax.input.pipeline import PreparedData
 from deepfm_jax.metrics import TaskMetrics
+from deepfm_jax.readers.paths import find_files
 from deepfm_jax.readers.sources import read_tables
 from deepfm_jax.serving.predictor import Predictor
 from deepfm_jax.training.network import inputs_of
@@ -86,3 +87,15 @@ def evaluate_file(
             )
         )
     return TaskMetrics.concatenate(states).compute(split=os.fspath(path))
+
+
+def input_name(path: str | os.PathLike[str]) -> str:
+    """A name for the files of a path or pattern that can be part of a file's name.
+
+    The name of the file, or ``day-1.csv_and_6_more`` for seven of which ``day-1.csv`` is the first.
+
+    Raises:
+      UserError: see ``paths.find_files``.
+    """
+    files = find_files(path)
+    return files[0].name if len(files) == 1 else f"{files[0].name}_and_{len(files) - 1}_more"

@@ -34,7 +34,7 @@ class Head(nn.Module):
         """
         raise NotImplementedError
 
-    def check(self) -> None:
+    def check_together(self) -> None:
         """Raises UserError where the head does not fit its tasks or hyperparameters each other."""
 
     def loss(

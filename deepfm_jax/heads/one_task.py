@@ -10,7 +10,7 @@ class OneTask(Head):
     Source: Guo et al. 2017, Eq. 1 (arXiv 1703.04247) for the sigmoid; Table 2's "LogLoss".
     """
 
-    def check(self):
+    def check_together(self):
         """Raises UserError unless there is one task."""
         if len(self.tasks) != 1:
             raise UserError(

@@ -22,7 +22,7 @@ def unit_scaled(values: SlotValues) -> Float[Array, "batch fields slots"]:
     return jnp.asarray(values) / largest
 
 
-class Encoder(nn.Module):
+class InputEncoder(nn.Module):
     """A weighted sum of the vectors of a field's slots: e = sum_k a_k v_k.
 
     Encodes several fields with equally many slots at once. A subclass says what a_k is in

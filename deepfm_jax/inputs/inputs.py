@@ -11,13 +11,13 @@ from jaxtyping import Array, Float
 from deepfm_jax.embedding import Rows, TableLayout
 from deepfm_jax.errors import UserError
 from deepfm_jax.features import dense_size, slot_counts
-from deepfm_jax.inputs.encoder import Encoder
+from deepfm_jax.inputs.encoder import InputEncoder
 from deepfm_jax.inputs.mean_pooling import MeanPooling
 from deepfm_jax.inputs.sqrtn_pooling import SqrtNPooling
 from deepfm_jax.inputs.sum_pooling import SumPooling
 from deepfm_jax.typing import AnyArray, Dense, Embeddings, FirstOrder, Values
 
-ENCODERS: dict[str, type[Encoder]] = {
+ENCODERS: dict[str, type[InputEncoder]] = {
     "sum": SumPooling,
     "mean": MeanPooling,
     "sqrtn": SqrtNPooling,
@@ -179,7 +179,7 @@ class Inputs(nn.Module):
         return linear, vectors
 
 
-def _encoder(name: str) -> type[Encoder]:
+def _encoder(name: str) -> type[InputEncoder]:
     if name not in ENCODERS:
         raise UserError(f"pooling={name!r} is unknown; use one of {sorted(ENCODERS)}")
     return ENCODERS[name]
@@ -197,7 +197,9 @@ def _runs(layout: TableLayout) -> list[list[int]]:
     return [list(run) for _, run in itertools.groupby(range(len(layout.features)), alike)]
 
 
-def _pooled(read: AnyArray, values: Values | None, encoder: Encoder | None, slots: int) -> AnyArray:
+def _pooled(
+    read: AnyArray, values: Values | None, encoder: InputEncoder | None, slots: int
+) -> AnyArray:
     """Vectors [B, F', D] of fields with ``slots`` slots each, which read [B, F' slots, D]."""
     if values is None:
         return read

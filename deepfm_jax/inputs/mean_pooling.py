@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 
-from deepfm_jax.inputs.encoder import Encoder, unit_scaled
+from deepfm_jax.inputs.encoder import InputEncoder, unit_scaled
 
 
-class MeanPooling(Encoder):
+class MeanPooling(InputEncoder):
     """e = sum_k x_k v_k / sum_k x_k, the mean weighted by the values.
 
     Where the values sum to 0 it is their sum, in units of the largest.

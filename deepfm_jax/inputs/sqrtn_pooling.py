@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 
-from deepfm_jax.inputs.encoder import Encoder, unit_scaled
+from deepfm_jax.inputs.encoder import InputEncoder, unit_scaled
 
 
-class SqrtNPooling(Encoder):
+class SqrtNPooling(InputEncoder):
     """e = sum_k x_k v_k / sqrt(sum_k x_k^2).
 
     The variance of e does not depend on the number of values, if vectors are independent.

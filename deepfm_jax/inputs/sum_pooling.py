@@ -1,9 +1,9 @@
 """Sum pooling of the slots of a field."""
 
-from deepfm_jax.inputs.encoder import Encoder
+from deepfm_jax.inputs.encoder import InputEncoder
 
 
-class SumPooling(Encoder):
+class SumPooling(InputEncoder):
     """e = sum_k x_k v_k: each value of a list is a feature of its own, as in libFM."""
 
     def weights(self, values):

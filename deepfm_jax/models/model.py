@@ -9,9 +9,9 @@ from jaxtyping import Array, Float
 
 from deepfm_jax.embedding import EmbeddingTable, Rows, TableLayout, table_layout
 from deepfm_jax.features import Feature, FieldDims, as_features
+from deepfm_jax.hyperparameters import check_hyperparameters
 from deepfm_jax.inputs import Fields, Inputs
 from deepfm_jax.layers import MLP
-from deepfm_jax.models.hyperparameters import check_hyperparameters
 from deepfm_jax.typing import AnyArray, Dense, Embeddings, Ids, Logits, Values
 
 

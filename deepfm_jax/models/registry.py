@@ -1,12 +1,10 @@
 """From a name and hyperparameters to a model, strictly."""
 
-import dataclasses
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from deepfm_jax.errors import UserError
 from deepfm_jax.features import FieldDims, as_features
+from deepfm_jax.hyperparameters import build_module
 from deepfm_jax.models.autoint import AutoInt
 from deepfm_jax.models.dcn_v2 import DCNv2
 from deepfm_jax.models.deepfm import DeepFM
@@ -14,7 +12,6 @@ from deepfm_jax.models.dnn import DNN
 from deepfm_jax.models.final_mlp import FinalMLP
 from deepfm_jax.models.fm import FM
 from deepfm_jax.models.fnn import FNN
-from deepfm_jax.models.hyperparameters import check_hyperparameters
 from deepfm_jax.models.lr import LR
 from deepfm_jax.models.model import Model
 from deepfm_jax.models.pnn import PNN
@@ -45,19 +42,7 @@ def build_model(name: str, field_dims: FieldDims, hyperparameters: Mapping[str, 
       hyperparameters: The model's attributes; those left out keep their defaults.
 
     Raises:
-      UserError: an unknown name, impossible fields (see ``features.as_features``), a hyperparameter
-        that the model does not have, or a value that it may not have (see
-        ``check_hyperparameters``).
+      UserError: impossible fields (see ``features.as_features``), or see
+        ``hyperparameters.build_module``.
     """
-    if not isinstance(name, str) or name not in MODELS:
-        raise UserError(f"model.name={name!r} is unknown; use one of {sorted(MODELS)}")
-    known = {field.name for field in dataclasses.fields(MODELS[name])}
-    known -= {"field_dims", "parent", "name"}
-    for key in hyperparameters:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {sorted(known)}"
-            raise UserError(f"model.{key}: {name} has no such hyperparameter; {hint}")
-    model = MODELS[name](field_dims=as_features(field_dims), **hyperparameters)
-    check_hyperparameters(model)
-    return model
+    return build_module(MODELS, "model", name, hyperparameters, field_dims=as_features(field_dims))

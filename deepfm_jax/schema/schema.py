@@ -14,37 +14,12 @@ from deepfm_jax.schema.columns import (
     Column,
     Field,
     Group,
-    History,
-    Ignored,
     Label,
-    MultiValued,
     Numeric,
-    NumericTransform,
     Timestamp,
-    Vector,
     Weight,
 )
 from deepfm_jax.schema.dataclass_data import from_data, to_data
-
-__all__ = [
-    "Categorical",
-    "Category",
-    "Column",
-    "Cross",
-    "Field",
-    "Group",
-    "History",
-    "Ignored",
-    "Label",
-    "MultiValued",
-    "Numeric",
-    "NumericTransform",
-    "Schema",
-    "TextFormat",
-    "Timestamp",
-    "Vector",
-    "Weight",
-]
 
 _KINDS = {kind.__name__.lower(): kind for kind in get_args(Column)}
 

@@ -83,7 +83,7 @@ def read_first_vectors(
         )
     columns: dict[int, str] = {}
     for column in settings:
-        field = _told(column, field_of_values, encoder, column)
+        field = _naming_column(column, field_of_values, encoder, column)
         if field in columns:
             raise UserError(
                 f"pretrained_vectors: {columns[field]!r} and {column!r} share a vocabulary, and so "
@@ -91,11 +91,12 @@ def read_first_vectors(
             )
         columns[field] = column
     return tuple(
-        _told(column, _read, settings[column], model, encoder, column) for column in settings
+        _naming_column(column, _read, settings[column], model, encoder, column)
+        for column in settings
     )
 
 
-def _told(column: str, function, *args) -> Any:
+def _naming_column(column: str, function, *args) -> Any:
     try:
         return function(*args)
     except UserError as error:

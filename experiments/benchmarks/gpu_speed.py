@@ -16,7 +16,7 @@ from unittest import mock
 import jax
 
 from deepfm_jax.distributed.partitioning import create_mesh
-from deepfm_jax.embedding import create_scratch, tables
+from deepfm_jax.embedding import create_scratches, tables
 from deepfm_jax.training import state as states
 from deepfm_jax.training.network import Network
 from deepfm_jax.training.optimizer import Optimizer, create_optimizer
@@ -62,7 +62,9 @@ def _time_size(rows, batch, sizes, attained, states_of, end) -> None:
         key = (rows, optimizer)
         held = states_of.get(key) or [first_state(rows, optimizer)]
         # Both ways keep the same state but for the slot map's scratch.
-        scratch = {"space_0": create_scratch(total(held[0]))} if sums == "slot_map" else {}
+        with _sums_by(sums):
+            layout = gpu_workload.model(rows, False).layout
+            scratch = create_scratches(layout, "gpu", held[0].params["table"])
         held = [held[0].replace(scratch=scratch)]
         times = gpu_workload.step_milliseconds(program, held, data, sizes.seconds)
         states_of[key] = [held[0].replace(scratch={})]
@@ -86,11 +88,6 @@ def _time_size(rows, batch, sizes, attained, states_of, end) -> None:
             compile_seconds=seconds,
             distinct_rows=distinct,
         )
-
-
-def total(state: Any) -> int:
-    """V, the rows of a state's table."""
-    return len(state.params["table"]["first_order"])
 
 
 def optimizer_of(name: str) -> Optimizer:

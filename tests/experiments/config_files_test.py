@@ -44,3 +44,14 @@ def test_a_file_that_does_not_run_is_named(text, message, tmp_path):
         path.write_text(text)
     with pytest.raises(UserError, match=message):
         config_files.read(str(path))
+
+
+@pytest.mark.parametrize("name", ["criteo", "criteo_1tb", "demo", "frappe", "movielens", "tabular"])
+def test_each_label_of_a_recipe_has_a_default_workdir_of_its_own(name):
+    module = config_files.load(config_files.recipes()[name])
+    folders = {
+        config_files.default_workdir(f"{name}:{label}", module.get_config(label).model.name)
+        for label in module.MODELS
+    }
+    assert len(folders) == len(module.MODELS)
+    assert config_files.default_workdir(name, "deepfm") in folders

@@ -202,3 +202,14 @@ def test_flags_that_do_not_go_together_are_refused(flags, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_in_one_process_stops_all_after_a_checkpoint(prepared, tmp_path):
+    workdir = tmp_path / "run"
+    job = Job(workdir, [prepared, prepared], "--config.loop.epochs=400")
+    step = checkpoint_after(workdir, 0)
+    job.processes[1].send_signal(signal.SIGINT)
+    ends = job.ends()
+    assert [status for status, _, _ in ends] == [75, 75], ends
+    assert f"step {checkpoint_after(workdir, step - 1)} is saved" in ends[0][2]
+    assert "interrupt again to end at once" in ends[1][1]

@@ -54,9 +54,13 @@ def test_the_number_of_tasks_chooses_the_head():
         ("mmoe", TASKS, {}, r"head.name='mmoe' is unknown; use one of \['one_task', 'shared"),
         ("one_task", TASKS, {}, "head.name='one_task' predicts one label, and data.labels has 2"),
         ("", TASKS, {"mlp_dim": (3,)}, "head.mlp_dim: shared_bottom has no such hyperparameter"),
+        ("", TASKS, {"mlp_dims": "8"}, "head.mlp_dims='8' must be a list, each a whole number"),
+        ("", TASKS, {"dropout": 1.0}, "head.dropout=1.0 must be a number, at least 0 and below 1"),
     ],
 )
-def test_a_head_that_cannot_be_is_told(name, tasks, hyperparameters, message):
+def test_a_head_that_does_not_fit_its_tasks_is_refused(
+    unchecked_types, name, tasks, hyperparameters, message
+):
     with pytest.raises(UserError, match=message):
         build_head(name, tasks, hyperparameters)
 

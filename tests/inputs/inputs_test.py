@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from deepfm_jax import DeepFM, Feature, UserError
 from deepfm_jax.embedding import EmbeddingTable, Rows, table_layout
 from deepfm_jax.features import as_features
-from deepfm_jax.inputs import ENCODERS, Encoder, Inputs
+from deepfm_jax.inputs import ENCODERS, InputEncoder, Inputs
 
 DIM = 4
 PLAIN = (3, 5, 2)
@@ -217,7 +217,7 @@ def test_an_unknown_pooling_is_named():
 
 
 def test_a_new_encoder_is_a_class_and_an_entry(monkeypatch):
-    class MaxPooling(Encoder):
+    class MaxPooling(InputEncoder):
         def weights(self, values):
             return values
 

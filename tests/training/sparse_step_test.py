@@ -281,6 +281,6 @@ def test_the_path_is_chosen_by_size_or_by_what_was_asked_for():
         ({"options": "0.9"}, "must be KEY=VALUE"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(optimizer, message):
+def test_settings_that_cannot_train_are_refused(optimizer, message):
     with pytest.raises(UserError, match=message):
         create_for(from_data(OptimizerSettings, optimizer, "optimizer"), 1, MODEL, 8)

@@ -15,7 +15,7 @@ from deepfm_jax.datasets.prepare import prepare
 from deepfm_jax.distributed.partitioning import create_mesh
 from deepfm_jax.evaluation.compare import compare
 from deepfm_jax.evaluation.comparison_report import comparison_tables
-from deepfm_jax.evaluation.evaluate import evaluate_file, evaluate_split
+from deepfm_jax.evaluation.evaluate import evaluate_file, evaluate_split, input_name
 from deepfm_jax.serving import Predictor
 from deepfm_jax.serving.predict import predict_file
 from deepfm_jax.training.loop import train
@@ -136,6 +136,15 @@ def test_the_data_may_have_moved(run, shop, tmp_path, monkeypatch):
     again = train(settings("moved"), workdir)
     assert again["best_step"] == results["best_step"]
     assert evaluate_split(Predictor(workdir), "test")["auc"] == found["auc"]
+
+
+def test_raw_files_are_named_after_the_first_of_them(tmp_path):
+    for number in (1, 2, 3):
+        (tmp_path / f"day-{number}.csv").touch()
+    assert input_name(tmp_path / "day-*.csv") == "day-1.csv_and_2_more"
+    assert input_name(tmp_path / "day-2*") == "day-2.csv"
+    with pytest.raises(UserError, match="no file matches"):
+        input_name(tmp_path / "night-*.csv")
 
 
 def test_negatives_are_sampled_for_one_label_alone(shop):

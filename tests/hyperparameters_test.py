@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from deepfm_jax import MODELS, DeepFM, Feature, UserError, build_model
-from deepfm_jax.models.hyperparameters import check_hyperparameters
+from deepfm_jax.hyperparameters import check_hyperparameters
 
 DIMS = (4, 3, 6, 2)
 # What no hyperparameter of a kind may be, whatever its name.

@@ -1,13 +1,17 @@
-"""What the hyperparameters of a model may be: the type of each, its range, its choices."""
+"""Models and heads by name, and what their hyperparameters may be."""
 
+import dataclasses
+import difflib
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 import flax.linen as nn
 import numpy as np
 
 from deepfm_jax.errors import UserError
+
+T = TypeVar("T", bound=nn.Module)
 
 
 class _Range(NamedTuple):
@@ -16,6 +20,9 @@ class _Range(NamedTuple):
     told: str
     holds: Callable[[Any], bool]
 
+
+# Attributes that the data and Flax give a module.
+_GIVEN = ("field_dims", "tasks", "parent", "name")
 
 _ANY = _Range("", lambda number: True)
 _AT_LEAST_0 = _Range(" of at least 0", lambda number: number >= 0)
@@ -55,29 +62,65 @@ _KINDS = {bool: (bool, np.bool_), str: (str,)}
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
-def check_hyperparameters(model: nn.Module) -> None:
-    """Checks a model's hyperparameters, those too that the others leave without effect.
+def build_module(
+    classes: Mapping[str, type[T]],
+    where: str,
+    name: str,
+    hyperparameters: Mapping[str, Any],
+    **given: Any,
+) -> T:
+    """A model or a head by its name, strictly.
 
-    A model whose hyperparameters must fit each other, or the fields, has a method
+    Args:
+      classes: By the names used in configs.
+      where: ``"model"`` or ``"head"``, for messages.
+      name: Of one of them.
+      hyperparameters: Its attributes; those left out keep their defaults.
+      **given: Attributes that the data decide.
+
+    Raises:
+      UserError: an unknown name or hyperparameter, or a value that it may not have (see
+        ``check_hyperparameters``).
+    """
+    if not isinstance(name, str) or name not in classes:
+        raise UserError(f"{where}.name={name!r} is unknown; use one of {sorted(classes)}")
+    known = {field.name for field in dataclasses.fields(classes[name])}  # pyright: ignore[reportArgumentType]
+    known -= {*_GIVEN, *given}
+    for key in hyperparameters:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {sorted(known)}"
+            raise UserError(f"{where}.{key}: {name} has no such hyperparameter; {hint}")
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in hyperparameters.items()}
+    module = classes[name](**given, **options)
+    check_hyperparameters(module, where)
+    return module
+
+
+def check_hyperparameters(module: nn.Module, where: str = "model") -> None:
+    """Checks the hyperparameters of a model or a head, used or not.
+
+    A module whose hyperparameters must fit each other, or the data, has a method
     ``check_together`` that raises where they do not.
 
     Args:
-      model: Bound or not. Each attribute but ``field_dims`` (see ``features``) is checked by its
-        annotation, and by its name where it is known here. A whole number may be NumPy's and a list
-        a tuple; no text is read as a number or as a bool.
+      module: Bound or not. Each attribute that the data do not decide is checked by its annotation,
+        and by its name where it is known here. A whole number may be NumPy's and a list a tuple; no
+        text is read as a number or as a bool.
+      where: ``"model"`` or ``"head"``, for messages.
 
     Raises:
       UserError: a hyperparameter of another type, or out of its range or choices; the message names
         it, what it is, and what it may be.
     """
-    for key, annotated in get_type_hints(type(model)).items():
-        if key in ("field_dims", "parent", "name") or get_origin(annotated) is ClassVar:
+    for key, annotated in get_type_hints(type(module)).items():
+        if key in _GIVEN or get_origin(annotated) is ClassVar:
             continue
-        hint, value = _CHOICES.get(key, annotated), getattr(model, key)
+        hint, value = _CHOICES.get(key, annotated), getattr(module, key)
         if not _fits(key, value, hint):
-            raise UserError(f"model.{key}={value!r} must be {_told(key, hint)}")
-    if hasattr(type(model), "check_together"):
-        model.check_together()
+            raise UserError(f"{where}.{key}={value!r} must be {_told(key, hint)}")
+    if hasattr(type(module), "check_together"):
+        module.check_together()
 
 
 def _fits(key: str, value: Any, hint: Any) -> bool:
