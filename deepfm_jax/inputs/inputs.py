@@ -131,7 +131,7 @@ class Inputs(nn.Module):
         linear = vectors = None
         if self.layout.first_order:
             read = self._slots_of_run(run, "first_order", arrays)
-            linear = _pooled(read[:, :, None], of_run, encoder, feature.slots)[:, :, 0]
+            linear = _linear_terms(read, of_run, encoder, feature.slots)
         array = self.layout.vectors_of(run[0])
         if array is not None:
             read = self._slots_of_run(run, array, arrays)
@@ -197,6 +197,19 @@ def _runs(layout: TableLayout) -> list[list[int]]:
     return [list(run) for _, run in itertools.groupby(range(len(layout.features)), alike)]
 
 
+def _linear_terms(
+    read: AnyArray, values: Values | None, encoder: InputEncoder | None, slots: int
+) -> AnyArray:
+    """First-order terms [B, F'] of fields with ``slots`` slots each, which read [B, F' slots]."""
+    if values is None:
+        return read
+    if encoder is None:
+        return read * values
+    weights = encoder.weights(_by_field(values, slots))
+    # An empty slot reads no row, which is NaN.
+    return jnp.einsum("bfk,bfk->bf", weights, _by_field(jnp.where(values != 0, read, 0.0), slots))
+
+
 def _pooled(
     read: AnyArray, values: Values | None, encoder: InputEncoder | None, slots: int
 ) -> AnyArray:
@@ -205,11 +218,14 @@ def _pooled(
         return read
     if encoder is None:
         return read * values[:, :, None]
-    batch, fields = len(values), values.shape[1] // slots
-    # An empty slot reads no row, which is NaN.
-    vectors = jnp.where((values != 0)[:, :, None], read, 0.0)
-    vectors = vectors.reshape(batch, fields, slots, read.shape[2])
-    return encoder(vectors, values.reshape(batch, fields, slots))
+    vectors = _by_field(jnp.where((values != 0)[:, :, None], read, 0.0), slots)
+    return encoder(vectors, _by_field(values, slots))
+
+
+def _by_field(array: AnyArray, slots: int) -> AnyArray:
+    """[B, F' K, ...] as [B, F', K, ...]."""
+    batch, width, *dim = array.shape
+    return jnp.reshape(array, (batch, width // slots, slots, *dim))
 
 
 def _side_by_side(parts: list[AnyArray]) -> AnyArray | None:

@@ -17,6 +17,7 @@ from deepfm_jax.errors import UserError
 from experiments.benchmarks.workload import BFLOAT16
 
 _HERE = pathlib.Path(__file__).parent
+_ROOT = _HERE.parents[1]  # Our scripts import `experiments`, which no installation exposes.
 # What our launchers ask of glibc by themselves, as the environment variables that peers need.
 _TUNED = {
     "MALLOC_MMAP_THRESHOLD_": "2000000000",
@@ -103,7 +104,11 @@ def run(command: list[str], system: str, allocator: str, peer_python: str) -> di
     done = subprocess.run(
         [python, *command],
         cwd=_HERE,
-        env={**os.environ, **(_TUNED if allocator == "tuned" else {})},
+        env={
+            **os.environ,
+            **(_TUNED if allocator == "tuned" else {}),
+            **(_python_path() if is_ours(system) else {}),
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -112,6 +117,11 @@ def run(command: list[str], system: str, allocator: str, peer_python: str) -> di
         lines = done.stderr.strip().splitlines() or ["no message"]
         raise UserError(f"{' '.join(command)} failed: {lines[-1]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def _python_path() -> dict[str, str]:
+    paths = filter(None, (str(_ROOT), os.environ.get("PYTHONPATH")))
+    return {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _figure(
