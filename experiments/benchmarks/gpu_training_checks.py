@@ -182,7 +182,7 @@ def sharded_lookup() -> Outcome:
     table = {"embedding": jnp.asarray(rng.normal(size=(90, 4)).astype(np.float32))}
     row_ids = jnp.asarray(np.minimum(rng.zipf(1.3, (_BATCH, 3)) - 1, 89).astype(np.int32))
     found = [
-        np.asarray(jax.jit(access.lookup)(table, row_ids)[0].embedding)
+        np.asarray(jax.jit(access.lookup)(table, row_ids)[0]["embedding"])
         for access in (LocalTable(90), ShardedTable(90, mesh, DEFAULT_PARTITIONING))
     ]
     return float(not _same_bits(*found)), 0.0, "1 where a bit differs"
