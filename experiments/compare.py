@@ -35,12 +35,12 @@ def main() -> None:
     path = _config_path()
     experiments = _experiments(path)
     # Only now what takes seconds to import: a mistake in the flags is told at once.
+    from deepfm_jax.dataclass_data import from_data
     from deepfm_jax.datasets import BUILDERS
     from deepfm_jax.datasets.options import BuildOptions
     from deepfm_jax.datasets.prepare import dataset_folder, prepare
     from deepfm_jax.evaluation.compare import compare
     from deepfm_jax.evaluation.comparison_report import comparison_tables, failures
-    from deepfm_jax.schema.dataclass_data import from_data
 
     for experiment in experiments.values():
         data = experiment.data

@@ -87,10 +87,10 @@ def _vectors(config):
 
 
 def _prepare(data) -> None:
+    from deepfm_jax.dataclass_data import from_data
     from deepfm_jax.datasets.options import BuildOptions
     from deepfm_jax.datasets.prepare import dataset_folder, describe, prepare
     from deepfm_jax.encoding.encoder import Encoder
-    from deepfm_jax.schema.dataclass_data import from_data
 
     options = from_data(BuildOptions, data.options, "config.data.options")
     summaries = prepare(data.name, data.folder, options=options)

@@ -12,8 +12,9 @@ PACKAGE = ROOT / "deepfm_jax"
 
 # From the ground up; a module may import its own room and those below, not those beside it.
 FLOORS = (
-    ("errors", "typing"),
-    ("files", "features", "hyperparameters"),
+    ("errors", "typing", "annotations"),
+    ("files", "features", "dataclass_data"),
+    ("hyperparameters",),
     ("schema", "metrics", "distributed"),
     ("embedding", "layers", "readers"),
     ("inputs", "heads"),

@@ -1,15 +1,16 @@
 """Which device holds what: the mesh, how a batch lies on it, and rules for the state."""
 
 import dataclasses
-import math
 import re
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from deepfm_jax.annotations import PositiveFloat, PositiveInt
+from deepfm_jax.dataclass_data import check_values
 from deepfm_jax.errors import UserError
 
 # Devices along SHARD hold the rows of one table between them; each line along REPLICA holds a copy.
@@ -44,24 +45,13 @@ class Partitioning:
         or ``"bfloat16"``, which halves the bytes and rounds them.
     """
 
-    replicas: int = 1
+    replicas: PositiveInt = 1
     rules: Rules = ()
-    exchange_capacity: float = 1.0
-    exchange_dtype: str = "float32"
+    exchange_capacity: PositiveFloat = 1.0
+    exchange_dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self):
-        if self.replicas < 1:
-            raise UserError(f"partitioning.replicas={self.replicas} must be at least 1")
-        if not 0 < self.exchange_capacity < math.inf:
-            raise UserError(
-                f"partitioning.exchange_capacity={self.exchange_capacity} must be above 0 and "
-                "finite"
-            )
-        if self.exchange_dtype not in ("float32", "bfloat16"):
-            raise UserError(
-                f"partitioning.exchange_dtype={self.exchange_dtype!r} is unknown; use 'float32' "
-                "or 'bfloat16'"
-            )
+        check_values(self, "partitioning.")
         for rule in self.rules:
             _check_rule(rule)
         # JSON has lists, and equal settings must be equal.

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
+from deepfm_jax.annotations import PositiveInt, ShareBelowOne
 from deepfm_jax.heads.head import Head
 from deepfm_jax.layers import MLP
 
@@ -22,8 +23,8 @@ class SharedBottom(Head):
     Source: Caruana 1997, "Multitask Learning", Sec. 1.2.
     """
 
-    mlp_dims: Sequence[int] = ()
-    dropout: float = 0.0
+    mlp_dims: Sequence[PositiveInt] = ()
+    dropout: ShareBelowOne = 0.0
 
     @nn.compact
     def __call__(self, logit, hidden, *, train=False):

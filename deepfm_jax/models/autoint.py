@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
+from deepfm_jax.annotations import PositiveInt, ShareBelowOne
 from deepfm_jax.inputs import Fields
 from deepfm_jax.layers import InteractingLayer
 from deepfm_jax.models.model import Outputs, TowerModel, flatten
@@ -33,13 +34,13 @@ class AutoInt(TowerModel):
       tower's alone; the paper has it in AutoInt itself, on the smallest of its data sets.
     """
 
-    attention_layers: int = 3
-    heads: int = 2
-    head_dim: int = 32
+    attention_layers: PositiveInt = 3
+    heads: PositiveInt = 2
+    head_dim: PositiveInt = 32
     residual: bool = True
     scaled: bool = False
-    mlp_dims: Sequence[int] = ()
-    dropout: float = 0.0
+    mlp_dims: Sequence[PositiveInt] = ()
+    dropout: ShareBelowOne = 0.0
 
     first_order = False
     has_small_products = True

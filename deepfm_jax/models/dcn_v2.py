@@ -5,6 +5,7 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
+from deepfm_jax.annotations import NonNegativeInt, PositiveInt
 from deepfm_jax.inputs import Fields
 from deepfm_jax.layers import CrossNetwork, LowRankCrossNetwork
 from deepfm_jax.models.model import Outputs, TowerModel, flatten
@@ -28,9 +29,9 @@ class DCNv2(TowerModel):
       no b.
     """
 
-    cross_layers: int = 3
-    rank: int = 0
-    experts: int = 4
+    cross_layers: NonNegativeInt = 3
+    rank: NonNegativeInt = 0
+    experts: PositiveInt = 4
     structure: Literal["stacked", "parallel"] = "parallel"
 
     first_order = False

@@ -1,10 +1,12 @@
 """FinalMLP: two towers, a gate before each, a bilinear product of what they put out."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from deepfm_jax.annotations import DISTINCT, NonNegativeInt, PositiveInt
 from deepfm_jax.errors import UserError
 from deepfm_jax.inputs import Fields
 from deepfm_jax.layers import BilinearFusion, FeatureGate
@@ -34,13 +36,13 @@ class FinalMLP(TowerModel):
       learnt vector.
     """
 
-    second_mlp_dims: Sequence[int] = (400, 400, 400)
+    second_mlp_dims: Sequence[PositiveInt] = (400, 400, 400)
     gated: bool = True
-    gate_dims: Sequence[int] = (64,)
-    context: Sequence[int] = ()
-    second_context: Sequence[int] = ()
+    gate_dims: Sequence[PositiveInt] = (64,)
+    context: Annotated[Sequence[NonNegativeInt], DISTINCT] = ()
+    second_context: Annotated[Sequence[NonNegativeInt], DISTINCT] = ()
     shared_context: bool = True
-    heads: int = 1
+    heads: PositiveInt = 1
 
     first_order = False
 

@@ -1,12 +1,13 @@
 """What all models share: fields, table, inputs, and the ways to call them."""
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from deepfm_jax.annotations import PositiveFloat, PositiveInt, ShareBelowOne
 from deepfm_jax.embedding import EmbeddingTable, Rows, TableLayout, table_layout
 from deepfm_jax.features import Feature, FieldDims, as_features
 from deepfm_jax.hyperparameters import check_hyperparameters
@@ -38,7 +39,7 @@ class Model(nn.Module):
     """
 
     field_dims: FieldDims
-    table_dtype: str = "float32"
+    table_dtype: Literal["float32", "bfloat16"] = "float32"
 
     # Whether the table has first-order weights.
     first_order: ClassVar[bool] = True
@@ -137,11 +138,12 @@ class EmbeddingModel(Model):
 
     Attributes:
       embed_dim: D, length of the vectors.
-      init_std: Standard deviation of the vectors' initialiser.
+      init_std: Standard deviation of the vectors' initialiser. With 0 the vectors of a
+        factorization machine would have no gradient, and stay 0.
     """
 
-    embed_dim: int = 16
-    init_std: float = 0.01
+    embed_dim: PositiveInt = 16
+    init_std: PositiveFloat = 0.01
 
     @property
     def vectors_dim(self) -> int:
@@ -165,10 +167,10 @@ class TowerModel(EmbeddingModel):
         the faster one (see ``MLP``); sums are float32.
     """
 
-    mlp_dims: Sequence[int] = (400, 400, 400)
-    dropout: float = 0.2
+    mlp_dims: Sequence[PositiveInt] = (400, 400, 400)
+    dropout: ShareBelowOne = 0.2
     batch_norm: bool = False
-    compute_dtype: str = "float32"
+    compute_dtype: Literal["float32", "bfloat16", "auto"] = "float32"
 
     def make_tower(
         self,

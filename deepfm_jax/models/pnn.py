@@ -1,11 +1,12 @@
 """PNN: a tower over embeddings and their products."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from deepfm_jax.annotations import DISTINCT, NOT_EMPTY
 from deepfm_jax.inputs import Fields
 from deepfm_jax.layers import KernelProducts, inner_products, outer_product_of_sum
 from deepfm_jax.models.model import Outputs, TowerModel, flatten
@@ -27,7 +28,9 @@ class PNN(TowerModel):
       full matrix over pairs, which the paper factorises to save time.
     """
 
-    products: Sequence[Literal["inner", "outer", "kernel"]] = ("inner",)
+    products: Annotated[Sequence[Literal["inner", "outer", "kernel"]], NOT_EMPTY, DISTINCT] = (
+        "inner",
+    )
 
     first_order = False
 

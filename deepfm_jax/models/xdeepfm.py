@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
+from deepfm_jax.annotations import PositiveInt
 from deepfm_jax.errors import UserError
 from deepfm_jax.inputs import Fields
 from deepfm_jax.layers import CompressedInteractionNetwork
@@ -26,7 +27,7 @@ class XDeepFM(TowerModel):
       its Sec. 4.3.
     """
 
-    cin_dims: Sequence[int] = (128, 128)
+    cin_dims: Sequence[PositiveInt] = (128, 128)
     split_half: bool = True
 
     def check_together(self) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
+from deepfm_jax.dataclass_data import from_data, to_data
 from deepfm_jax.errors import UserError
 from deepfm_jax.schema.columns import (
     Categorical,
@@ -19,7 +20,6 @@ from deepfm_jax.schema.columns import (
     Timestamp,
     Weight,
 )
-from deepfm_jax.schema.dataclass_data import from_data, to_data
 
 _KINDS = {kind.__name__.lower(): kind for kind in get_args(Column)}
 

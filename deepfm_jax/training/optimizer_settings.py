@@ -3,8 +3,14 @@
 import ast
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
+from deepfm_jax.annotations import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    OpenShare,
+    PositiveFloat,
+)
 from deepfm_jax.errors import UserError
 
 
@@ -41,7 +47,7 @@ class RowSettings:
 
     name: str = ""
     options: Mapping[str, Any] | str = dataclasses.field(default_factory=dict, hash=False)
-    learning_rate: float = 0.0
+    learning_rate: NonNegativeFloat = 0.0
 
     def __post_init__(self):
         object.__setattr__(self, "options", as_options(self.options))
@@ -58,10 +64,10 @@ class Penalties:
       interaction: All other kernels: cross layers, attention, products, gates.
     """
 
-    table: float = 0.0
-    first_order: float | None = None
-    tower: float = 0.0
-    interaction: float = 0.0
+    table: NonNegativeFloat = 0.0
+    first_order: NonNegativeFloat | None = None
+    tower: NonNegativeFloat = 0.0
+    interaction: NonNegativeFloat = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,16 +101,16 @@ class OptimizerSettings:
 
     name: str = "adam"
     options: Mapping[str, Any] | str = dataclasses.field(default_factory=dict, hash=False)
-    table: str = "auto"
+    table: Literal["auto", "dense", "sparse"] = "auto"
     rows: RowSettings = dataclasses.field(default_factory=RowSettings)
     first_order: RowSettings = dataclasses.field(default_factory=RowSettings)
-    learning_rate: float = 1e-3
-    schedule: str = "constant"
-    warmup_steps: int = 0
-    plateau_factor: float = 0.1
-    plateau_floor: float = 1e-6
-    plateau_patience: int = 0
-    clip_norm: float = 0.0
+    learning_rate: PositiveFloat = 1e-3
+    schedule: Literal["constant", "warmup_cosine", "plateau"] = "constant"
+    warmup_steps: NonNegativeInt = 0
+    plateau_factor: OpenShare = 0.1
+    plateau_floor: NonNegativeFloat = 1e-6
+    plateau_patience: NonNegativeInt = 0
+    clip_norm: NonNegativeFloat = 0.0
     l2: Penalties = Penalties()
     l1: Penalties = Penalties()
 

@@ -2,18 +2,18 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
+from deepfm_jax.annotations import NonNegativeFloat, NonNegativeInt, PositiveInt, Seed
+from deepfm_jax.dataclass_data import check_values, from_data, to_data
 from deepfm_jax.distributed.partitioning import DEFAULT_PARTITIONING, Partitioning
 from deepfm_jax.encoding.encoder import Encoder
 from deepfm_jax.errors import UserError
 from deepfm_jax.heads import build_head
 from deepfm_jax.metrics.calibration import check_negative_rate
 from deepfm_jax.models import Model, build_model
-from deepfm_jax.schema.dataclass_data import from_data, to_data
 from deepfm_jax.training.network import Network
 from deepfm_jax.training.optimizer_settings import OptimizerSettings
-from deepfm_jax.training.setting_checks import check_choice, check_seed, check_stage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,16 +68,16 @@ class LoopSettings:
         batches, on however many hosts.
     """
 
-    batch_size: int = 4096
-    epochs: int = 10
-    monitor: str = "auc"
-    patience: int = 2
-    min_improvement: float = 1e-6
-    evaluations_per_epoch: int = 1
-    checkpoint_steps: int = 500
-    log_steps: int = 10
-    eval_batch_size: int = 8192
-    streams: int = 0
+    batch_size: PositiveInt = 4096
+    epochs: PositiveInt = 10
+    monitor: Literal["auc", "logloss"] = "auc"
+    patience: NonNegativeInt = 2
+    min_improvement: NonNegativeFloat = 1e-6
+    evaluations_per_epoch: PositiveInt = 1
+    checkpoint_steps: PositiveInt = 500
+    log_steps: PositiveInt = 10
+    eval_batch_size: PositiveInt = 8192
+    streams: NonNegativeInt = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +119,7 @@ class PretrainedVectors:
     """
 
     file: str
-    scale: str = "unit_length"
+    scale: Literal["unit_length", "init_std", "as_is"] = "unit_length"
     tuned: bool = True
 
 
@@ -148,7 +148,7 @@ class Experiment:
     model: Mapping[str, Any]
     optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
     loop: LoopSettings = LoopSettings()
-    seed: int = 2021
+    seed: Seed = 2021
     head: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     pretraining: Pretraining | None = None
     warm_start: str | None = None
@@ -160,13 +160,10 @@ class Experiment:
     def __post_init__(self):
         object.__setattr__(self, "pretrained_vectors", self.vectors)
         check_negative_rate(self.data.negative_rate)
-        check_seed(self.seed)
-        check_stage(self)
+        check_values(self)
+        _check_together(self)
         if self.pretraining is not None:
-            check_stage(self.pretraining, "pretraining.")
-        for column, vectors in self.vectors.items():
-            key = f"pretrained_vectors.{column}.scale"
-            check_choice(key, vectors.scale, ("unit_length", "init_std", "as_is"))
+            _check_together(self.pretraining, "pretraining.")
         keys = ("pretraining", "warm_start", "pretrained_vectors")
         sources = [key for key in keys if getattr(self, key)]
         if len(sources) > 1:
@@ -233,3 +230,24 @@ class Experiment:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; ``from_mapping`` reads it back."""
         return to_data(self)
+
+
+def _check_together(stage: Experiment | Pretraining, prefix: str = "") -> None:
+    """Checks the settings of a run, or of the stage before it, that must fit each other.
+
+    Raises:
+      UserError: no model, or two settings that do not fit.
+    """
+    if "name" not in stage.model:
+        raise UserError(f"{prefix}model.name is missing; name one of deepfm_jax.MODELS")
+    streams, batch_size = stage.loop.streams, stage.loop.batch_size
+    if streams and batch_size % streams:
+        raise UserError(
+            f"{prefix}loop.streams={streams} must split {prefix}loop.batch_size={batch_size} evenly"
+        )
+    waits, patience = stage.optimizer.plateau_patience, stage.loop.patience
+    if stage.optimizer.schedule == "plateau" and 0 < patience <= waits:
+        raise UserError(
+            f"{prefix}optimizer.plateau_patience={waits} must be below {prefix}loop.patience="
+            f"{patience}, or the run ends before the first cut"
+        )

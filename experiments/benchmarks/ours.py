@@ -87,8 +87,8 @@ def _trainer(model, settings, flags):
     """The training step of a batch, to its end, and the bytes of table and slots."""
     import jax
 
+    from deepfm_jax.dataclass_data import from_data
     from deepfm_jax.distributed.partitioning import create_mesh
-    from deepfm_jax.schema.dataclass_data import from_data
     from deepfm_jax.training.network import Network
     from deepfm_jax.training.optimizer import create_for
     from deepfm_jax.training.optimizer_settings import OptimizerSettings

@@ -51,6 +51,7 @@ def main() -> None:
     """Compiles all programs, prints the tables and writes the files."""
     import jax
 
+    from deepfm_jax.dataclass_data import from_data
     from deepfm_jax.distributed.partitioning import Partitioning
     from deepfm_jax.embedding import ROW_OPTIMIZERS
     from experiments.benchmarks.tpu_programs import PROGRAMS, Settings, figures, slice_devices
@@ -58,7 +59,8 @@ def main() -> None:
     for flag, choices in ((_PROGRAM, PROGRAMS), (_ROW_OPTIMIZER, ROW_OPTIMIZERS)):
         if flag.value not in choices:
             raise UserError(f"--{flag.name}={flag.value} is unknown; use one of {list(choices)}")
-    partitioning = Partitioning(_REPLICAS.value, exchange_dtype=_EXCHANGE_DTYPE.value)
+    layout = {"replicas": _REPLICAS.value, "exchange_dtype": _EXCHANGE_DTYPE.value}
+    partitioning = from_data(Partitioning, layout, "partitioning")
     out = pathlib.Path(_OUT.value)
     out.mkdir(parents=True, exist_ok=True)
     jobs = [(name, _rows(text)) for name in _TOPOLOGIES.value for text in _ROWS.value]

@@ -10,9 +10,9 @@ from deepfm_jax import (
     Timestamp,
     UserError,
 )
+from deepfm_jax.dataclass_data import from_data
 from deepfm_jax.datasets.options import BuildOptions
 from deepfm_jax.schema import Cross
-from deepfm_jax.schema.dataclass_data import from_data
 from tests import click_logs
 
 
@@ -68,7 +68,7 @@ def test_crosses_of_a_config_file_are_lists_of_lists():
     schema = options.apply(click_logs.Criteo.SCHEMA)
     assert schema.crosses == (Cross(("C1", "C2"), 9),)
     for wrong in ("C1,C2", ["C1", "C2"], [["C1", "C2"], "C3"]):  # One level of lists too few.
-        with pytest.raises(UserError, match=r"crosses=.* must be a list, each element a list"):
+        with pytest.raises(UserError, match=r"crosses=.* must be a list, each item a list"):
             from_data(BuildOptions, {"crosses": wrong}, "options")
 
 

@@ -90,12 +90,21 @@ def test_a_rule_that_does_not_fit_its_array_is_refused(spec, message):
 @pytest.mark.parametrize(
     ("partitioning", "message"),
     [
-        ({"replicas": 0}, "partitioning.replicas=0 must be at least 1"),
-        ({"exchange_capacity": 0.0}, "exchange_capacity=0.0 must be above 0"),
-        ({"exchange_capacity": float("nan")}, "exchange_capacity=nan must be above 0 and finite"),
-        ({"exchange_dtype": "float16"}, "exchange_dtype='float16' is unknown"),
+        ({"replicas": 0}, "partitioning: replicas=0 must be a whole number of at least 1"),
+        ({"exchange_capacity": 0.0}, "exchange_capacity=0.0 must be a finite number above 0"),
+        (
+            {"exchange_capacity": float("nan")},
+            "exchange_capacity=nan must be a finite",
+        ),
+        (
+            {"exchange_dtype": "float16"},
+            "exchange_dtype='float16' must be one of 'float32'",
+        ),
         ({"rules": (("(", ()),)}, r"partitioning.rules has \('\(', \(\)\).*give a regex"),
-        ({"rules": ("kernel",)}, r"partitioning: rules=.*'kernel'.* must be a list, each element"),
+        (
+            {"rules": ("kernel",)},
+            r"partitioning: rules=.*'kernel'.* must be a list, each item a",
+        ),
         ({"replica": 2}, "partitioning has no option 'replica'; did you mean 'replicas'"),
     ],
 )

@@ -54,8 +54,8 @@ def test_the_number_of_tasks_chooses_the_head():
         ("mmoe", TASKS, {}, r"head.name='mmoe' is unknown; use one of \['one_task', 'shared"),
         ("one_task", TASKS, {}, "head.name='one_task' predicts one label, and data.labels has 2"),
         ("", TASKS, {"mlp_dim": (3,)}, "head.mlp_dim: shared_bottom has no such hyperparameter"),
-        ("", TASKS, {"mlp_dims": "8"}, "head.mlp_dims='8' must be a list, each a whole number"),
-        ("", TASKS, {"dropout": 1.0}, "head.dropout=1.0 must be a number, at least 0 and below 1"),
+        ("", TASKS, {"mlp_dims": "8"}, "head.mlp_dims='8' must be a list, each item a whole"),
+        ("", TASKS, {"dropout": 1.0}, "head.dropout=1.0 must be a finite number of at least 0"),
     ],
 )
 def test_a_head_that_does_not_fit_its_tasks_is_refused(

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepfm_jax import MODELS, UserError, build_model
+from deepfm_jax.dataclass_data import from_data
 from deepfm_jax.distributed.partitioning import create_mesh
 from deepfm_jax.embedding import tables
 from deepfm_jax.features import as_features
-from deepfm_jax.schema.dataclass_data import from_data
 from deepfm_jax.training.network import Network
 from deepfm_jax.training.optimizer import create_for, create_optimizer
 from deepfm_jax.training.optimizer_settings import OptimizerSettings, Penalties, RowSettings
