@@ -1,4 +1,4 @@
-"""Models and heads by name, and what their hyperparameters may be."""
+"""Builds models and heads by name, and checks their hyperparameters."""
 
 import dataclasses
 import difflib
@@ -15,21 +15,21 @@ T = TypeVar("T", bound=nn.Module)
 
 
 class _Range(NamedTuple):
-    """A range of numbers, and how it is told behind the kind of number."""
+    """A range of numbers, with the words that describe it after the kind of number."""
 
-    told: str
-    holds: Callable[[Any], bool]
+    description: str
+    contains: Callable[[Any], bool]
 
 
-# Attributes that the data and Flax give a module.
+# Attributes that the data or Flax set.
 _GIVEN = ("field_dims", "tasks", "parent", "name")
 
 _ANY = _Range("", lambda number: True)
 _AT_LEAST_0 = _Range(" of at least 0", lambda number: number >= 0)
 _AT_LEAST_1 = _Range(" of at least 1", lambda number: number >= 1)
 
-# By name, the range of a number, or of each number of a list. A name that is not here is checked by
-# its annotation alone.
+# By name, the range of a number, or of each number of a list. Other names are checked only by their
+# annotation.
 _RANGES = {
     "embed_dim": _AT_LEAST_1,
     "mlp_dims": _AT_LEAST_1,
@@ -45,21 +45,21 @@ _RANGES = {
     "rank": _AT_LEAST_0,
     "experts": _AT_LEAST_1,
     "dropout": _Range(", at least 0 and below 1", lambda share: 0 <= share < 1),
-    # With 0 the vectors of a factorization machine have no gradient, and stay 0.
+    # With 0, the vectors of a factorization machine have no gradient and stay 0.
     "init_std": _Range(" above 0", lambda std: std > 0),
 }
-# Texts of few choices that all models share; a model annotates its own as ``Literal``.
+# Choices of strings that all models share; a model annotates its own as ``Literal``.
 _CHOICES = {
     "table_dtype": Literal["float32", "bfloat16"],
     "compute_dtype": Literal["float32", "bfloat16", "auto"],
 }
-# Lists that may not be empty, and those that may not have an item twice.
+# Lists that must not be empty, and lists that must not have duplicates.
 _NOT_EMPTY = frozenset({"products"})
-_EACH_ONCE = frozenset({"products", "context", "second_context"})
+_UNIQUE = frozenset({"products", "context", "second_context"})
 
 _NUMBERS = {int: (int, np.integer), float: (int, float, np.integer, np.floating)}
 _KINDS = {bool: (bool, np.bool_), str: (str,)}
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
 
 
 def build_module(
@@ -69,17 +69,17 @@ def build_module(
     hyperparameters: Mapping[str, Any],
     **given: Any,
 ) -> T:
-    """A model or a head by its name, strictly.
+    """Builds a model or a head by its name, with strict checks.
 
     Args:
-      classes: By the names used in configs.
+      classes: Classes by the names used in configs.
       where: ``"model"`` or ``"head"``, for messages.
-      name: Of one of them.
-      hyperparameters: Its attributes; those left out keep their defaults.
-      **given: Attributes that the data decide.
+      name: A key of ``classes``.
+      hyperparameters: Attributes of the module; missing ones keep their defaults.
+      **given: Attributes that the data determine.
 
     Raises:
-      UserError: an unknown name or hyperparameter, or a value that it may not have (see
+      UserError: the name or a hyperparameter is unknown, or a value is invalid (see
         ``check_hyperparameters``).
     """
     if not isinstance(name, str) or name not in classes:
@@ -98,27 +98,27 @@ def build_module(
 
 
 def check_hyperparameters(module: nn.Module, where: str = "model") -> None:
-    """Checks the hyperparameters of a model or a head, used or not.
+    """Checks the hyperparameters of a model or a head, whether they have an effect or not.
 
-    A module whose hyperparameters must fit each other, or the data, has a method
-    ``check_together`` that raises where they do not.
+    A module whose hyperparameters must fit each other or the data has a method ``check_together``
+    that raises if they do not.
 
     Args:
-      module: Bound or not. Each attribute that the data do not decide is checked by its annotation,
-        and by its name where it is known here. A whole number may be NumPy's and a list a tuple; no
-        text is read as a number or as a bool.
+      module: A bound or unbound module. Each attribute that the data do not determine is checked by
+        its annotation, and by its name if it is listed here. Whole numbers may be NumPy's and lists
+        may be tuples; strings are never parsed as numbers or bools.
       where: ``"model"`` or ``"head"``, for messages.
 
     Raises:
-      UserError: a hyperparameter of another type, or out of its range or choices; the message names
-        it, what it is, and what it may be.
+      UserError: a hyperparameter has another type, or is out of its range or choices; the message
+        gives its name, its value and the values that are allowed.
     """
     for key, annotated in get_type_hints(type(module)).items():
         if key in _GIVEN or get_origin(annotated) is ClassVar:
             continue
         hint, value = _CHOICES.get(key, annotated), getattr(module, key)
         if not _fits(key, value, hint):
-            raise UserError(f"{where}.{key}={value!r} must be {_told(key, hint)}")
+            raise UserError(f"{where}.{key}={value!r} must be {_describe(key, hint)}")
     if hasattr(type(module), "check_together"):
         module.check_together()
 
@@ -130,22 +130,22 @@ def _fits(key: str, value: Any, hint: Any) -> bool:
             isinstance(value, list | tuple)
             and all(_fits(key, each, item) for each in value)
             and not (key in _NOT_EMPTY and not value)
-            and not (key in _EACH_ONCE and len(set(value)) < len(value))
+            and not (key in _UNIQUE and len(set(value)) < len(value))
         )
     if get_origin(hint) is Literal:
         return isinstance(value, str) and value in get_args(hint)
     if hint in _NUMBERS:
         # A bool is an int to Python.
         is_number = isinstance(value, _NUMBERS[hint]) and not isinstance(value, bool)
-        return is_number and abs(value) < math.inf and _RANGES.get(key, _ANY).holds(value)
+        return is_number and abs(value) < math.inf and _RANGES.get(key, _ANY).contains(value)
     return hint not in _KINDS or isinstance(value, _KINDS[hint])
 
 
-def _told(key: str, hint: Any) -> str:
+def _describe(key: str, hint: Any) -> str:
     if get_origin(hint) is Sequence:
         least = " of at least one item" if key in _NOT_EMPTY else ""
-        twice = ", none twice" if key in _EACH_ONCE else ""
-        return f"a list{least}, each {_told(key, get_args(hint)[0])}{twice}"
+        unique = ", without duplicates" if key in _UNIQUE else ""
+        return f"a list{least}, each {_describe(key, get_args(hint)[0])}{unique}"
     if get_origin(hint) is Literal:
         return f"one of {', '.join(map(repr, get_args(hint)))}"
-    return _WORDS[hint] + (_RANGES.get(key, _ANY).told if hint in _NUMBERS else "")
+    return _WORDS[hint] + (_RANGES.get(key, _ANY).description if hint in _NUMBERS else "")
