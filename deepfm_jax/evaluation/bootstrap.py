@@ -227,4 +227,6 @@ def _check(logits: Mapping[str, np.ndarray], labels: np.ndarray) -> None:
         if not np.isfinite(scores).all():
             raise UserError(f"logits of {model!r} are not all finite")
     if not np.array_equal(np.unique(labels), [0, 1]):
-        raise UserError(f"labels are {np.unique(labels)[:3]}; AUC needs both 0 and 1, no other")
+        raise UserError(
+            f"labels are {np.unique(labels)[:3]}; AUC needs both 0 and 1, and no other labels"
+        )

@@ -182,7 +182,7 @@ def _metrics_table(results: Mapping[str, Any]) -> str:
     )
     width = _label_width(results)
     cells = [f"{'model':{width}}", *(f"{title:>20}" for _, title, _ in columns)]
-    titles = (f"{'epochs':>14}", f"{'parameters':>14}", f"{'examples/s':>14}")
+    titles = (f"{'epochs':>14}", f"{'parameters':>14}", f"{'train examples/s':>18}")
     lines = ["".join([*cells, *titles])]
     for label, model in results["models"].items():
         cells = [f"{label:{width}}"]
@@ -194,7 +194,7 @@ def _metrics_table(results: Mapping[str, Any]) -> str:
         epochs = [f"{passes:.1f}" for passes in (stage, model["epochs"]) if passes is not None]
         cells.append(f"{' + '.join(epochs):>14}")
         cells.append(f"{model['parameters']:14,}")
-        cells.append(f"{'-':>14}" if rate is None else f"{rate:14,.0f}")
+        cells.append(f"{'-':>18}" if rate is None else f"{rate:18,.0f}")
         lines.append("".join(cells))
     return "\n".join(lines)
 
