@@ -24,7 +24,7 @@ _SCALARS: dict[Any, str] = {
     int: "a whole number",
     float: "a finite number",
     bool: "true or false",
-    str: "a text",
+    str: "a string",
     type(None): "null",
     Any: "anything",
 }

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Atomic writes of files, and locks of folders."""
 
 import contextlib
 import errno
@@ -13,12 +13,12 @@ from deepfm_jax.errors import UserError
 
 try:
     import fcntl
-except ImportError:  # No such locks on Windows.
+except ImportError:  # Windows has no such locks.
     fcntl = None
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Writes a temporary name beside ``path``, then renames it over ``path``."""
+    """Writes a temporary file beside ``path``, then renames it to ``path``."""
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -33,16 +33,16 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
-# How often a folder is made again that other processes remove.
+# How often to create a folder again that other processes remove.
 _ATTEMPTS = 100
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether the disk, or a quota of it, is full.
+    """Whether an error means that the disk or a disk quota is full.
 
-    The writers of other libraries raise errors of their own, with the system's words in them.
+    The writers of other libraries raise their own errors, which quote the system's message.
     """
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         return True
@@ -51,15 +51,16 @@ def is_full_disk(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def only_writer(folder: pathlib.Path, *, wait: bool = True) -> Iterator[bool]:
-    """Holds a folder for this process; gives whether it is known that no other writes there.
+    """Locks a folder for this process; yields whether it is certain that no other writes there.
 
-    It is made where it is not there, with those above it, and what was made is gone again where it
-    is left empty. The lock is the system's, and ends with the process, however that ends. Some
-    network disks have none.
+    A missing folder is created with its parents; created folders that are left empty are removed
+    again. The operating system releases the lock when the process ends, however that happens. Some
+    network disks do not support locks; it then yields False.
 
     Args:
-      folder: It.
-      wait: Whether to wait, and say so, while another process holds it; else it is not known.
+      folder: The folder to lock.
+      wait: Whether to print a message and wait while another process holds the lock, instead of
+        yielding False.
     """
     made: list[pathlib.Path] = []
     for _ in range(_ATTEMPTS):
@@ -69,14 +70,14 @@ def only_writer(folder: pathlib.Path, *, wait: bool = True) -> Iterator[bool]:
             folder.mkdir(parents=True, exist_ok=True)
             handle = _locked(folder, wait=wait)
             break
-        except FileNotFoundError:  # Another process has found it empty, and removed it.
+        except FileNotFoundError:  # Another process found it empty and removed it.
             continue
     else:
-        raise UserError(f"{folder}: is removed whenever it has been made; choose another --out")
+        raise UserError(f"{folder}: is removed whenever it is created; choose another --out")
     try:
         yield handle is not None
     finally:
-        # While it is held still: who comes after that has to make it anew.
+        # Before the lock is released: the next process then has to create the folder again.
         with contextlib.suppress(OSError):
             for path in made:
                 path.rmdir()
@@ -85,12 +86,12 @@ def only_writer(folder: pathlib.Path, *, wait: bool = True) -> Iterator[bool]:
 
 
 def _locked(folder: pathlib.Path, *, wait: bool) -> int | None:
-    """A handle that holds the folder until it is closed; None where none is to be had.
+    """A handle that locks the folder until it is closed; None if it cannot be locked.
 
     Raises:
-      FileNotFoundError: the folder was removed before it was held.
+      FileNotFoundError: the folder was removed before it was locked.
     """
-    if fcntl is None:  # A folder cannot be opened there either.
+    if fcntl is None:  # Folders cannot be opened there either.
         return None
     with contextlib.ExitStack() as opened:
         handle = os.open(folder, os.O_RDONLY)
@@ -104,7 +105,7 @@ def _locked(folder: pathlib.Path, *, wait: bool) -> int | None:
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError:
             return None
-        # What is held may not be what lies there now.
+        # The locked folder may have been removed or replaced meanwhile.
         if not os.path.samestat(os.fstat(handle), os.stat(folder)):
             raise FileNotFoundError(folder)
         opened.pop_all()

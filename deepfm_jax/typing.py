@@ -1,26 +1,26 @@
-"""Axis letters and array types, the same in every einsum, shape comment and annotation.
+"""Axis letters and array types, shared by every einsum, shape comment and annotation.
 
 ====== ============================================== =======================
 letter meaning                                        name in annotations
 ====== ============================================== =======================
-B      rows of a batch                                ``batch``
-F      fields: declared columns, and crosses of them  ``fields``
-S      slots: features of a row; one a field, or more ``slots``
+B      examples of a batch                            ``batch``
+F      fields: declared columns and their crosses     ``fields``
+S      slots of all fields; one or more per field     ``slots``
 D      embedding dimension                            ``dim``
 V      rows of the embedding table, all fields        ``rows``
 H      hidden width of a tower or a CIN layer         ``hidden``
-P      pairs of fields i < j, F(F - 1)/2 of them      ``pairs``
-N      heads of an attention or a fusion              ``heads``
-A      width of a head                                ``head``
-X      width of a flat input, F D as a rule           ``width``
+P      F(F - 1)/2 pairs of fields i < j               ``pairs``
+N      attention heads, or heads of a fusion          ``heads``
+A      width of an attention or fusion head           ``head``
+X      width of a flat input, usually F D             ``width``
 E      experts                                        ``experts``
 R      rank of a low-rank product                     ``rank``
 T      tasks                                          ``tasks``
 ====== ============================================== =======================
 
 A feature is an (id, value) pair. Ids are int32 and local to their field: 0 <= id < field_dims[f].
-Id 0 of a field stands for values that are missing or were not seen when the encoder was fitted. A
-slot that a row leaves empty, in a field of several, has id -1 and value 0.
+Id 0 of a field stands for values that are missing or were not seen when the encoder was fitted. An
+empty slot, in a field of several, has id -1 and value 0.
 """
 
 from typing import Any, TypeAlias
@@ -29,7 +29,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-# What JAX functions take; NumPy arrays serve as well.
+# What JAX functions accept, NumPy arrays included.
 AnyArray: TypeAlias = jax.Array | np.ndarray
 
 Ids: TypeAlias = Int[AnyArray, "batch slots"]

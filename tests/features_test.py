@@ -1,4 +1,4 @@
-"""Fields of several slots, or with the rows of another."""
+"""Fields of several slots, and fields that share the rows of another."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def first_rows(dims):
     return table_layout(as_features(dims), 4, True).spaces[0].first_rows
 
 
-def test_a_number_is_a_field_of_one_slot_with_rows_of_its_own():
+def test_a_number_is_a_field_of_one_slot_with_its_own_rows():
     assert as_features((4, 7)) == (Feature(4), Feature(7))
     assert slot_counts(as_features(DIMS)) == (1, 3, 1, 2)
 
@@ -33,7 +33,7 @@ def test_the_owner_may_come_later():
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 4)), min_size=1, max_size=6))
-def test_slots_stand_side_by_side(fields):
+def test_the_slots_of_a_field_are_adjacent(fields):
     dims = [Feature(rows, slots) for rows, slots in fields]
     expected = [index for index, (_, slots) in enumerate(fields) for _ in range(slots)]
     np.testing.assert_array_equal(by_slot(dims, np.arange(len(dims))), expected)
@@ -45,12 +45,12 @@ def test_slots_stand_side_by_side(fields):
         ((), "at least one row"),
         ((3, 0), "at least one row"),
         ((Feature(3, 0),), r"\(and slot\) for each field"),
-        ((3, Feature(4, shared_with=0)), r"field 1 \(4 rows\) shares those of field 0.* has 3"),
-        ((3, Feature(3, shared_with=2)), "shares the rows of field 2, which is no field"),
-        ((3, Feature(3, shared_with=-1)), "which is no field"),
+        ((3, Feature(4, shared_with=0)), r"field 1 \(4 rows\) shares the rows of field 0.* has 3"),
+        ((3, Feature(3, shared_with=2)), "shares the rows of field 2, which does not exist"),
+        ((3, Feature(3, shared_with=-1)), "which does not exist"),
         (
             (3, Feature(3, shared_with=0), Feature(3, shared_with=1)),
-            "field 2.* has none of its own",
+            "field 2.* has no rows of its own",
         ),
         ((2**31 - 1, 1), "raise min_count"),
         ((Feature(3, size=2),), "at least one row"),
@@ -58,7 +58,7 @@ def test_slots_stand_side_by_side(fields):
         ((3, Feature(3, shared_with=0, dim=2)), r"field 1 \(dim=2\) shares .* another length"),
     ],
 )
-def test_impossible_fields_raise_an_error_that_names_them(dims, message):
+def test_impossible_fields_are_named_in_the_error(dims, message):
     with pytest.raises(UserError, match=message):
         as_features(dims)
 
@@ -88,7 +88,7 @@ def test_shared_rows_do_not_count_towards_the_limit():
     assert total_rows(as_features(dims)) == 2**31 - 1
 
 
-def test_a_dense_field_has_numbers_in_place_of_slots():
+def test_a_dense_field_has_numbers_instead_of_slots():
     features = as_features((4, Feature(size=3), Feature(5, 2), Feature(size=1)))
     assert slot_counts(features) == (1, 0, 2, 0)
     assert dense_size(features) == 4

@@ -4,7 +4,7 @@ from deepfm_jax import files
 from deepfm_jax.files import only_writer
 
 
-def test_what_was_made_and_left_empty_is_gone(tmp_path):
+def test_created_folders_that_stay_empty_are_removed(tmp_path):
     folder = tmp_path / "a" / "b"
     with only_writer(folder) as alone:
         assert alone
@@ -17,15 +17,15 @@ def test_what_was_made_and_left_empty_is_gone(tmp_path):
     assert list(folder.iterdir()) == [folder / "file"]
 
 
-def test_it_is_not_known_that_no_other_writes_where_one_does(tmp_path):
+def test_a_second_writer_is_not_alone(tmp_path):
     with only_writer(tmp_path), only_writer(tmp_path, wait=False) as alone:
         assert not alone
     with only_writer(tmp_path, wait=False) as alone:
         assert alone
 
 
-def test_a_folder_is_held_until_it_is_gone(tmp_path, monkeypatch):
-    """Who comes while an empty folder is removed must not hold what is removed."""
+def test_a_folder_is_locked_until_it_is_removed(tmp_path, monkeypatch):
+    """A process that arrives while an empty folder is removed must not lock that folder."""
     folder, rmdir, seen = tmp_path / "a", pathlib.Path.rmdir, []
 
     def looked_at(path):
@@ -39,7 +39,7 @@ def test_a_folder_is_held_until_it_is_gone(tmp_path, monkeypatch):
     assert not folder.exists()
 
 
-def test_a_folder_that_was_removed_before_it_was_held_is_made_again(tmp_path, monkeypatch):
+def test_a_folder_that_is_removed_before_it_is_locked_is_created_again(tmp_path, monkeypatch):
     folder, flock, lost = tmp_path / "a" / "b", files.fcntl.flock, []
 
     def removed(handle, how):
@@ -58,9 +58,9 @@ def test_a_folder_that_was_removed_before_it_was_held_is_made_again(tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_locks_of_the_system_nothing_is_opened(tmp_path, monkeypatch):
+def test_without_system_locks_no_folder_is_opened(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "fcntl", None)
-    monkeypatch.setattr(files.os, "open", None)  # Of a folder, Windows refuses it.
+    monkeypatch.setattr(files.os, "open", None)  # Windows cannot open folders.
     with only_writer(tmp_path / "a") as alone:
         assert not alone
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""A hyperparameter that may not be what it is gives one message, before any training."""
+"""An invalid hyperparameter raises one message before any training."""
 
 import dataclasses
 import re
@@ -15,7 +15,7 @@ from deepfm_jax.annotations import Constraint
 from deepfm_jax.hyperparameters import check_hyperparameters
 
 DIMS = (4, 3, 6, 2)
-# What no hyperparameter of a kind may be, whatever its name.
+# Values that are invalid for every hyperparameter of a type.
 WRONG = {
     int: (-1, 2.0, "4", True, None, float("nan")),
     float: (-1, "0.2", True, None, float("nan"), float("inf"), (0.1,)),
@@ -60,7 +60,7 @@ def hyperparameters():
     ("name", "key", "annotation"),
     [pytest.param(*each, id=".".join(each[:2])) for each in hyperparameters()],
 )
-def test_a_wrong_value_is_told_with_its_name(name, key, annotation):
+def test_an_invalid_value_is_reported_with_its_name(name, key, annotation):
     for value in wrong_values(key, annotation):
         message = f"^{re.escape(f'model.{key}={value!r}')} must be "
         with pytest.raises(UserError, match=message):
@@ -82,11 +82,11 @@ def test_a_wrong_value_is_told_with_its_name(name, key, annotation):
         ("pnn", {"products": ["inner", "inner"]}, "without duplicates, each item one of 'in"),
         ("final_mlp", {"context": (0, 0)}, r"model.context=\(0, 0\) must be a list without"),
         ("dcn_v2", {"structure": "serial"}, "model.structure='serial' must be one of 'stacked'"),
-        # Without effect, as the others are, and checked all the same.
+        # Without effect, but checked nevertheless.
         ("autoint", {"mlp_dims": (), "compute_dtype": "float8"}, "model.compute_dtype='float8'"),
         ("dcn_v2", {"rank": 0, "experts": -5}, "model.experts=-5"),
         ("final_mlp", {"gated": False, "gate_dims": (-3,)}, r"model.gate_dims=\(-3,\)"),
-        # Hyperparameters that do not fit each other.
+        # Hyperparameters that conflict.
         ("xdeepfm", {"cin_dims": (5, 4)}, r"model.cin_dims\[0\]=5 is odd"),
         ("final_mlp", {"context": (4,)}, r"model.context: there is no field 4; .* 0 to 3"),
         ("final_mlp", {"shared_context": False}, "model.shared_context=False doubles the table"),
@@ -94,17 +94,17 @@ def test_a_wrong_value_is_told_with_its_name(name, key, annotation):
         ("final_mlp", {"mlp_dims": (), "heads": 3}, r"model.heads=3 .*\.mlp_dims, which is 64"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_before_the_model_is_used(name, changes, message):
+def test_a_mistake_is_reported_before_the_model_is_used(name, changes, message):
     with pytest.raises(UserError, match=message):
         build_model(name, DIMS, changes)
 
 
-def test_a_name_that_is_no_text_is_told():
+def test_a_name_that_is_not_a_string_is_reported():
     with pytest.raises(UserError, match=r"model.name=\['fm'\] is unknown"):
         build_model(["fm"], DIMS, {})
 
 
-def test_crosses_leave_a_field_to_the_tower():
+def test_wide_deep_needs_a_field_that_is_not_a_cross():
     crosses = [Feature(rows, crossed=True) for rows in DIMS]
     with pytest.raises(UserError, match="wide_deep: every field is a cross"):
         build_model("wide_deep", crosses, {})
@@ -123,13 +123,13 @@ def test_crosses_leave_a_field_to_the_tower():
         ("final_mlp", {"context": [0, 3], "second_context": [0], "gate_dims": []}),
     ],
 )
-def test_what_json_and_numpy_make_of_right_values_is_taken(name, options):
+def test_json_and_numpy_forms_of_valid_values_are_accepted(name, options):
     model = build_model(name, list(DIMS), {"mlp_dims": [4], **options})
     jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, len(DIMS)), np.int32))
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_module_by_itself_checks_too(name):
+def test_the_module_itself_checks_too(name):
     model = MODELS[name](DIMS, table_dtype="float8")
     with pytest.raises(UserError, match=r"model\.table_dtype='float8' must be one of"):
         model.init(jax.random.key(0), np.zeros((1, len(DIMS)), np.int32))
@@ -137,9 +137,9 @@ def test_the_module_by_itself_checks_too(name):
 
 @pytest.mark.parametrize(
     ("field_dims", "message"),
-    [((4, 3.2), r"field_dims\[1\]=3.2 must be"), ((), "field_dims must name")],
+    [((4, 3.2), r"field_dims\[1\]=3.2 must be"), ((), "field_dims must have")],
 )
-def test_impossible_fields_are_told_when_the_model_is_built(field_dims, message):
+def test_impossible_fields_are_reported_when_the_model_is_built(field_dims, message):
     with pytest.raises(UserError, match=message):
         build_model("fm", field_dims, {})
     with pytest.raises(UserError, match=message):

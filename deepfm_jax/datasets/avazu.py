@@ -12,13 +12,13 @@ _NUMBERED = ("device_type", "device_conn_type", *(f"C{i}" for i in range(14, 22)
 
 
 class Avazu(ClickLogBuilder, skip_registration=True):
-    """Avazu: which advertisement a user of a phone clicks on; 23 categorical fields.
+    """Avazu: whether a mobile user clicks on an advertisement; 23 categorical fields.
 
     The hour (``YYMMDDHH``) gives two of them, the hour of the day and the weekday; ``id`` numbers
     the rows and is not read. Reads ``train.csv``, ``valid.csv`` and ``test.csv``, with a header,
-    plain, ``.gz`` or ``.zst``. Where there is no ``valid`` (the challenge's own files, of which
-    ``test`` has no labels), the rows of ``train`` are split 80/10/10 by a seeded draw, as the
-    literature does (AutoInt; Avazu_x4 of BARS), or by time with ``time_column="hour"``.
+    plain, ``.gz`` or ``.zst``. Without a ``valid`` file (the challenge's own ``test`` has no
+    labels), the rows of ``train`` are split 80/10/10 by a seeded draw, as in the literature
+    (AutoInt; Avazu_x4 of BARS), or by time with ``time_column="hour"``.
 
     Source: Avazu 2014, https://www.kaggle.com/c/avazu-ctr-prediction.
     """

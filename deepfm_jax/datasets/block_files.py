@@ -1,8 +1,8 @@
-"""Writing the blocks of a split as they come, so that memory does not grow with rows.
+"""Writes the blocks of a split as they arrive, so that memory does not grow with the data.
 
-TFDS's own writer keeps up to a gigabyte of a split in memory, and whatever is beyond that in a
-temporary file, which it reads whole at the end: it may have to shuffle, and must know how much
-there is before it decides on the number of files. Blocks have their order, so neither is needed.
+TFDS's own writer keeps up to a gigabyte of a split in memory and the rest in a temporary file,
+which it reads completely at the end: it may have to shuffle, and needs the total size to choose the
+number of files. Blocks are already in order, so neither is needed.
 """
 
 import os
@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-# Of a file, a million rows: several hosts and threads may read a large split at once.
+# A million examples per file, so that several hosts and threads can read a large split at once.
 FILE_BLOCKS = 256
 
 
@@ -24,11 +24,11 @@ def write_split(
     features: Any,
     template: Any,
 ) -> tfds.core.SplitInfo:
-    """Writes numbered blocks in their order, and tells TFDS what is where.
+    """Writes numbered blocks in order, and returns what TFDS has to know of the files.
 
     Args:
-      blocks: Number and columns of each, as ``_generate_examples`` of a TFDS builder gives them.
-      features: Of the data set, as its TFDS info has them.
+      blocks: Number and columns of each block, as ``_generate_examples`` of a TFDS builder yields.
+      features: Features of the data set, from its TFDS info.
       template: TFDS's template of the split's file names.
     """
     serializer = ExampleSerializer(features.get_serialized_info())
@@ -42,7 +42,7 @@ def write_split(
             if writer is None or lengths[-1] == FILE_BLOCKS:
                 if writer is not None:
                     writer.close()
-                # How many files there are, which their names tell, is known at the end.
+                # File names contain the number of files, which is known only at the end.
                 paths.append(folder / f"{template.split}.{len(paths)}.incomplete")
                 writer = ArrayRecordWriter(os.fspath(paths[-1]), "group_size:1")
                 lengths.append(0)

@@ -1,4 +1,4 @@
-"""Blocks of encoded rows: cut out of chunks of any size, counted, and hashed."""
+"""Blocks of encoded examples: cut from chunks of any size, counted and hashed."""
 
 import dataclasses
 import hashlib
@@ -14,11 +14,11 @@ from deepfm_jax.encoding.encoder import Encoded, Encoder
 from deepfm_jax.errors import UserError
 from deepfm_jax.readers.row_checker import RowReport
 
-# Thousands of rows a record, so that reading is a copy of bytes and not a parse per row.
+# Thousands of examples per record, so that reading copies bytes instead of parsing each example.
 BLOCK_ROWS = 4096
 
-# Arrays of one length: ids, labels and, where the schema has them, values, dense numbers, weights
-# and groups.
+# Arrays of one length: ids and labels, and values, dense numbers, weights and groups if the schema
+# has them.
 Block: TypeAlias = dict[str, np.ndarray]
 
 
@@ -27,14 +27,14 @@ class SplitSummary:
     """Counts of one encoded split, and a hash of its content.
 
     Attributes:
-      read: Rows met.
-      rows: Rows kept.
-      rejected: Bad rows.
-      positives: Rows whose (first) label is 1.
-      fingerprint: Changes with any encoded row.
+      read: Number of rows read.
+      rows: Number of rows kept.
+      rejected: Number of bad rows.
+      positives: Number of examples whose (first) label is 1.
+      fingerprint: Changes with any encoded example.
       first_errors: Messages about the first bad rows.
-      positives_of: The positives of each label, by its name.
-      longer: Of each column of several values, the rows that had more than were kept.
+      positives_of: Number of positives of each label, by name.
+      longer: For each column of several values, the number of rows with more values than are kept.
     """
 
     read: int
@@ -49,12 +49,12 @@ class SplitSummary:
 
 @dataclasses.dataclass(frozen=True)
 class BlockTally:
-    """What a block adds to the tally of its split; blocks can be tallied side by side.
+    """Counts and hash of one block; blocks can be tallied in parallel.
 
     Attributes:
-      rows: Of the block.
-      positives: Its positive rows of each label.
-      digest: A hash of its arrays.
+      rows: Number of examples.
+      positives: Number of positives of each label.
+      digest: Hash of the arrays.
     """
 
     rows: int
@@ -63,7 +63,7 @@ class BlockTally:
 
     @classmethod
     def of(cls, block: Block) -> "BlockTally":
-        """Of the arrays of a block, in their order."""
+        """Tallies the arrays of a block, in order."""
         digest = hashlib.sha256()
         for array in block.values():
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -72,10 +72,10 @@ class BlockTally:
 
 
 class SplitTally:
-    """Counts the rows of a split and hashes their content, block after block."""
+    """Counts the examples of a split and hashes their content, block by block."""
 
     def __init__(self, split: str, encoder: Encoder):
-        """Of a split, whose blocks the encoder makes."""
+        """Starts the tally of a split that ``encoder`` encodes."""
         self._split = split
         self._labels = tuple(label.name for label in encoder.schema.labels)
         self._digest = hashlib.sha256(encoder.fingerprint().encode())
@@ -84,30 +84,30 @@ class SplitTally:
         self.rows = 0
 
     def add(self, block: BlockTally) -> None:
-        """Takes in the next block."""
+        """Adds the next block."""
         self._digest.update(block.digest)
         self._positives.append(block.positives)
         self.rows += block.rows
 
     def add_longer(self, longer: Mapping[str, int]) -> None:
-        """Takes in ``Encoded.longer`` of some rows."""
+        """Adds ``Encoded.longer`` of some rows."""
         self._longer.update(longer)
 
     @property
     def block_positives(self) -> np.ndarray:
-        """The positive rows of each block and label, [blocks, tasks]."""
+        """Number of positives in each block for each label, [blocks, tasks]."""
         return np.array(self._positives, np.int64).reshape(-1, len(self._labels))
 
     @property
     def positives(self) -> tuple[int, ...]:
-        """The positive rows of each label."""
+        """Number of positives of each label."""
         return tuple(self.block_positives.sum(axis=0).tolist())
 
     def write(self, folder: pathlib.Path, report: RowReport) -> None:
-        """Writes the counts of all blocks beside them: a ``SplitSummary``, and ``positives_file``.
+        """Writes the counts beside the blocks: a ``SplitSummary`` and ``positives_file``.
 
         Raises:
-          UserError: there are no rows, or one label is the same in all of them.
+          UserError: the split has no rows, or a label is the same in all of them.
         """
         check_classes(self._split, self._labels, self.rows, self.positives)
         positives_of = dict(zip(self._labels, self.positives, strict=True))
@@ -127,15 +127,15 @@ class SplitTally:
 
 
 def positives_file(split: str) -> str:
-    """The name of the file with the positive rows of each block and label, [blocks, tasks]."""
+    """Name of the file with the number of positives per block and label, [blocks, tasks]."""
     return f"positives_{split}.npy"
 
 
 def check_classes(split: str, labels: Sequence[str], rows: int, positives: Sequence[int]) -> None:
-    """Whether a split has rows, and of both classes of each of its labels.
+    """Checks that a split has rows, and both classes of each of its labels.
 
     Raises:
-      UserError: it is not so.
+      UserError: the split has no rows, or a label is the same in all of them.
     """
     if rows == 0:
         raise UserError(f"split {split!r} has no rows; check the files of --source")
@@ -148,8 +148,8 @@ def check_classes(split: str, labels: Sequence[str], rows: int, positives: Seque
 
 
 def arrays_of(encoded: Encoded) -> Block:
-    """The arrays of encoded rows that have labels."""
-    assert encoded.labels is not None  # The sources of a builder read labelled rows alone.
+    """The arrays of encoded examples with labels."""
+    assert encoded.labels is not None  # The sources of a builder read only labelled rows.
     block = {
         "ids": encoded.ids,
         "labels": encoded.labels,
@@ -162,10 +162,10 @@ def arrays_of(encoded: Encoded) -> Block:
 
 
 def cut_blocks(chunks: Iterable[Block], first_row: int = 0) -> Iterator[tuple[int, Block]]:
-    """Chunks of any size as blocks of BLOCK_ROWS rows, with their numbers.
+    """Cuts chunks of any size into numbered blocks of BLOCK_ROWS examples.
 
-    Only the last one is smaller, and the first one where ``first_row``, the place of the first row
-    in the split, is inside a block.
+    Only the last block may be smaller, and the first one if ``first_row``, the position of the
+    first example in the split, is inside a block.
     """
     index = first_row // BLOCK_ROWS
     room = BLOCK_ROWS - first_row % BLOCK_ROWS
@@ -186,7 +186,7 @@ def cut_blocks(chunks: Iterable[Block], first_row: int = 0) -> Iterator[tuple[in
 
 
 def join_rows(chunks: Sequence[Block]) -> Block:
-    """The rows of all chunks, one after the other."""
+    """Concatenates the examples of all chunks."""
     return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
 
 

@@ -14,7 +14,7 @@ from deepfm_jax.schema import (
     TextFormat,
 )
 
-# The columns in the order of the file, but for the label at the end.
+# The columns in file order, without the label at the end.
 _COLUMNS = (
     *("age", "class_of_worker", "industry_code", "occupation_code", "education", "wage_per_hour"),
     *("enrolled_last_week", "marital_status", "major_industry", "major_occupation", "race"),
@@ -31,7 +31,7 @@ _NUMBERS = (
     *("age", "wage_per_hour", "capital_gains", "capital_losses", "dividends"),
     *("persons_worked_for_employer", "weeks_worked"),
 )
-# How many people a row stands for: no feature of any, and the literature does not weigh by it.
+# How many people a row represents: not a feature, and the literature does not weight by it.
 _WEIGHT = "instance_weight"
 
 
@@ -48,13 +48,13 @@ def _column(name: str) -> Column:
 class CensusIncome(ClickLogBuilder, skip_registration=True):
     """Census-Income: whether a person earns more than 50,000 dollars a year; 39 fields.
 
-    ``income`` is the first label; the second, ``marital_status``, is whether the person has never
-    been married.
+    ``income`` is the first label; the second, ``marital_status``, is whether the person never
+    married.
 
     Reads ``census-income.data`` and ``census-income.test``, plain or ``.gz``: 42 columns without a
     header, cells padded with a space, ``?`` for unknown. ``.data`` is train, and the rows of
-    ``.test`` are split into valid and test, half and half, by a seeded draw. Where one of the two
-    files is missing, the rows of the other are split 80/10/10 by a seeded draw.
+    ``.test`` are split in half into valid and test by a seeded draw. If one of the two files is
+    missing, the rows of the other are split 80/10/10 by a seeded draw.
 
     Source: Lane and Kohavi 2000, UCI Census-Income (KDD); split as by Ma et al. 2018, MMoE.
     """
@@ -71,10 +71,10 @@ class CensusIncome(ClickLogBuilder, skip_registration=True):
         train, test = (find_file(self.source, name) for name in names)
         if train is not None and test is not None:
             if self.options.time_column is not None:
-                raise UserError(f"{self.source}: {names[1]} is held out; time_column has no say")
+                raise UserError(f"{self.source}: {names[1]} is held out; omit time_column")
             held_out = split_by_draw(self._files(test), HALVES)
             return {"train": self._files(train), **held_out}
         found = train or test
         if found is None:
-            raise UserError(f"{self.source}: neither {names[0]} nor {names[1]} is there")
+            raise UserError(f"{self.source}: neither {names[0]} nor {names[1]} exists")
         return self._drawn(found)

@@ -1,4 +1,4 @@
-"""The builder of a data set by its name, with a source that it can read."""
+"""Finds the builder of a data set by name, and checks its source."""
 
 import os
 
@@ -12,8 +12,8 @@ def find_builder(name: str, source: str | os.PathLike[str] | None) -> type[Click
     """The class of data set ``name``, one of ``BUILDERS``.
 
     Raises:
-      UserError: an unknown name, no source where one is needed, or a source that is no folder where
-        it must be one.
+      UserError: the name is unknown, a needed source is missing, or a source that must be a folder
+        is not one.
     """
     if name not in BUILDERS:
         raise UserError(f"data set {name!r} is unknown; use one of {sorted(BUILDERS)}")

@@ -1,4 +1,4 @@
-"""What all TFDS builders of click logs share: fit on train, encode, write blocks of rows."""
+"""The base of all builders of click logs: fits an encoder on train, encodes, writes blocks."""
 
 import abc
 import contextlib
@@ -39,11 +39,11 @@ from deepfm_jax.schema import Schema
 
 
 class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Encodes a click log into blocks of rows, with its encoder beside them.
+    """Encodes a click log into blocks of examples, with its encoder beside them.
 
-    A subclass names its ``SCHEMA`` and how to read its splits. Vocabularies are fitted on the rows
-    of ``train`` alone. Builders are not registered with TFDS, whose own ``criteo`` is another data
-    set; ``BUILDERS`` finds them.
+    A subclass defines its ``SCHEMA`` and how to read its splits. Vocabularies are fitted only on
+    ``train``. Builders are listed in ``BUILDERS`` and not registered with TFDS, whose own
+    ``criteo`` is another data set.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -59,9 +59,9 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         beam: BeamEngine | None = None,
         **kwargs,
     ):
-        """A builder of the raw files in the folder ``source`` (or of a file or pattern of files).
+        """Builds from the raw files in the folder ``source`` (or from a file or pattern of files).
 
-        With ``beam`` the rows are read and encoded by its workers, and not in this process.
+        With ``beam``, its workers read and encode the rows instead of this process.
 
         Raises:
           UserError: see ``encoded_schema``, and ``_schema_of_source`` of the data set.
@@ -76,7 +76,7 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @classmethod
     def complete(cls, options: BuildOptions, source: str | os.PathLike[str] | None) -> BuildOptions:
-        """The options with what only the raw files can tell; by default as they are.
+        """Completes the options with what only the raw files show; by default unchanged.
 
         Raises:
           UserError: the files cannot be read.
@@ -89,14 +89,14 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """The schema of the data set with these options.
 
         Raises:
-          UserError: options that do not go with the data set (see ``BuildOptions.apply``).
+          UserError: the options do not fit the data set (see ``BuildOptions.apply``).
         """
         if options.schema is not None:
-            raise UserError(f"data set {cls.name!r} has a schema of its own; tabular takes one")
+            raise UserError(f"data set {cls.name!r} has its own schema; use tabular to give one")
         return options.apply(cls.SCHEMA)
 
     def _schema_of_source(self) -> Schema:
-        """The schema, where not all sources of the data set have the same columns."""
+        """The schema of the source; overridden if the columns depend on the source."""
         return self.encoded_schema(self.options)
 
     @abc.abstractmethod
@@ -108,28 +108,28 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """
 
     def _files(self, path: Files) -> ReadFiles:
-        """How to read all rows of a file, or of several."""
+        """How to read all rows of one or several files."""
         return ReadFiles(path, self.schema, self.options.max_bad_rows)
 
     def _given(self, extensions: Sequence[str]) -> dict[str, ReadSplit]:
-        """Splits that are files: ``train``, ``valid`` and ``test``, one or several of each."""
+        """Splits in separate files: ``train``, ``valid`` and ``test``, one or several of each."""
         assert self.source is not None
         if self.options.time_column is not None:
             raise UserError(
-                f"{self.source}: the rows are split already; time_column is for those that are not"
+                f"{self.source}: the rows are already split; time_column is for unsplit rows"
             )
         paths = {split: find_split(self.source, split, extensions) for split in SHARES}
         return {split: self._files(path) for split, path in paths.items()}
 
     def _given_or_drawn(self, extensions: Sequence[str]) -> dict[str, ReadSplit]:
-        """The same, or, where there is no ``valid``, the rows of ``train`` split."""
+        """Splits in separate files or, without a ``valid`` file, made from the ``train`` files."""
         assert self.source is not None
         if has_split(self.source, "valid", extensions):
             return self._given(extensions)
         return self._drawn(find_split(self.source, "train", extensions))
 
     def _drawn(self, path: str | os.PathLike[str]) -> dict[str, ReadSplit]:
-        """The rows of one source in three splits, by a draw or by ``options.time_column``."""
+        """Splits the rows of one source in three, by a draw or by ``options.time_column``."""
         read = self._files(path)
         if self.options.time_column is None:
             return split_by_draw(read)
@@ -169,7 +169,7 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _generate_splits(self, dl_manager: tfds.download.DownloadManager, download_config: Any):
         if self._beam is not None:
             return super()._generate_splits(dl_manager, download_config)
-        # Not by TFDS's own way, which shuffles; see ``block_files``.
+        # TFDS's own writer would shuffle; see ``block_files``.
         infos = []
         for split, examples in self._split_generators(dl_manager).items():
             with contextlib.closing(read_ahead(examples)) as ahead:
@@ -182,7 +182,7 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         old = self.options.extend_from
         extended = None if old is None else Encoder.load(old)
         if self._beam is not None:
-            # Here and not above, for Beam is an extra.
+            # Imported here because Beam is an optional dependency.
             from deepfm_jax.datasets.beam.build import BeamBuild
 
             self._beam_build = BeamBuild(
@@ -203,7 +203,7 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         }
 
     def _save_beside(self, encoder: Encoder) -> None:
-        """Writes what stands beside the blocks, so that the folder is complete or absent."""
+        """Writes the other files of the folder beside the blocks, so it is complete or absent."""
         folder = pathlib.Path(self.data_dir)
         (folder / OPTIONS_FILE).write_text(json.dumps(dataclasses.asdict(self.options)))
         made_of = origin(self.options, self.source)
@@ -231,14 +231,14 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             tally.write(folder, report)
 
     def _process_pipeline_result(self, pipeline_result: Any) -> None:
-        """Called by TFDS when Beam has written the blocks."""
+        """Called by TFDS after Beam has written the blocks."""
         del pipeline_result
-        assert self._beam_build is not None  # It made the pipeline.
+        assert self._beam_build is not None  # It created the pipeline.
         self._beam_build.finish()
 
 
 def _counted(tables: Iterable[pa.Table], title: str) -> Iterator[pa.Table]:
-    """The tables, with a progress bar of their rows."""
+    """Yields the tables, with a progress bar of their rows."""
     with tqdm(desc=title, unit=" rows", unit_scale=True, mininterval=0.5) as bar:
         for table in tables:
             yield table

@@ -9,8 +9,8 @@ class Criteo(ClickLogBuilder, skip_registration=True):
     """Criteo display advertising: 13 integer and 26 hashed categorical columns, no header.
 
     Reads ``train``, ``valid`` and ``test`` as ``.tsv`` or ``.txt``, plain, ``.gz`` or ``.zst``.
-    Where there is no ``valid`` file (the challenge's own ``train.txt``, whose ``test.txt`` has no
-    labels), the rows of ``train`` are split 80/10/10 by a seeded draw for each row.
+    Without a ``valid`` file (the challenge has only ``train.txt``, and ``test.txt`` without
+    labels), the rows of ``train`` are split 80/10/10 by a seeded draw per row.
 
     Source: Criteo 2014, https://www.kaggle.com/c/criteo-display-ad-challenge.
     """

@@ -1,4 +1,4 @@
-"""Finding the files of a split in the folder that a user names."""
+"""Finds the files of a split in a source folder."""
 
 import glob
 import os
@@ -8,12 +8,12 @@ from deepfm_jax.errors import UserError
 from deepfm_jax.readers.paths import SourcePath
 
 _COMPRESSIONS = ("", ".gz", ".zst")
-# After the name of the data set: frappe.train.libfm, frappe.validation.libfm.
+# Names of splits after the name of a data set: frappe.train.libfm, frappe.validation.libfm.
 _DOTTED = {"valid": ("valid", "validation")}
 
 
 def candidates(split: str, extensions: Sequence[str]) -> list[str]:
-    """What files of a split may be called: one file, or several with numbers or dates."""
+    """Possible names of the files of a split: one file, or several with numbers or dates."""
     stems = (split, f"{split}-*")
     return [f"{stem}{ending}" for ext in extensions for stem in stems for ending in _endings(ext)]
 
@@ -23,7 +23,7 @@ def _endings(ext: str) -> list[str]:
 
 
 def find_file(source: SourcePath, name: str) -> SourcePath | None:
-    """A text file, plain or compressed, where it is there."""
+    """The text file of this name, plain or compressed; None if it does not exist."""
     found = (source / f"{name}{packed}" for packed in _COMPRESSIONS)
     return next((path for path in found if path.is_file()), None)
 
@@ -37,7 +37,7 @@ def find_split(source: SourcePath, split: str, extensions: Sequence[str]) -> str
     """The file of a split, or a pattern of its files (see ``paths.find_files``).
 
     Raises:
-      UserError: no such file, or several that do not go together (``train.csv`` beside
+      UserError: there is no such file, or several conflict (``train.csv`` beside
         ``train.csv.gz``).
     """
     found = _found(source, split, extensions)
@@ -48,10 +48,8 @@ def find_split(source: SourcePath, split: str, extensions: Sequence[str]) -> str
             f"and the like ({', '.join(extensions)}; text may be .gz or .zst)"
         )
     if len(found) > 1:
-        raise UserError(
-            f"{source}: split {split!r} is there as {found[0]} and {found[1]}; keep one"
-        )
-    # A pattern is matched in the folder as it is called, whatever characters that has.
+        raise UserError(f"{source}: split {split!r} has both {found[0]} and {found[1]}; keep one")
+    # The folder is escaped, so that only the file name is matched as a pattern.
     several = "*" in found[0]
     folder = os.fspath(source)
     return os.path.join(glob.escape(folder) if several else folder, found[0])

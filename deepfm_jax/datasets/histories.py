@@ -1,4 +1,4 @@
-"""What a user did before: for every event the user's earlier ones, without looking ahead."""
+"""Histories of users: the earlier events of each event's user, without looking ahead."""
 
 import dataclasses
 
@@ -9,12 +9,12 @@ from jaxtyping import Bool, Int32, Int64
 
 @dataclasses.dataclass(frozen=True)
 class Histories:
-    """The history of every event, as a range of one array that all of them share.
+    """The history of every event, as a range of one shared array.
 
     Attributes:
-      items: Of the events that count, user by user, oldest first.
-      starts: Where the history of each event begins in ``items``.
-      ends: Where it ends.
+      items: Items of the events that count, user by user, oldest first.
+      starts: Start of each event's history in ``items``.
+      ends: End of each event's history in ``items``.
     """
 
     items: Int64[np.ndarray, "counting"]
@@ -22,7 +22,7 @@ class Histories:
     ends: Int32[np.ndarray, "events"]
 
     def lists(self, events: Int64[np.ndarray, "chosen"]) -> pa.ListArray:
-        """The histories of some of the events, by their indices; newest item last."""
+        """The histories of the events with these indices; newest item last."""
         firsts = self.starts[events].astype(np.int64)
         lengths = self.ends[events] - firsts
         offsets = np.zeros(len(lengths) + 1, np.int32)
@@ -38,25 +38,25 @@ def past_items(
     counts: Bool[np.ndarray, "events"],
     max_length: int,
 ) -> Histories:
-    """The items of each event's user at strictly earlier times, the newest ``max_length`` of them.
+    """The newest ``max_length`` items of each event's user at strictly earlier times.
 
-    Events of one user and one time do not see each other, whatever their order. In a history they
-    stand in the order of the events. Memory is some ten numbers for each event, however long
-    histories are.
+    Events of one user at one time do not see each other, regardless of their order. In a history
+    they keep the order of the events. Memory is about ten numbers per event, however long histories
+    are.
 
     Args:
-      users: Of each event.
-      times: Likewise.
-      items: Likewise.
+      users: User of each event.
+      times: Time of each event.
+      items: Item of each event.
       counts: Which events become part of later histories.
-      max_length: Most items of a history.
+      max_length: Most items in a history.
     """
     order = np.lexsort((times, users))  # Stable.
     user, time, counting = users[order], times[order], counts[order]
     before = np.cumsum(counting) - counting
     new_user = np.diff(user, prepend=user[:1] - 1) != 0
     new_time = new_user | (np.diff(time, prepend=time[:1]) != 0)
-    # All counting events before the first of this user and time, and before the first of the user.
+    # Counting events before the first event of this user and time, and before the user's first.
     ends = before[_run_starts(new_time)]
     starts = np.maximum(before[_run_starts(new_user)], ends - max_length)
     found = np.empty((2, len(order)), np.int32)
@@ -65,5 +65,5 @@ def past_items(
 
 
 def _run_starts(begins: Bool[np.ndarray, "events"]) -> Int64[np.ndarray, "events"]:
-    """Of each event the index of the last one, up to itself, at which a run begins."""
+    """For each event, the index of the last run start at or before it."""
     return np.maximum.accumulate(np.where(begins, np.arange(len(begins)), 0))

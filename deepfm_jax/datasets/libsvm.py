@@ -1,4 +1,4 @@
-"""Files of libsvm, libfm and libffm, by a schema that they give themselves."""
+"""Files of libsvm, libfm and libffm, with a schema inferred from the files."""
 
 import dataclasses
 import os
@@ -12,10 +12,10 @@ from deepfm_jax.readers.libsvm_files import FEATURE_EXTENSIONS
 class Libsvm(Tabular, skip_registration=True):
     """Rows of (id, value) features: ``label id:value ...``, or ``label field:id:value ...``.
 
-    Reads ``.libsvm``, ``.libfm`` and ``.svm`` files, where the place of a feature is its field (as
-    the public CTR benchmarks have them) or all are of one, and ``.libffm`` and ``.ffm`` files.
-    Columns ``field_N`` follow from the first rows of ``train`` (see ``infer_libsvm``), or are those
-    of ``options.schema``. The source is as for ``tabular``.
+    Reads ``.libsvm``, ``.libfm`` and ``.svm`` files, in which the position of a feature is its
+    field (as in the public CTR benchmarks) or all features have one field, and ``.libffm`` and
+    ``.ffm`` files. Columns ``field_N`` are inferred from the first rows of ``train`` (see
+    ``infer_libsvm``) unless ``options.schema`` gives them. The source is as for ``tabular``.
 
     Source: Chang and Lin 2011, LIBSVM; Rendle 2012, libFM; Juan et al. 2016, libffm.
     """

@@ -1,4 +1,4 @@
-"""MovieLens ratings as clicks, in the original layouts of their releases."""
+"""MovieLens ratings as clicks, in the original layouts of the releases."""
 
 import dataclasses
 import functools
@@ -40,7 +40,7 @@ _TIME = "timestamp"
 
 @dataclasses.dataclass(frozen=True)
 class _Release:
-    """What the files of a release hold, and what became of the rows of its ratings."""
+    """The content of a release's files, and the report and bad rows of its ratings."""
 
     ratings: Ratings
     histories: Histories
@@ -51,23 +51,23 @@ class _Release:
 
 
 class MovieLens(ClickLogBuilder, skip_registration=True):
-    """MovieLens: whether a user rates a movie above 3; up to 11 fields, two of several values.
+    """MovieLens: whether a user rates a movie above 3; up to 11 fields, two with several values.
 
     Reads the files of the 100K release (``u.data``, ``u.item``, ``u.genre``, ``u.user``), of 1M
-    (``ratings.dat``, ``movies.dat``, ``users.dat``) or of 20M and its like (``ratings.csv``,
-    ``movies.csv``), plain, ``.gz`` or ``.zst``. Where there is no file of users, their age, gender,
-    occupation and zip area are no columns.
+    (``ratings.dat``, ``movies.dat``, ``users.dat``) or of 20M and similar ones (``ratings.csv``,
+    ``movies.csv``), plain, ``.gz`` or ``.zst``. Without a file of users, there are no columns for
+    their age, gender, occupation and zip area.
 
-    ``history`` holds the movies that the user rated above 3 at strictly earlier times, the newest
-    50 (``options.history_length``), for what a log of clicks knows of a user is the clicks; it
-    shares the vocabulary of ``item``. A missing one has an id of its own.
+    ``history`` holds the newest 50 (``options.history_length``) movies that the user rated above 3
+    at strictly earlier times, since a click log only knows a user's clicks. It shares the
+    vocabulary of ``item``; an empty history has its own id.
 
-    Rows are split 80/10/10 by time. Much of the literature splits MovieLens at random, as AutoInt
-    does, which histories forbid: that of a training row would tell the labels of test rows. So
-    figures are not to be compared with those.
+    Rows are split 80/10/10 by time. Much of the literature, such as AutoInt, splits MovieLens at
+    random, which histories rule out: the history of a training row would leak labels of test rows.
+    Metrics are therefore not comparable with theirs.
 
     Source: Harper and Konstan 2015, The MovieLens Datasets; ratings of 4 and 5 as clicks by Zhou et
-      al. 2018, DIN (arXiv 1706.06978). Where there are half stars, 3.5 is one too.
+      al. 2018, DIN (arXiv 1706.06978). In releases with half stars, 3.5 is a click too.
     """
 
     name = "movielens"
@@ -95,12 +95,12 @@ class MovieLens(ClickLogBuilder, skip_registration=True):
 
     @property
     def _folder(self) -> SourcePath:
-        assert self.source is not None  # ``prepare`` sees to it.
+        assert self.source is not None  # ``prepare`` ensures it.
         return self.source
 
     @functools.cached_property
     def _release(self) -> _Release:
-        """Everything that is read, once; what is held grows with the ratings, not the histories."""
+        """All files, read once; memory grows with the ratings, not with the histories."""
         source, release = self._folder, find_release(self._folder)
         rejected: list[RejectedRow] = []
         report = RowReport(on_rejected=rejected.append)
@@ -121,13 +121,13 @@ class MovieLens(ClickLogBuilder, skip_registration=True):
         if self.options.time_column not in (None, _TIME):
             raise UserError(
                 f"time_column {self.options.time_column!r}: rows of movielens are split by "
-                f"{_TIME!r}; by any other, histories would tell the labels of later splits"
+                f"{_TIME!r}; by any other column, histories would leak labels of later splits"
             )
         splits = split_by_time(self._row_numbers, self.schema, _TIME, self._passes)
         return {split: functools.partial(self._rows, read) for split, read in splits.items()}
 
     def _row_numbers(self, report: RowReport | None) -> Iterator[pa.Table]:
-        """The place and the time of each rating, which is all that splits ask for."""
+        """The position and time of each rating, which is all that splitting needs."""
         read = self._release
         if report is not None:
             for name in ("read", "kept", "rejected", "first_errors"):
@@ -141,7 +141,7 @@ class MovieLens(ClickLogBuilder, skip_registration=True):
             yield pa.table({"row": np.arange(start, start + len(some)), _TIME: some})
 
     def _rows(self, read: ReadSplit, report: RowReport | None) -> Iterator[pa.Table]:
-        """The ratings of a split with their features, in the order of the file."""
+        """The ratings of a split with their features, in file order."""
         for numbers in read(report):
             yield self._features(self._release, numbers["row"].to_numpy())
 
@@ -166,7 +166,7 @@ class MovieLens(ClickLogBuilder, skip_registration=True):
         """The rows of ``table`` with these ids.
 
         Raises:
-          UserError: one that is not there.
+          UserError: an id is not in ``table``.
         """
         known = table["id"].to_numpy()
         places = np.minimum(np.searchsorted(known, ids), len(known) - 1)
@@ -174,7 +174,7 @@ class MovieLens(ClickLogBuilder, skip_registration=True):
         if len(unknown):
             names = FILES[find_release(self._folder)]
             raise UserError(
-                f"{self._folder}: {names[0]} rates or names {kind} {unknown[0]}, which "
-                f"{names[file]} does not have; are they of one release?"
+                f"{self._folder}: {names[0]} refers to {kind} {unknown[0]}, which "
+                f"{names[file]} does not have; are they from the same release?"
             )
         return table.take(pa.array(places))

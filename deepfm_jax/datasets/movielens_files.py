@@ -1,4 +1,4 @@
-"""The files of the MovieLens releases: ratings, users and movies in their original layouts."""
+"""Reads the files of the MovieLens releases: ratings, users and movies in original layout."""
 
 import csv
 import dataclasses
@@ -29,7 +29,7 @@ from deepfm_jax.schema import (
 
 Release: TypeAlias = Literal["100K", "1M", "20M"]
 
-# Of each release the names of its files: ratings, movies, users.
+# The file names of each release: ratings, movies, users.
 FILES: Mapping[Release, tuple[str, str, str | None]] = {
     "100K": ("u.data", "u.item", "u.user"),
     "1M": ("ratings.dat", "movies.dat", "users.dat"),
@@ -56,20 +56,20 @@ def find_release(source: SourcePath) -> Release:
     """The release whose ratings a folder holds.
 
     Raises:
-      UserError: none, or several.
+      UserError: the folder holds ratings of no release, or of several.
     """
     found: list[Release] = [
         release for release, names in FILES.items() if find_file(source, names[0])
     ]
     if len(found) != 1:
         names = ", ".join(FILES[release][0] for release in found or FILES)
-        told = f"holds {names}; keep one release" if found else f"holds none of {names}"
-        raise UserError(f"{source}: {told} (plain, .gz or .zst)")
+        fault = f"holds {names}; keep one release" if found else f"holds none of {names}"
+        raise UserError(f"{source}: {fault} (plain, .gz or .zst)")
     return found[0]
 
 
 def has_users(source: SourcePath, release: Release) -> bool:
-    """Whether what is known of the users is there: not so in 10M, 20M and later."""
+    """Whether the source has the file of users, which 10M, 20M and later releases lack."""
     name = FILES[release][2]
     return name is not None and find_file(source, name) is not None
 
@@ -80,7 +80,7 @@ def read_ratings(
     """All ratings of a release.
 
     Raises:
-      UserError: see ``sources.read_tables``; or a rating that lacks its user, item, value or time.
+      UserError: a rating lacks its user, item, value or time, or see ``sources.read_tables``.
     """
     path = _needed(source, FILES[release][0])
     schema = _rating_schema(release)
@@ -108,20 +108,20 @@ def _rating_schema(release: Release) -> Schema:
         Timestamp(names[3], format="unix", parts=()),
     ]
     if release == "1M":
-        # "::" between cells is two delimiters with nothing between them.
+        # "::" between cells is read as two delimiters with an empty cell between them.
         text = TextFormat(":", header=False, quoting=False)
         for place in (3, 2, 1):
             columns.insert(place, Ignored(f"between {place} and {place + 1}"))
-    return Schema((*columns, Label("label")), text)  # No file has the label.
+    return Schema((*columns, Label("label")), text)  # The files have no label column.
 
 
 def read_users(source: SourcePath, release: Release) -> pa.Table:
-    """``id``, ``age``, ``gender``, ``occupation`` and ``zip_area`` of each user, by id.
+    """``id``, ``age``, ``gender``, ``occupation`` and ``zip_area`` of each user, sorted by id.
 
     The area is the first three characters of the zip code.
 
     Raises:
-      UserError: the file cannot be read, or a line of it.
+      UserError: the file or a line of it cannot be read.
     """
     name = FILES[release][2]
     assert name is not None
@@ -137,10 +137,10 @@ def read_users(source: SourcePath, release: Release) -> pa.Table:
 
 
 def read_movies(source: SourcePath, release: Release) -> pa.Table:
-    """``id``, ``year`` (of release; null where it is unknown) and ``genres`` of each movie, by id.
+    """``id``, ``year`` (of release; null if unknown) and ``genres`` of each movie, sorted by id.
 
     Raises:
-      UserError: the file cannot be read, or a line of it.
+      UserError: the file or a line of it cannot be read.
     """
     path = _needed(source, FILES[release][1])
     ids, years, genres = [], [], []
@@ -184,10 +184,10 @@ def _whole(path: SourcePath, line: int, cell: str) -> int:
 
 
 def _content(path: SourcePath) -> str:
-    """The text of a small file. What is read of it beyond ASCII is of no account, so Latin-1 does.
+    """The text of a small file, as Latin-1, because its non-ASCII characters are not used.
 
     Raises:
-      UserError: the file cannot be read, or is empty.
+      UserError: the file cannot be read or is empty.
     """
     try:
         with open_text(path) as stream:

@@ -1,4 +1,4 @@
-"""What a user may change about a data set's encoding, and what a prepared one was made of."""
+"""Options of a data set's encoding, and the origin of a prepared data set."""
 
 import dataclasses
 import os
@@ -24,31 +24,31 @@ OPTIONS_FILE, SOURCE_FILE = "options.json", "source.json"
 
 @dataclasses.dataclass(frozen=True)
 class BuildOptions:
-    """What a user may change about the encoding; None keeps the builder's own choice.
+    """Options of the encoding; None keeps the builder's own choice.
 
     Attributes:
-      min_count: Of every vocabulary: of columns of categories, with one value or several, and of
-        ``log2_floor`` buckets. (A column that shares another's vocabulary has none of its own,
-        and these options are that one's.)
-      max_size: Of every column of categories that has a vocabulary.
-      hash_buckets: Of every column of categories, in place of its vocabulary; columns of ids as
-        they are stay so.
+      min_count: For every vocabulary: of categorical columns, with one value or several, and of
+        ``log2_floor`` buckets. (A column that shares another's vocabulary follows the options of
+        that column.)
+      max_size: For every categorical column with a vocabulary.
+      hash_buckets: For every categorical column, instead of its vocabulary; columns whose values
+        are ids already stay unchanged.
       numeric: Transform of every numeric column.
       buckets: Number of quantile buckets.
       history_length: Most values of every history column.
-      separate_missing: Whether missing values have an id of their own.
-      max_bad_rows: Bad rows tolerated (and counted) in each split.
-      rows: Training rows to simulate; the ``synthetic`` data set only.
+      separate_missing: Whether missing values have their own id.
+      max_bad_rows: Number of bad rows tolerated (and counted) in each split.
+      rows: Training rows to simulate; only for the ``synthetic`` data set.
       crosses: Columns of each cross-product feature, added to those of the builder.
-      cross_buckets: Buckets of each of them.
-      time_column: Split the rows of one file by the times of this column (see ``splitting``), and
-        not by a draw.
-      schema: Data of a ``Schema``, as its ``to_dict`` gives; the ``tabular`` and ``libsvm`` data
-        sets only.
-      extend_from: Folder of an encoder whose ids stay (see ``extension.extend``).
+      cross_buckets: Number of buckets of each added cross.
+      time_column: Split the rows of one file by the times in this column (see ``splitting``)
+        instead of by a draw.
+      schema: Data of a ``Schema``, as from its ``to_dict``; only for the ``tabular`` and ``libsvm``
+        data sets.
+      extend_from: Folder of an encoder whose ids are kept (see ``extension.extend``).
 
     Raises:
-      UserError: ``crosses`` is not a list of lists of column names, or ``schema`` no schema.
+      UserError: ``crosses`` is not a list of lists of column names, or ``schema`` is not valid.
     """
 
     min_count: int | None = None
@@ -70,21 +70,21 @@ class BuildOptions:
         if self.extend_from is not None:
             object.__setattr__(self, "extend_from", os.path.abspath(self.extend_from))
         if self.schema is not None:
-            # Equal schemas must be equal whatever they leave out.
+            # Equal schemas must compare equal whichever defaults they leave out.
             object.__setattr__(self, "schema", Schema.from_dict(self.schema).to_dict())
-        # A string is a sequence of strings too: each letter of "C1,C2" would pass for a column.
+        # A string is a sequence of strings too: each letter of "C1,C2" would count as a column.
         if not (_is_list(self.crosses) and all(_is_list_of_names(part) for part in self.crosses)):
             raise UserError(
-                f"crosses={self.crosses!r} must be a list of lists of columns, as [['C1', 'C2']]"
+                f"crosses={self.crosses!r} must be a list of lists of columns, e.g. [['C1', 'C2']]"
             )
-        # JSON and configs have lists, and equal options must be equal.
+        # JSON and configs have lists, and equal options must compare equal.
         object.__setattr__(self, "crosses", tuple(tuple(columns) for columns in self.crosses))
 
     def apply(self, schema: Schema) -> Schema:
-        """The schema with these choices in place of the builder's.
+        """Applies these options to the builder's schema.
 
         Raises:
-          UserError: a cross that the schema cannot have (see ``Schema``).
+          UserError: the schema cannot have a cross (see ``Schema``).
         """
         numeric = {
             "transform": self.numeric,
@@ -129,9 +129,9 @@ def _is_list_of_names(value: Any) -> bool:
 
 
 def origin(options: BuildOptions, source: str | os.PathLike[str] | None) -> dict[str, str]:
-    """What a data set is made of beside its options, as ``SOURCE_FILE`` keeps it."""
+    """What a data set is made from besides its options: the content of ``SOURCE_FILE``."""
     made_of = {} if source is None else {"source": absolute(source)}
     if options.extend_from is not None:
-        # The folder may come to hold another encoder.
+        # The folder may hold another encoder later.
         made_of["extended_encoder"] = Encoder.load(options.extend_from).fingerprint()
     return made_of

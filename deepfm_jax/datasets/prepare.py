@@ -1,4 +1,4 @@
-"""From raw files to an encoded data set on disk, complete or absent."""
+"""Encodes raw files into a data set on disk, which is complete or absent."""
 
 import contextlib
 import dataclasses
@@ -29,18 +29,18 @@ from deepfm_jax.readers.paths import is_url
 from deepfm_jax.readers.rejects import REJECTS_FILE
 from deepfm_jax.schema import MultiValued
 
-# What a data set is called while another takes its place.
+# Name of a data set while another takes its place.
 _REPLACED = "replaced"
 
 
 def dataset_folder(name: str, out: str | os.PathLike[str]) -> pathlib.Path:
-    """Where ``prepare`` puts the data set ``name`` under ``out``.
+    """The folder of the data set ``name`` under ``out``.
 
     Raises:
-      UserError: a name that is not in ``BUILDERS``, or a URL.
+      UserError: ``name`` is not in ``BUILDERS``, or ``out`` is a URL.
     """
     if is_url(out):
-        raise UserError(f"{out}: prepared data sets lie on a disk; give the path of a folder")
+        raise UserError(f"{out}: prepared data sets are kept on disk; give the path of a folder")
     if name not in BUILDERS:
         raise UserError(f"data set {name!r} is unknown; use one of {sorted(BUILDERS)}")
     return pathlib.Path(out) / name / str(BUILDERS[name].VERSION)
@@ -55,35 +55,35 @@ def prepare(
     overwrite: bool = False,
     beam: BeamEngine | None = None,
 ) -> dict[str, SplitSummary]:
-    """Encodes the raw files of ``source`` into ``out``; a data set already there is reused.
+    """Encodes the raw files of ``source`` into ``out``; an existing data set is reused.
 
-    Where another process writes it, this one waits for that, and says so.
+    If another process is writing the data set, this one prints a message and waits.
 
     Args:
-      name: Data set, one of ``BUILDERS``.
+      name: Name of the data set, one of ``BUILDERS``.
       out: Folder of prepared data sets (TFDS ``data_dir``).
       source: Folder of raw files; not needed by ``synthetic``. For ``tabular`` and ``libsvm`` also
-        a file or a pattern of files. Any of them may be behind a URL.
+        a file or a pattern of files. Any of them may be a URL.
       options: Changes to the builder's encoding.
-      overwrite: Replace a data set that is there.
-      beam: Runs the work as Beam pipelines; what is written is the same.
+      overwrite: Whether to replace an existing data set.
+      beam: Runs the work as Beam pipelines; the output is the same.
 
     Returns:
       The counts of each split.
 
     Raises:
-      UserError: a bad file or row (see ``sources.read_tables``), a split with one class, a missing
-        source, an impossible cross, a data set already there that was prepared with other
-        options or from another source, or a Beam that is not installed.
+      UserError: a file or row is bad (see ``sources.read_tables``), a split has one class, the
+        source is missing, a cross is impossible, an existing data set was prepared with other
+        options or from another source, or Beam is not installed.
     """
     options = options or BuildOptions()
     folder = dataset_folder(name, out)
     builder_class = find_builder(name, source)
     options = builder_class.complete(options, source)
-    # Before the options are compared: the message of a difference would hide a misspelt column.
+    # Before options are compared, since the message of a difference would hide a misspelt column.
     builder_class.encoded_schema(options)
     if beam is not None:
-        beam.make_runner()  # What is not installed is told before anything is done.
+        beam.make_runner()  # Raises before any work if Beam is not installed.
     if options.extend_from is not None:
         Encoder.load(options.extend_from)
         if folder.is_dir() and os.path.samefile(folder, options.extend_from):
@@ -93,7 +93,7 @@ def prepare(
             )
     if folder.is_dir() and not overwrite:
         summaries = _reused(folder, options, source)
-        # Where the disk can be read alone, or another process writes, what is left stays there.
+        # Remains are kept if the disk is read-only or another process is writing.
         with contextlib.suppress(OSError), only_writer(folder.parent, wait=False) as alone:
             if alone:
                 _clear_up(name, folder)
@@ -101,24 +101,24 @@ def prepare(
     with _full_disk_told(folder), only_writer(folder.parent) as alone:
         if alone:
             _clear_up(name, folder)
-        # Another process has made it meanwhile, or left it when it was killed.
+        # Another process may have written it meanwhile, or left it when it was killed.
         if folder.is_dir() and not overwrite:
             return _reused(folder, options, source)
-        # As late as here, for its constructor reads a data set that is there.
+        # The builder is made this late because its constructor reads an existing data set.
         if not folder.is_dir():
             _build(
                 builder_class(options=options, source=source, beam=beam, data_dir=os.fspath(out)),
                 beam,
             )
             return split_summaries(folder)
-        # The old one stays until the new one is whole.
+        # The old data set stays until the new one is complete.
         with tempfile.TemporaryDirectory(dir=out, prefix=_staging_prefix(name)) as staging:
             _build(builder_class(options=options, source=source, beam=beam, data_dir=staging), beam)
             old = pathlib.Path(staging) / _REPLACED
             try:
                 os.replace(folder, old)
                 os.replace(dataset_folder(name, staging), folder)
-            except BaseException:  # A signal, too, must not lose both.
+            except BaseException:  # Even a signal must not lose both.
                 if not folder.exists():
                     os.replace(old, folder)
                 raise
@@ -128,7 +128,7 @@ def prepare(
 def _reused(folder: pathlib.Path, options: BuildOptions, source) -> dict[str, SplitSummary]:
     if not (folder / OPTIONS_FILE).is_file():
         raise UserError(
-            f"{folder}: not a data set that prepare made ({OPTIONS_FILE} is missing); choose "
+            f"{folder}: not a data set written by prepare ({OPTIONS_FILE} is missing); choose "
             "another --out, or pass --overwrite"
         )
     _check_same(folder, options, source)
@@ -136,15 +136,16 @@ def _reused(folder: pathlib.Path, options: BuildOptions, source) -> dict[str, Sp
 
 
 def _clear_up(name: str, folder: pathlib.Path) -> None:
-    """Removes what processes have left that were killed while they wrote this data set.
+    """Removes what killed processes left behind while writing this data set.
 
-    One that was killed while it put the new one in the place of the old has left the old beside.
+    A process that was killed while it replaced the data set has left the old one, which is restored
+    if there is no new one.
     """
     left = [path for path in folder.parents[1].iterdir() if _is_staging(path, name)]
     for path in left:
         if (path / _REPLACED).is_dir() and not folder.exists():
             os.replace(path / _REPLACED, folder)
-    # TFDS calls it so, with six letters or digits of its own.
+    # The name that TFDS uses, with six random letters or digits.
     for path in [*folder.parent.glob(f"incomplete.??????_{folder.name}"), *left]:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -154,34 +155,34 @@ def _staging_prefix(name: str) -> str:
 
 
 def _is_staging(path: pathlib.Path, name: str) -> bool:
-    """Whether a folder beside a data set is one in which ``prepare`` makes what replaces it."""
+    """Whether a folder beside a data set is one in which ``prepare`` builds its replacement."""
     if path.is_symlink() or not path.is_dir():
         return False
     if path.name.startswith(_staging_prefix(name)):
         return True
-    # Older versions gave it no name of its own, so what is in it must show that it is theirs.
+    # Older versions used no distinct name, so the content must show that it is theirs.
     if not re.fullmatch(rf"\.{name}\.[a-z0-9_]{{8}}", path.name):
         return False
     found = {each.name for each in path.iterdir()}
     if not found or not found <= {name, _REPLACED}:
         return False
-    # A whole data set alone may be somebody's copy.
+    # A complete data set on its own may be a user's copy.
     return _REPLACED in found or all(
         each.name.startswith("incomplete.") for each in (path / name).iterdir()
     )
 
 
 def _check_same(folder: pathlib.Path, options: BuildOptions, source) -> None:
-    """Whether the data set there is the one that these options and this source would give."""
+    """Raises UserError unless the existing data set has these options and this source."""
     written = json.loads((folder / OPTIONS_FILE).read_text())
     known = {field.name for field in dataclasses.fields(BuildOptions)}
     unknown = sorted(set(written) - known)
     if unknown:
         raise UserError(
             f"{folder / OPTIONS_FILE} has option {unknown[0]!r}, which this version does not know: "
-            "the data set is of a newer one; update, choose another --out, or pass --overwrite"
+            "a newer version wrote it; update, choose another --out, or pass --overwrite"
         )
-    # An option that is younger than the data set had its default.
+    # An option that was added after the data set was written had its default.
     there = BuildOptions(**written)
     old, new = dataclasses.asdict(there), dataclasses.asdict(options)
     if (folder / SOURCE_FILE).is_file():
@@ -197,14 +198,14 @@ def _check_same(folder: pathlib.Path, options: BuildOptions, source) -> None:
 
 def _build(builder: ClickLogBuilder, beam: BeamEngine | None) -> None:
     if builder.options.extend_from is not None:
-        # Before anything is read; a builder's schema may be of its source.
+        # Before anything is read; the schema of a builder may depend on its source.
         check_same_schema(Encoder.load(builder.options.extend_from), builder.schema)
-    # TFDS announces a download, which there is none of, and counts blocks; ours counts rows.
+    # TFDS announces a download that does not happen and counts blocks; our bar counts rows.
     tfds.disable_progress_bar()
     with (
         _full_disk_told(builder.data_dir),
         contextlib.redirect_stdout(io.StringIO()),
-        tempfile.TemporaryDirectory() as downloads,  # It makes one, whatever it is for.
+        tempfile.TemporaryDirectory() as downloads,  # TFDS creates it even if it is not used.
     ):
         builder.download_and_prepare(
             download_dir=downloads,
@@ -220,7 +221,7 @@ def _download_config(beam: BeamEngine | None) -> tfds.download.DownloadConfig:
     }
     if beam is None:
         return tfds.download.DownloadConfig(**settings)
-    # Here and not above, for Beam is an extra.
+    # Imported here because Beam is an optional dependency.
     from deepfm_jax.datasets.beam.blocks import SameShardsConfig
 
     settings |= {"beam_runner": beam.make_runner(), "beam_options": beam.make_options()}
@@ -235,7 +236,7 @@ def _full_disk_told(folder: str | os.PathLike[str]) -> Iterator[None]:
         if is_full_disk(error):
             raise UserError(
                 f"{folder}: no space left on the disk; nothing was kept there, so free some space "
-                "and start again"
+                "and try again"
             ) from None
         if isinstance(error, OSError):
             raise UserError(f"{folder}: cannot be written ({one_line(error)})") from None
@@ -253,9 +254,9 @@ def split_summaries(folder: pathlib.Path) -> dict[str, SplitSummary]:
 def describe(
     summaries: Mapping[str, SplitSummary], encoder: Encoder, folder: pathlib.Path | None = None
 ) -> str:
-    """A text for people: rows of each split, positive rates, vocabulary sizes, crosses.
+    """Describes a data set: rows of each split, positive rates, vocabulary sizes, crosses.
 
-    With the prepared data set's ``folder`` it tells where the rejected rows are.
+    With ``folder``, the folder of the data set, it also says where the rejected rows are.
     """
     lines = [f"{'split':8}{'read':>12}{'kept':>12}{'rejected':>10}{'positive rate':>15}"]
     for split, summary in summaries.items():
@@ -282,23 +283,23 @@ def describe(
 
 
 def _longer(summary: SplitSummary, encoder: Encoder) -> Iterator[str]:
-    """How many rows of a split had more values than there are slots for, by column."""
+    """By column, the number of rows with more values than slots."""
     for field in encoder.schema.fields:
         longer = summary.longer.get(field.name, 0)
         if isinstance(field, MultiValued) and longer:
             kept = "last" if field.keeps_last else "first"
             yield (
                 f"  {field.name}: {longer:,} rows have more than max_length={field.max_length} "
-                f"values, of which the {kept} are kept"
+                f"values; the {kept} ones are kept"
             )
 
 
 def _sizes(encoder: Encoder) -> Iterator[str]:
-    """Of each field its name and how many ids it has."""
+    """The name of each field and its number of ids."""
     for field, coder in zip(encoder.schema.fields, encoder.coders, strict=True):
         if field.numbers:
             yield f"{field.name} {field.numbers} numbers"
             continue
-        ids = f"those of {coder.field.name}" if coder.field != field else f"{coder.dim:,}"
+        ids = f"shared with {coder.field.name}" if coder.field != field else f"{coder.dim:,}"
         slots = f" in {field.slots} slots" if field.slots > 1 else ""
         yield f"{field.name} {ids}{slots}"

@@ -1,7 +1,7 @@
-"""Click logs shaped like Criteo's, drawn from a known truth.
+"""Simulates click logs shaped like Criteo's from a known truth.
 
 The logit of every row is known, so the distance of a trained model from the best possible one can
-be measured and not guessed.
+be measured.
 """
 
 import dataclasses
@@ -15,13 +15,13 @@ from jaxtyping import Float, Float64
 from deepfm_jax.errors import UserError
 from deepfm_jax.schema import Categorical, Label, Numeric, Schema, TextFormat
 
-# ln(median) and tail of the counts of I1..I13, and the percentage of cells missing.
+# ln(median) and tail of the counts of I1..I13, and the percentage of missing cells.
 _COUNTS = (
     *((0.7, 0.9, 45), (3.0, 1.0, 0), (2.0, 0.8, 21), (1.8, 0.6, 21), (7.5, 0.9, 3)),
     *((4.0, 0.9, 22), (1.5, 1.0, 4), (2.2, 0.6, 0), (4.0, 0.8, 4), (0.3, 0.5, 45)),
     *((1.0, 0.7, 4), (0.2, 0.7, 40), (2.0, 0.6, 21)),
 )
-# Vocabulary size of C1..C26 and the percentage of cells missing.
+# Vocabulary size of C1..C26 and the percentage of missing cells.
 _VOCABULARIES = (
     *((1000, 0), (500, 0), (20_000, 3), (8000, 3), (200, 0), (16, 12), (6000, 0), (400, 0)),
     *((4, 0), (10_000, 0), (3000, 0), (20_000, 3), (2000, 0), (26, 0), (4000, 0)),
@@ -30,11 +30,11 @@ _VOCABULARIES = (
 )
 _NUMERIC = {f"I{i}": spec for i, spec in enumerate(_COUNTS, 1)}
 _CATEGORICAL = {f"C{i}": spec for i, spec in enumerate(_VOCABULARIES, 1)}
-_OFFSET = {"I2": -3.0}  # Criteo's I2 is the one count that goes below zero.
+_OFFSET = {"I2": -3.0}  # I2 is the only count of Criteo that can be negative.
 
 # All pairs inside a group interact. With 4 groups of 4 latent dimensions, an FM of 16 dimensions
-# can hold the pairwise truth exactly. The fields are those whose values recur often enough to
-# be learned; numeric and categorical ones meet in every group.
+# can represent the pairwise truth exactly. The fields are those whose values recur often enough to
+# be learned; every group has numeric and categorical fields.
 PAIR_GROUPS = (
     ("C1", "C9", "C14", "I3"),
     ("C2", "C17", "C20", "I5"),
@@ -67,7 +67,7 @@ class Simulated:
     """Rows and their true logits.
 
     Attributes:
-      table: The columns of ``SCHEMA`` in its order; a null is a missing cell.
+      table: The columns of ``SCHEMA`` in order; a null is a missing cell.
       logits: ln(p / (1 - p)) of the probability p that each label was drawn with.
     """
 
@@ -77,14 +77,14 @@ class Simulated:
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """What the simulator knows and a model must learn.
+    """The true effects, which a model must learn.
 
     Attributes:
       bias: The logit of a row without effects.
-      values: For each categorical field its strings, the most frequent one first.
-      effects: For each field an array with the columns (w, v_1 .. v_4, s). Categorical: one row
-        per value of ``values``, then that of a missing cell. Numeric: one row per element of
-        ``numeric_basis``, to be summed, then that of a missing cell.
+      values: The strings of each categorical field, most frequent first.
+      effects: For each field, an array with the columns (w, v_1 .. v_4, s). Categorical fields have
+        one row per value of ``values``, numeric fields one row per element of ``numeric_basis``, to
+        be summed; the last row is for a missing cell.
       coefficients: The c_t of the fields of ``PRODUCTS[t]``.
     """
 
@@ -101,23 +101,23 @@ class Simulator:
     logit = b + Σ_f w_f(x_f) + Σ_g Σ_{i<j in g} ⟨v_i(x_i), v_j(x_j)⟩ + Σ_t c_t Π_{f in t} s_f(x_f)
 
     over all fields f, the groups g of ``PAIR_GROUPS`` and the triples and quadruples t of
-    ``PRODUCTS``. A categorical field has its own w, v and s for each value; a numeric one has
-    smooth functions of ln(1 + |x|). A missing cell has its own too, so the logit depends on
-    nothing hidden and no predictor is better. Fields are independent and each effect has mean 0,
-    so the terms are uncorrelated: LR can learn the first sum only, an FM the first two.
+    ``PRODUCTS``. A categorical field has its own w, v and s for each value; those of a numeric
+    field are smooth functions of ln(1 + |x|). A missing cell has its own as well, so the logit
+    depends on nothing hidden and no predictor is better. Fields are independent and each effect has
+    mean 0, so the terms are uncorrelated: LR can learn only the first sum, an FM the first two.
 
     Value k of a vocabulary of V has probability ln((k + 2) / (k + 1)) / ln(V + 1), which is
     Zipf's law; counts are log-logistic.
 
     Attributes:
-      seed: Decides the truth. Rows depend on the seed and on the stream.
+      seed: Determines the truth. Rows depend on the seed and on the stream.
       first_order: Variance of the logit from the first sum.
       pairwise: Variance from the second sum.
       higher_order: Variance from the third sum.
       positive_rate: Expected share of positive labels.
 
     Raises:
-      UserError: a negative variance, or a rate outside (0, 1).
+      UserError: a variance is negative, or ``positive_rate`` is outside (0, 1).
     """
 
     seed: int = 0
@@ -134,10 +134,10 @@ class Simulator:
             raise UserError(f"positive_rate={self.positive_rate} must lie between 0 and 1")
 
     def simulate(self, rows: int, *, stream: int) -> Simulated:
-        """Draws rows; equal arguments give equal rows, other streams independent ones.
+        """Draws rows; equal arguments give equal rows, different streams independent ones.
 
         Raises:
-          UserError: no rows asked for, or a negative stream.
+          UserError: ``rows`` is less than 1, or ``stream`` is negative.
         """
         if rows < 1 or stream < 0:
             raise UserError(f"rows={rows} must be 1 or more and stream={stream} 0 or more")
@@ -165,7 +165,7 @@ class Simulator:
         for effect in effects.values():
             effect[:, _FIRST] *= (self.first_order / first.var()) ** 0.5
         for group, pair in zip(PAIR_GROUPS, pairs, strict=True):
-            for name in group:  # ⟨v, v'⟩ takes the scale of both
+            for name in group:  # ⟨v, v'⟩ has the scale of both
                 effects[name][:, _LATENT] *= (self.pairwise / len(pairs) / pair.var()) ** 0.25
         share = self.higher_order / len(products)
         coefficients = tuple(float((share / product.var()) ** 0.5) for product in products)
@@ -177,14 +177,14 @@ class Simulator:
 
 
 def numeric_basis(name: str, x: Float[np.ndarray, "rows"]) -> Float64[np.ndarray, "rows 3"]:
-    """(1, tanh t, exp(-t²)) of the count's logarithm, t = (ln(1 + |x|) - location) / width."""
+    """(1, tanh t, exp(-t²)) for t = (ln(1 + |x|) - location) / width."""
     location, tail, _ = _NUMERIC[name]
     t = (np.log1p(np.abs(x)) - location) / (2 * tail)
     return np.stack([np.ones_like(t), np.tanh(t), np.exp(-t * t)], axis=1)
 
 
 def _draw_cells(rng: np.random.Generator, rows: int) -> dict[str, np.ndarray]:
-    """Numeric fields as floats with NaN for missing; categorical ones as ranks, last = missing."""
+    """Numeric fields as floats, NaN for missing; categorical fields as ranks, last = missing."""
     cells = {}
     for name, (location, tail, percent) in _NUMERIC.items():
         missing, u = _split_uniform(rng.random(rows), percent / 100)
@@ -226,7 +226,7 @@ def _standard_effects(name: str, cell: np.ndarray, rng: np.random.Generator) -> 
 def _terms(
     cells: Mapping[str, np.ndarray], effects: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First order [rows], one row of pairwise sums per group, one row per product."""
+    """First-order sum [rows], pairwise sums [groups, rows] and products [products, rows]."""
     inside = {name for fields in PAIR_GROUPS + PRODUCTS for name in fields}
     columns = {
         name: _effect_of(name, cell, effects[name] if name in inside else effects[name][:, :1])
@@ -249,7 +249,7 @@ def _sigmoid(logit: np.ndarray) -> np.ndarray:
 
 
 def _bias_for_rate(signal: np.ndarray, rate: float) -> float:
-    """Bisection: the mean probability rises with the bias."""
+    """Finds the bias by bisection, since the mean probability increases with it."""
     low, high = -50.0, 50.0
     for _ in range(60):
         middle = 0.5 * (low + high)
@@ -258,7 +258,7 @@ def _bias_for_rate(signal: np.ndarray, rate: float) -> float:
 
 
 def _hex_values(size: int, rng: np.random.Generator) -> pa.Array:
-    """Distinct 8-digit hex strings: multiplying by an odd number permutes the 32-bit integers."""
+    """Distinct 8-digit hex strings: multiplying by an odd number permutes 32-bit integers."""
     start, step = rng.integers(1 << 32), rng.integers(1 << 31) * 2 + 1
     codes = (int(start) + np.arange(size, dtype=np.uint64) * np.uint64(step)) % np.uint64(1 << 32)
     return pa.array([f"{code:08x}" for code in codes.tolist()], pa.string())

@@ -1,7 +1,7 @@
-"""Splits of rows that come without any: by a seeded draw, by time, or by their order.
+"""Splits unsplit rows: by a seeded draw, by time, or by their order.
 
-Which split a row is in follows from the row and from the number of good rows before it, so the
-files of a source can also be read side by side (see ``datasets.beam.passes``).
+The split of a row depends only on the row and on the number of good rows before it, so the files of
+a source can also be read in parallel (see ``datasets.beam.passes``).
 """
 
 import dataclasses
@@ -18,9 +18,9 @@ from deepfm_jax.readers.row_checker import RowReport
 from deepfm_jax.readers.sources import Files, read_tables
 from deepfm_jax.schema import Categorical, Column, Numeric, Schema, Timestamp
 
-# Reads a split from its start; called again for each pass, with a report to fill or None.
+# Reads a split from its start; called once per pass, with a report to fill or None.
 ReadSplit: TypeAlias = Callable[[RowReport | None], Iterator[pa.Table]]
-# Of each split its share of the rows, from where to where.
+# The range of each split, as shares of the rows.
 Shares: TypeAlias = Mapping[str, tuple[float, float]]
 SHARES: Shares = {"train": (0.0, 0.8), "valid": (0.8, 0.9), "test": (0.9, 1.0)}
 HALVES: Shares = {"valid": (0.0, 0.5), "test": (0.5, 1.0)}
@@ -29,7 +29,7 @@ _SEED = 2017
 
 @dataclasses.dataclass(frozen=True)
 class ReadFiles:
-    """Reads all rows of a file, or of several; see ``sources.read_tables``."""
+    """Reads all rows of one or several files; see ``sources.read_tables``."""
 
     path: Files
     schema: Schema
@@ -41,7 +41,7 @@ class ReadFiles:
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """Rows whose draw, uniform from 0 to 1 and always the same, falls between two bounds."""
+    """Rows whose draw, uniform in [0, 1) with a fixed seed, falls between two bounds."""
 
     BY_PLACE: ClassVar[bool] = True
     low: float
@@ -56,7 +56,7 @@ class Drawn:
 
 @dataclasses.dataclass(frozen=True)
 class Between:
-    """Rows whose ``column`` is between ``first`` and ``last``, both included."""
+    """Rows whose ``column`` is between ``first`` and ``last``, inclusive."""
 
     BY_PLACE: ClassVar[bool] = False
     column: str
@@ -71,7 +71,7 @@ class Between:
 
 @dataclasses.dataclass(frozen=True)
 class Ranked:
-    """Rows from the place ``start`` (from 0) to before ``stop``."""
+    """Rows at positions ``start`` to ``stop`` - 1, counted from 0."""
 
     BY_PLACE: ClassVar[bool] = True
     start: int
@@ -82,8 +82,8 @@ class Ranked:
         return (self.start <= place) & (place < self.stop)
 
 
-# Which rows of a source belong to a split: gives a mask of the rows of a table, told how many good
-# rows come before it. BY_PLACE says whether that number has a say, and not only what a row holds.
+# Which rows of a source belong to a split: returns a mask of the rows of a table, given the number
+# of good rows before it. BY_PLACE says whether that number matters, besides the content of a row.
 Choose: TypeAlias = Drawn | Between | Ranked
 
 
@@ -92,18 +92,18 @@ class ReadShare:
     """Reads the rows of a source that belong to one of its splits.
 
     Attributes:
-      read: The source.
-      choose: Which rows those are.
-      tells_rejected: Whether the bad rows of the source, which fall into no split, are told here.
+      read: Reads the source.
+      choose: Selects the rows of the split.
+      reports_rejected: Whether to report the bad rows of the source, which belong to no split.
     """
 
     read: ReadSplit
     choose: Choose
-    tells_rejected: bool
+    reports_rejected: bool
 
     def __call__(self, report: RowReport | None = None) -> Iterator[pa.Table]:
         report = RowReport() if report is None else report
-        whole = RowReport(on_rejected=report.on_rejected if self.tells_rejected else None)
+        whole = RowReport(on_rejected=report.on_rejected if self.reports_rejected else None)
         first_row = 0
         for table in self.read(whole):
             share = table.filter(pa.array(self.choose(table, first_row)))
@@ -111,35 +111,36 @@ class ReadShare:
             report.read += share.num_rows
             report.kept += share.num_rows
             yield share
-        if self.tells_rejected:
+        if self.reports_rejected:
             report.read += whole.rejected
             report.rejected = whole.rejected
             report.first_errors = whole.first_errors
 
 
 class Passes:
-    """What a way of splitting has to know of all rows first, by a pass over them."""
+    """Passes over all rows for what a split must know first."""
 
     def count_values(self, read: ReadSplit, column: Column) -> pa.Table:
-        """How often each value of ``column`` stands in the rows; ``value`` and ``count``."""
+        """How often each value of ``column`` occurs: a table of ``value`` and ``count``."""
         return count_values(read(None), {column.name: (column,)})[column.name]
 
     def count_rows(self, read: ReadSplit) -> int:
-        """How many good rows there are."""
+        """Number of good rows."""
         return sum(table.num_rows for table in read(None))
 
 
 def split_by_draw(read: ReadSplit, shares: Shares = SHARES) -> dict[str, ReadSplit]:
-    """Splits that each good row falls into by a draw, which is always the same for a source."""
+    """Assigns each good row to a split by a draw, which is always the same for a source."""
     return _shares(read, {split: Drawn(low, high) for split, (low, high) in shares.items()})
 
 
 def split_in_order(
     read: ReadSplit, splits: Sequence[str], passes: Passes | None = None
 ) -> dict[str, ReadSplit]:
-    """The first good rows as the first split, and so on, in equal parts.
+    """Cuts the good rows, in order, into splits of equal size.
 
-    One pass over the rows counts them. Where they do not divide, earlier splits have a row more.
+    One pass over the rows counts them. If they do not divide evenly, earlier splits get one row
+    more.
     """
     rows, parts = (passes or Passes()).count_rows(read), len(splits)
     ends = [-(-rows * part // parts) for part in range(parts + 1)]
@@ -151,14 +152,14 @@ def split_in_order(
 def split_by_time(
     read: ReadSplit, schema: Schema, column: str, passes: Passes | None = None
 ) -> dict[str, ReadSplit]:
-    """The first 80% of the rows in time as train, the next 10% as valid, the last 10% as test.
+    """Splits rows by time: the first 80% are train, the next 10% valid, the last 10% test.
 
-    Rows of one time stay together, in the split in which the first of them falls. One pass over
-    the rows counts those of each time.
+    Rows with the same time stay together, in the split of the first of them. One pass over the rows
+    counts the rows of each time.
 
     Raises:
-      UserError: ``column`` does not hold times or numbers, a row has none, or there are too few
-        different ones for three splits.
+      UserError: ``column`` does not hold times or numbers, a row has no time, or there are too few
+        distinct times for three splits.
     """
     kinds = {
         kind.name: kind
@@ -167,24 +168,24 @@ def split_by_time(
         or (isinstance(kind, Categorical) and kind.dtype != "string")
     }
     if column not in kinds:
-        known = f"those that do are {', '.join(kinds)}" if kinds else "no column does"
+        known = f"columns that do: {', '.join(kinds)}" if kinds else "no column does"
         raise UserError(f"time_column {column!r} does not hold times or numbers; {known}")
     counts = (passes or Passes()).count_values(read, kinds[column]).sort_by("value")
     if counts["value"].null_count:
         timeless = counts.filter(counts["value"].is_null())["count"][0].as_py()
         raise UserError(
-            f"time_column {column!r}: rows without a time ({timeless:,}) belong to no split; leave "
-            "them out, or split by a draw, without a time_column"
+            f"time_column {column!r}: rows without a time ({timeless:,}) belong to no split; "
+            "remove them, or split by a draw, without time_column"
         )
     times, rows = counts["value"].to_numpy(), counts["count"].to_numpy()
-    # The share of the rows that are earlier than each time.
+    # The share of rows that are earlier than each time.
     earlier = (np.cumsum(rows) - rows) / rows.sum()
     chosen = {}
     for split, (low, high) in SHARES.items():
         inside = times[(low <= earlier) & (earlier < high)]
         if not len(inside):
             raise UserError(
-                f"time_column {column!r} has too few different times ({len(times)}) for splits of "
+                f"time_column {column!r} has too few distinct times ({len(times)}) for splits of "
                 f"80%, 10% and 10%: {split!r} would be empty"
             )
         chosen[split] = Between(column, inside[0].item(), inside[-1].item())
@@ -192,6 +193,6 @@ def split_by_time(
 
 
 def _shares(read: ReadSplit, chosen: Mapping[str, Choose]) -> dict[str, ReadSplit]:
-    # A bad row falls into no split; it is told once, with the first.
+    # A bad row belongs to no split; it is reported once, with the first split.
     first = next(iter(chosen))
     return {split: ReadShare(read, choose, split == first) for split, choose in chosen.items()}

@@ -1,4 +1,4 @@
-"""The embedded default: a simulated click log whose best possible metrics are known."""
+"""The default data set: a simulated click log whose best possible metrics are known."""
 
 import functools
 from typing import Any
@@ -10,16 +10,16 @@ from deepfm_jax.metrics import BinaryMetrics
 
 _CHUNK_ROWS = 100_000
 _DEFAULT_ROWS = 1_000_000
-# Streams of the simulator: far apart, so that the splits' chunks never share one.
+# Streams of the simulator, far apart, so that chunks of different splits never share one.
 _FIRST_STREAM = {"train": 0, "valid": 1_000_000, "test": 2_000_000}
 
 
 class Synthetic(ClickLogBuilder, skip_registration=True):
     """Simulated click log shaped like Criteo's: 13 numeric and 26 categorical columns.
 
-    ``options.rows`` training rows (a million by default), and a tenth of that, at most 100,000, in
-    ``valid`` and in ``test``. ``oracle.json`` beside the blocks holds the metrics that the true
-    logits reach on each of them: no model can do better but by luck.
+    ``train`` has ``options.rows`` rows (a million by default), ``valid`` and ``test`` a tenth of
+    that, at most 100,000. ``oracle.json`` beside the blocks holds the metrics of the true logits on
+    ``valid`` and ``test``; a model can only exceed them by chance.
     """
 
     name = "synthetic"

@@ -1,4 +1,4 @@
-"""Any table, by a schema that the user gives."""
+"""Any table, with a schema that the user gives."""
 
 import os
 from collections.abc import Sequence
@@ -17,21 +17,21 @@ _EXTENSIONS = (".csv", ".tsv", ".txt", ".data", ".parquet", *FEATURE_EXTENSIONS)
 
 
 def train_files(source: str | os.PathLike[str], extensions: Sequence[str] = _EXTENSIONS) -> str:
-    """The training files of a source of a table: those of a folder, or the source itself.
+    """The training files of a source: those in the folder, or the source itself if it is a file.
 
     Raises:
-      UserError: a folder without any.
+      UserError: the folder has no training files.
     """
     folder = source_path(source)
     return find_split(folder, "train", extensions) if folder.is_dir() else os.fspath(source)
 
 
 class Tabular(ClickLogBuilder, skip_registration=True):
-    """A table of one's own: text, Parquet or libsvm, read by ``options.schema``.
+    """A user's own table: text, Parquet or libsvm, read with ``options.schema``.
 
     The source is a folder of ``train``, ``valid`` and ``test`` files, one or several of each
-    (``train-*.parquet``); or a folder of ``train`` alone, a file, or a pattern of files, whose rows
-    are then split 80/10/10 by a seeded draw, or by time with ``options.time_column``.
+    (``train-*.parquet``); or a folder with only ``train``, a file, or a pattern of files, whose
+    rows are split 80/10/10 by a seeded draw, or by time with ``options.time_column``.
     """
 
     name = "tabular"
@@ -43,7 +43,7 @@ class Tabular(ClickLogBuilder, skip_registration=True):
         if options.schema is None:
             raise UserError(
                 "data set 'tabular' needs a schema of its columns: --schema=FILE; prepare "
-                "--infer_schema writes one to begin with"
+                "--infer_schema writes a first draft"
             )
         return options.apply(Schema.from_dict(options.schema))
 
@@ -54,8 +54,8 @@ class Tabular(ClickLogBuilder, skip_registration=True):
         has = {split: has_split(self.source, split, self.EXTENSIONS) for split in ("valid", "test")}
         if has["test"] and not has["valid"]:
             raise UserError(
-                f"{self.source}: has files for 'train' and 'test' and none for 'valid', by which a "
-                "run is stopped; add them, or have all three drawn from one: "
+                f"{self.source}: has files for 'train' and 'test' but none for 'valid', which "
+                "early stopping needs; add them, or split one file into all three: "
                 f"--source={train_files(self.source, self.EXTENSIONS)}"
             )
         return self._given_or_drawn(self.EXTENSIONS)

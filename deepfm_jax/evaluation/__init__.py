@@ -1,1 +1,1 @@
-"""Metrics of trained models, and comparisons of several with intervals."""
+"""Metrics of trained models, and comparisons of models with confidence intervals."""

@@ -1,4 +1,4 @@
-"""Several models on the same rows and seeds: who is better, and how sure that is."""
+"""Compares models on the same examples and seeds, with confidence intervals."""
 
 import dataclasses
 import os
@@ -36,11 +36,11 @@ class _Run:
     """One trained run.
 
     Attributes:
-      results: Its ``results.json``.
-      scored: The test rows, as its best weights score them.
-      metrics: Of ``scored``, flat (see ``metrics.flat_metrics``).
-      epochs: Passes over the training rows.
-      stage_epochs: Those of the stage before; None where there is none any more.
+      results: The content of its ``results.json``.
+      scored: The test examples, scored with its best weights.
+      metrics: Flat metrics of ``scored`` (see ``metrics.flat_metrics``).
+      epochs: Passes over the training examples.
+      stage_epochs: Passes of the pretraining stage; None without one, or if it was deleted.
     """
 
     results: Mapping[str, Any]
@@ -60,37 +60,37 @@ def compare(
 ) -> dict[str, Any]:
     """Trains each model with each seed in ``workdir/LABEL/SEED``, then compares them on ``test``.
 
-    Rows and seeds are the same for all; each model has its own settings, and so its own budget: the
-    epochs that it was trained for are in the results.
+    All models share examples and seeds. Each has its own settings, and so its own budget; the
+    results report the epochs it was trained for.
 
-    A run that is finished there already is not trained again, and one that was interrupted goes on,
-    so models and seeds may be added later. All must be named then, the earlier ones too: the report
-    is of those named, replaces the one before, and lists the finished runs that it leaves out. Runs
-    must have the settings asked for, those of the loop included. ``workdir`` then holds
-    ``results.json`` and ``comparison.png`` beside the runs.
+    Finished runs in ``workdir`` are not trained again and interrupted ones are resumed, so models
+    and seeds can be added later. Name the earlier ones again then: the report covers only those
+    named, replaces the previous report, and lists the finished runs that it leaves out. Runs must
+    have the requested settings, including those of the loop. ``results.json`` and
+    ``comparison.png`` are written to ``workdir`` beside the runs.
 
-    A model that fails, as by a loss that is not finite, is left out, with its other seeds, and
-    named in the report; the others are trained and compared all the same.
+    A model that fails, for example by a loss that is not finite, is left out with all its seeds and
+    named in the report; the others are still trained and compared.
 
     Args:
-      experiments: What to train, by label; their own seed is not used.
-      seeds: Of initialisation, shuffle and dropout, below 2^32; the same for every model.
+      experiments: What to train, by label; their own seeds are not used.
+      seeds: Seeds of initialisation, shuffle and dropout, below 2^32; the same for every model.
       workdir: Folder of the comparison.
-      baseline: Label of the model that the others are compared to.
+      baseline: Label of the model that the others are compared with.
       resamples: Draws of the bootstrap (see ``bootstrap``), at least 100.
 
     Returns:
-      The content of ``results.json``: under ``models``, by label, ``runs`` by seed, ``test`` with
-      mean and standard deviation of each metric over seeds, ``epochs``, a mean over seeds, and
-      ``difference`` to the baseline in AUC and logloss with its interval; whether it ``separates``
-      is None with one seed, which says nothing of the chance between seeds. Under ``failed``, by
-      label, the ``seed`` and the ``error``; under ``left_out``, by label, the seeds of finished
+      The content of ``results.json``. ``models`` has, by label, ``runs`` by seed, ``test`` with
+      mean and standard deviation of each metric over seeds, ``epochs`` averaged over seeds, and
+      ``difference`` from the baseline in AUC and logloss with its interval; whether it
+      ``separates`` is None with one seed, which cannot show the spread between seeds. ``failed``
+      has the ``seed`` and the ``error`` by label; ``left_out`` has, by label, the seeds of finished
       runs in ``workdir`` that were not named.
 
     Raises:
-      UserError: before anything is trained, an unknown baseline, a label that is no name of a
-        folder, a seed or resamples out of range, models on different rows, a workdir of other runs,
-        or what ``train`` raises at its start. After all that can be trained is, that the baseline
+      UserError: before anything is trained, the baseline is unknown, a label is not a valid folder
+        name, a seed or ``resamples`` is out of range, the models read different rows, the workdir
+        holds other runs, or ``train`` would raise at its start. After training, the baseline
         failed.
     """
     folder = pathlib.Path(workdir)
@@ -103,7 +103,7 @@ def compare(
     runs, failed = _runs(experiments, seeds, folder)
     if baseline in failed:
         raise UserError(
-            f"{failures(failed)}; nothing is compared without the baseline: name another with "
+            f"{failures(failed)}; nothing is compared without the baseline: choose another with "
             "--baseline"
         )
     by_label = {
@@ -120,7 +120,7 @@ def compare(
 def _with_one_compute_dtype(
     label: str, experiment: Experiment, seeds: Sequence[int], folder: pathlib.Path
 ) -> Experiment:
-    """The experiment with one ``compute_dtype`` for all seeds where it leaves the choice."""
+    """The experiment with one ``compute_dtype`` for all seeds, chosen here if it is ``auto``."""
     folders = [folder / label / str(seed) for seed in seeds]
     experiment, choice = with_compute_dtype(experiment, folders)
     print_choice(choice, f"{label}: ")
@@ -130,16 +130,16 @@ def _with_one_compute_dtype(
 def _runs(
     experiments: Mapping[str, Experiment], seeds: Sequence[int], folder: pathlib.Path
 ) -> tuple[dict[tuple[str, int], _Run], dict[str, dict[str, Any]]]:
-    """The runs by label and seed, and by label what failed."""
-    # All models of one seed before the next seed: what is wrong with the last shows early.
+    """The runs by label and seed, and the failures by label."""
+    # All models of one seed come before the next seed, so that every model's faults show early.
     planned = [(label, seed) for seed in seeds for label in experiments]
     runs, failed = {}, {}
     for number, (label, seed) in enumerate(planned, start=1):
-        told = f"{label}, seed {seed}: run {number} of {len(planned)}"
+        run = f"{label}, seed {seed}: run {number} of {len(planned)}"
         if label in failed:
-            print(f"{told} is left out, since seed {failed[label]['seed']} failed")
+            print(f"{run} is skipped because seed {failed[label]['seed']} failed")
             continue
-        print(told)
+        print(run)
         experiment = dataclasses.replace(experiments[label], seed=seed)
         try:
             runs[label, seed] = _run(experiment, folder / label / str(seed))
@@ -156,7 +156,7 @@ def _run(experiment: Experiment, folder: pathlib.Path) -> _Run:
     scored = score_split(Predictor(folder), "test")
     stage, stage_folder = experiment.first_stage, folder / "pretraining"
     stage_epochs = None
-    # A finished run does not need its stage any more, which may have been deleted.
+    # A finished run no longer needs its pretraining stage, which may have been deleted.
     if stage is not None and workdirs.has_checkpoints(stage_folder):
         stage_epochs = _epochs(stage, stage_folder)
     metrics = dict(flat_metrics(scored.compute(split="test")))
@@ -164,7 +164,7 @@ def _run(experiment: Experiment, folder: pathlib.Path) -> _Run:
 
 
 def _epochs(experiment: Experiment, folder: pathlib.Path) -> float:
-    """Passes over the training rows that a run has made; patience may end one in its midst."""
+    """Passes a run made over the training examples; patience may end one halfway."""
     with Checkpoints(folder) as checkpoints:
         last = checkpoints.last_step
         assert last is not None
@@ -222,9 +222,9 @@ def _results(
 def _resampled(
     runs: Mapping[str, Sequence[_Run]], baseline: str, resamples: int
 ) -> dict[str, Mapping[str, Resampled]]:
-    """By metric and model; of several tasks the metrics are ``TASK/auc`` and ``TASK/logloss``."""
+    """Resamples by metric and model; several tasks have ``TASK/auc`` and ``TASK/logloss``."""
     resampled: dict[str, Mapping[str, Resampled]] = {}
-    # All runs score the same rows in the same order, so the labels of one are those of all.
+    # All runs score the same examples in the same order, so they share their labels.
     states = runs[baseline][0].scored.states
     for task, first in states.items():
         of_task = bootstrap(
@@ -243,7 +243,7 @@ def _resampled(
 
 
 def _summary(seeds: Sequence[int], runs: Sequence[_Run]) -> dict[str, Any]:
-    """One model's runs and their means; the standard deviation of one run is None."""
+    """Runs of one model and their means; the standard deviation of a single run is None."""
     test = [run.metrics for run in runs]
     rates = [run.results["throughput"]["train_examples_per_second"] for run in runs]
     stages = [run.stage_epochs for run in runs if run.stage_epochs is not None]
@@ -282,6 +282,6 @@ def _difference(model: Resampled, baseline: Resampled, seeds: int) -> dict[str, 
     return {
         "mean": difference.estimate,
         "interval": [low, high],
-        # The interval of one seed is of the chance of rows alone.
+        # With one seed, the interval covers the chance of the examples only.
         "separates": low > 0 or high < 0 if seeds > 1 else None,
     }

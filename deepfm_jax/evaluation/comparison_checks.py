@@ -1,4 +1,4 @@
-"""What can be wrong with a comparison, found before hours of training."""
+"""Checks a comparison before hours of training."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ from deepfm_jax.input.pipeline import PreparedData
 from deepfm_jax.training.loop import check_runs
 from deepfm_jax.training.settings import Experiment
 
-# With fewer the ends of a 95% interval are a resample or two.
+# With fewer resamples, the ends of a 95% interval rest on one or two of them.
 _MIN_RESAMPLES = 100
 _SEEDS = 1 << 32
-# What a comparison writes beside the folders of its models, and what marks a single run.
+# Files that a comparison writes beside the folders of its models, and the mark of a single run.
 _TAKEN = ("results.json", "comparison.png", "checkpoints")
 _LABEL_ROWS = 1 << 16
 
@@ -26,17 +26,17 @@ def check_request(
     baseline: str,
     resamples: int,
 ) -> None:
-    """Checks all that needs neither data nor models; see ``compare``.
+    """Checks everything that needs neither data nor models; see ``compare``.
 
     Raises:
-      UserError: a baseline, a label, a seed, a number of resamples or a workdir that will not do.
+      UserError: the baseline, a label, a seed, the number of resamples or the workdir is invalid.
     """
     if baseline not in experiments:
         raise UserError(f"baseline {baseline!r} is not compared; use one of {list(experiments)}")
     for label in experiments:
         _check_label(label)
     if not seeds or len(set(seeds)) < len(seeds):
-        raise UserError(f"seeds are {list(seeds)}; give at least one, and each once")
+        raise UserError(f"seeds are {list(seeds)}; give at least one, without duplicates")
     for seed in seeds:
         if not 0 <= seed < _SEEDS:
             raise UserError(f"seed {seed} must be at least 0 and less than 2^32")
@@ -49,22 +49,22 @@ def check_request(
 
 
 def _check_label(label: str) -> None:
-    told = f"label {label!r} names the folder of its runs"
+    name = f"label {label!r} names the folder of its runs"
     if not label or set(label) & set("/\\") or label.startswith("."):
-        raise UserError(f"{told}; it may not be a path, nor begin with a dot")
+        raise UserError(f"{name}; it must not be a path or begin with a dot")
     if label != label.strip() or not label.isprintable():
-        raise UserError(f"{told}; it may not have spaces around it, nor signs without a shape")
+        raise UserError(f"{name}; it must not have surrounding spaces or unprintable characters")
     if label.lower() in _TAKEN:
-        raise UserError(f"{told}; {', '.join(_TAKEN)} are taken")
+        raise UserError(f"{name}; {', '.join(_TAKEN)} are reserved")
 
 
 def check_data_and_runs(
     experiments: Mapping[str, Experiment], seeds: Sequence[int], folder: pathlib.Path
 ) -> None:
-    """Raises what the last run would else raise at its start; see ``compare``. Writes nothing.
+    """Raises now what a later run would raise at its start; see ``compare``. Writes nothing.
 
     Raises:
-      UserError: models on different rows, or what ``check_runs`` raises, with the label before it.
+      UserError: the models read different rows, or ``check_runs`` raises; the label comes first.
     """
     labels_at: dict[tuple[str, str, tuple[str, ...]], np.ndarray] = {}
     first_label = next(iter(experiments))
@@ -77,16 +77,16 @@ def check_data_and_runs(
             check_runs(experiment, {seed: folder / label / str(seed) for seed in seeds})
         except UserError as error:
             raise UserError(f"{label}: {error}") from None
-        # Not by fingerprint: the same rows may be encoded with crosses for one, without for others.
+        # Not by fingerprint: the same rows may be encoded with crosses for only some models.
         if not np.array_equal(labels_at[place], next(iter(labels_at.values())), equal_nan=True):
             raise UserError(
                 f"{label} reads other rows or labels ({data.name!r} in {data.folder}) than "
-                f"{first_label}; models are compared on the same rows only"
+                f"{first_label}; models can only be compared on the same rows"
             )
 
 
-def _labels(data: PreparedData) -> Float32[np.ndarray, "rows"]:
-    """Labels of all splits in the order of their rows, with the number of rows of each split."""
+def _labels(data: PreparedData) -> Float32[np.ndarray, "numbers"]:
+    """The number of rows of each split, then their labels in order."""
     parts = [np.array([data.rows(split) for split in data.summaries], np.float32)]
     for split in data.summaries:
         for batch in data.batches(split, _LABEL_ROWS):
@@ -97,7 +97,7 @@ def _labels(data: PreparedData) -> Float32[np.ndarray, "rows"]:
 def finished_but_not_named(
     experiments: Mapping[str, Experiment], seeds: Sequence[int], folder: pathlib.Path
 ) -> dict[str, list[int]]:
-    """Seeds of the finished runs in a comparison's workdir that are not asked for, by label."""
+    """Seeds, by label, of the finished runs in a comparison's workdir that are not requested."""
     found: dict[str, list[int]] = {}
     for path in folder.glob("*/*/results.json"):
         label, seed = path.parts[-3:-1]

@@ -1,4 +1,4 @@
-"""What a comparison leaves for people: tables and a picture, both made of its ``results.json``."""
+"""Reports of a comparison: tables and a figure, both made from its ``results.json``."""
 
 import io
 import os
@@ -20,11 +20,12 @@ _METRICS = {"auc": ("AUC", "higher is better"), "logloss": ("logloss", "lower is
 
 
 def comparison_tables(results: Mapping[str, Any]) -> str:
-    """Metrics of each model, below them the differences to the baseline, and the oracle's if known.
+    """Metrics of each model, their differences from the baseline, and the oracle's if known.
 
-    Last come the models that failed, and the runs of the workdir that were not named.
+    The models that failed and the runs of the workdir that were not named come last.
 
-    ``results`` is what ``compare`` returns.
+    Args:
+      results: What ``compare`` returns.
     """
     parts = [_metrics_table(results)]
     if len(results["models"]) > 1:
@@ -32,22 +33,22 @@ def comparison_tables(results: Mapping[str, Any]) -> str:
     if "oracle" in results:
         parts.append(_oracle_lines(results))
     if results["failed"]:
-        parts.append(f"not compared, since it failed: {failures(results['failed'])}")
+        parts.append(f"failed and not compared: {failures(results['failed'])}")
     if results["left_out"]:
         parts.append(_left_out_line(results))
     return "\n\n".join(parts)
 
 
 def failures(failed: Mapping[str, Any]) -> str:
-    """What failed and what to do, in one line; ``failed`` is that of ``compare``'s results."""
-    told = "; ".join(
+    """One line on the failures and what to do; ``failed`` is from the results of ``compare``."""
+    errors = "; ".join(
         f"{label}, seed {failure['seed']}: {failure['error']}" for label, failure in failed.items()
     )
-    return f"{told}; finished runs are kept; go on with --models without {', '.join(failed)}"
+    return f"{errors}; finished runs are kept; continue with --models without {', '.join(failed)}"
 
 
 def save_comparison_plot(results: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Writes ``comparison_figure(results)`` as a PNG, replacing ``path`` whole or not at all."""
+    """Writes ``comparison_figure(results)`` as a PNG, replacing ``path`` atomically."""
     image = io.BytesIO()
     comparison_figure(results).savefig(image, format="png", dpi=_DPI)
     write_atomically(path, image.getvalue())
@@ -56,10 +57,10 @@ def save_comparison_plot(results: Mapping[str, Any], path: str | os.PathLike[str
 def comparison_figure(results: Mapping[str, Any]) -> Figure:
     """AUC and logloss on ``test``: a row for each model, a dot for each seed.
 
-    The bar is the interval of the *difference* to the baseline, drawn from the baseline's mean: it
-    ends short of the baseline's line where the model separates from it. Intervals of the means
-    themselves would overlap even then, for the rows are the same and share most of their chance.
-    A model far from the baseline and the rest is an arrow at the edge, which leaves them room.
+    The bar is the interval of the *difference* from the baseline, drawn from the baseline's mean:
+    it does not reach the baseline's line if the model separates from it. Intervals of the means
+    themselves would overlap even then, because the models share the examples and most of their
+    chance. A model far from the baseline and the rest is an arrow at the edge, to leave them room.
     """
     labels = list(results["models"])
     compared = _compared(results)
@@ -73,7 +74,7 @@ def comparison_figure(results: Mapping[str, Any]) -> Figure:
     panels[0].set_ylim(len(labels) - 0.4, -0.6)
     rows = results["dataset"]["rows"]["test"]
     figure.suptitle(
-        f"{results['dataset']['name']}: {rows:,} test rows, {len(results['seeds'])} "
+        f"{results['dataset']['name']}: {rows:,} test examples, {len(results['seeds'])} "
         f"{'seed' if len(results['seeds']) == 1 else 'seeds'}"
     )
     figure.legend(
@@ -83,7 +84,7 @@ def comparison_figure(results: Mapping[str, Any]) -> Figure:
 
 
 def _compared(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Key, title and direction of each metric that models are compared by."""
+    """Key, title and direction of each compared metric."""
     found = []
     for key in results["metrics"]:
         task, _, metric = key.rpartition("/")
@@ -110,7 +111,7 @@ def _draw_metric(axes: Axes, results: Mapping[str, Any], metric: str) -> None:
             )  # fmt: skip
             continue
         seeds = [run["metrics"]["test"][metric] for run in model["runs"].values()]
-        # Seeds above, mean and bar below: they would hide each other on one line.
+        # Seeds above, mean and bar below, so that they do not hide each other.
         axes.plot(
             seeds, [row - 0.17] * len(seeds), "o", color=_BLUE, markersize=5, alpha=0.6, mew=0,
             label="one seed",
@@ -120,21 +121,21 @@ def _draw_metric(axes: Axes, results: Mapping[str, Any], metric: str) -> None:
             low, high = (line + end for end in difference[metric]["interval"])
             axes.plot(
                 [low, high], [row + 0.17] * 2, "|-", color=_ORANGE, linewidth=1.8, markersize=7,
-                label=f"{level:.0%} interval of the difference to {baseline}",
+                label=f"{level:.0%} interval of the difference from {baseline}",
             )  # fmt: skip
         axes.plot(
             mean, row + 0.17, "D", color=_ORANGE, markersize=6, zorder=3,
             markerfacecolor=_ORANGE if separates else "white",
-            label=f"mean, filled where it separates from {baseline}",
+            label=f"mean, filled if it separates from {baseline}",
         )  # fmt: skip
-    # The numbers stand outside the axes, where no dot can be under them.
+    # The numbers are outside the axes, where no dot can overlap them.
     values = axes.secondary_yaxis("right")
     values.set_yticks(range(len(texts)), texts, fontsize="small")
     values.tick_params(length=0)
     values.spines["right"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    # Plain numbers: an offset such as "+9.8e-1" beside the axis hides the metric.
+    # Plain numbers, since an offset such as "+9.8e-1" beside the axis hides the metric.
     axes.ticklabel_format(axis="x", useOffset=False, style="plain")
     axes.margins(x=0.06)
     axes.grid(color="#e3e3e3", linewidth=0.7)
@@ -143,7 +144,7 @@ def _draw_metric(axes: Axes, results: Mapping[str, Any], metric: str) -> None:
 
 
 def _far_models(results: Mapping[str, Any], metric: str) -> set[str]:
-    """Those more than five times as far from the baseline as the models are in the median."""
+    """Models more than five times the median distance away from the baseline."""
     means = {label: model["test"][metric]["mean"] for label, model in results["models"].items()}
     distances = {
         label: abs(mean - means[results["baseline"]])
@@ -157,7 +158,7 @@ def _far_models(results: Mapping[str, Any], metric: str) -> set[str]:
 
 
 def _legend(panels: Iterable[Axes]) -> tuple[list, list]:
-    """Handles and labels without repetition; a filled mean, where there is one, speaks for all."""
+    """Handles and labels without duplicates; a filled mean takes precedence over a hollow one."""
     handles = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -172,7 +173,7 @@ def _signed(difference: Mapping[str, Any]) -> str:
 
 
 def _metrics_table(results: Mapping[str, Any]) -> str:
-    """Metrics of each model; of several tasks their means over tasks."""
+    """Metrics of each model, averaged over tasks if there are several."""
     columns = (
         ("auc", "test AUC", 5),
         ("logloss", "logloss", 5),
@@ -181,7 +182,7 @@ def _metrics_table(results: Mapping[str, Any]) -> str:
     )
     width = _label_width(results)
     cells = [f"{'model':{width}}", *(f"{title:>20}" for _, title, _ in columns)]
-    titles = (f"{'epochs':>14}", f"{'parameters':>14}", f"{'train rows/s':>14}")
+    titles = (f"{'epochs':>14}", f"{'parameters':>14}", f"{'train examples/s':>18}")
     lines = ["".join([*cells, *titles])]
     for label, model in results["models"].items():
         cells = [f"{label:{width}}"]
@@ -193,14 +194,14 @@ def _metrics_table(results: Mapping[str, Any]) -> str:
         epochs = [f"{passes:.1f}" for passes in (stage, model["epochs"]) if passes is not None]
         cells.append(f"{' + '.join(epochs):>14}")
         cells.append(f"{model['parameters']:14,}")
-        cells.append(f"{'-':>14}" if rate is None else f"{rate:14,.0f}")
+        cells.append(f"{'-':>18}" if rate is None else f"{rate:18,.0f}")
         lines.append("".join(cells))
     return "\n".join(lines)
 
 
 def _difference_table(results: Mapping[str, Any]) -> str:
     settings, seeds = results["bootstrap"], len(results["seeds"])
-    drawn = "rows and seeds" if seeds > 1 else "rows"
+    drawn = "examples and seeds" if seeds > 1 else "examples"
     width = max(_label_width(results), len(results["baseline"]) + 8)
     lines = [
         f"{'minus ' + results['baseline']:{width}}"
@@ -217,13 +218,13 @@ def _difference_table(results: Mapping[str, Any]) -> str:
             cells.append(f"{text:>34}{_SEPARATES[difference['separates']]:>11}")
         lines.append("".join(cells))
     lines.append(
-        f"{settings['level']:.0%} intervals of a paired bootstrap over {drawn}, "
+        f"{settings['level']:.0%} intervals from a paired bootstrap over {drawn}, "
         f"{settings['resamples']:,} resamples"
     )
     if seeds == 1:
-        lines.append("one seed says nothing of the chance between seeds, nor what separates")
+        lines.append("one seed does not show the spread between seeds, nor what separates")
     count = (len(results["models"]) - 1) * len(results["metrics"])
-    lines.append(f"{count} comparisons, each for itself: no interval is wider for their number")
+    lines.append(f"{count} comparisons; the intervals are not widened for multiple comparisons")
     return "\n".join(lines)
 
 
@@ -232,14 +233,14 @@ def _left_out_line(results: Mapping[str, Any]) -> str:
         f"{label}, {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
         for label, seeds in results["left_out"].items()
     )
-    return f"finished in this workdir, but not named and so not in this report: {runs}"
+    return f"finished in this workdir but not named, so not in this report: {runs}"
 
 
 def _oracle_lines(results: Mapping[str, Any]) -> str:
     oracle, width = results["oracle"], _label_width(results)
     lines = [
         f"the best possible test AUC is {oracle['auc']:.5f} and logloss {oracle['logloss']:.5f}; "
-        "from the base rate to there the models have covered"
+        "share of the way there from the base rate:"
     ]
     for label, model in results["models"].items():
         covered = model["oracle_coverage"]

@@ -1,4 +1,4 @@
-"""Metrics of a trained model on prepared splits and on raw labelled rows."""
+"""Evaluates a trained model on prepared splits and on files of labelled rows."""
 
 import os
 from typing import Any
@@ -25,23 +25,23 @@ def evaluate_split(
 def score_split(
     predictor: Predictor, split: str, folder: str | os.PathLike[str] | None = None
 ) -> TaskMetrics:
-    """Logits and labels of a split of that data set, in the order of its rows.
+    """Logits and labels of a split of that data set, in the order of its examples.
 
     Args:
       predictor: The trained model.
       split: ``"train"``, ``"valid"`` or ``"test"``.
-      folder: Folder of prepared data sets; None for the one that the run read.
+      folder: Folder of prepared data sets; None for the folder that the run read.
 
     Raises:
-      UserError: the prepared data set is gone, or has been prepared anew with another encoding.
+      UserError: the prepared data set is missing, or was prepared again with another encoding.
     """
     settings = predictor.experiment.data
     folder = settings.folder if folder is None else folder
     data = PreparedData(settings.name, folder, settings.labels)
     if data.encoder.fingerprint() != predictor.encoder.fingerprint():
         raise UserError(
-            f"data set {settings.name!r} in {folder} has been prepared with another "
-            "encoding since the model was trained; prepare it as before, or use --input"
+            f"data set {settings.name!r} in {folder} was prepared with another encoding after "
+            "the model was trained; prepare it as before, or use --input"
         )
     states = [
         TaskMetrics.from_batch(
@@ -59,13 +59,14 @@ def score_split(
 def evaluate_file(
     predictor: Predictor, path: str | os.PathLike[str], *, max_bad_rows: int = 0
 ) -> dict[str, Any]:
-    """Metrics on raw rows with the labels that the model predicts; they need no other one.
+    """Metrics on rows of files; only the labels that the model predicts are needed.
 
-    They need the column of weights, where the data set has one, and where they have its column of
-    groups, the metrics have GAUC.
+    The column of weights is needed too if the data set has one. With the column of groups, the
+    metrics include GAUC.
 
     Raises:
-      UserError: see ``sources.read_tables``; or rows of one class only.
+      UserError: a needed column is missing, the rows have one class only, or see
+        ``sources.read_tables``.
     """
     encoder, schema = predictor.encoder, predictor.encoder.schema
     needed = [(label, "label") for label in predictor.tasks]
@@ -90,9 +91,9 @@ def evaluate_file(
 
 
 def input_name(path: str | os.PathLike[str]) -> str:
-    """A name for the files of a path or pattern that can be part of a file's name.
+    """A name for the files of a path or pattern, usable within a file name.
 
-    The name of the file, or ``day-1.csv_and_6_more`` for seven of which ``day-1.csv`` is the first.
+    One file gives its own name; seven files give ``day-1.csv_and_6_more`` after the first.
 
     Raises:
       UserError: see ``paths.find_files``.

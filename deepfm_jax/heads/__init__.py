@@ -1,4 +1,4 @@
-"""Tasks: how what a model computes meets the labels; ``HEADS`` maps names in configs to classes."""
+"""Task heads, from the model's output to labels; ``HEADS`` maps names in configs to classes."""
 
 from deepfm_jax.heads.head import Head
 from deepfm_jax.heads.one_task import OneTask

@@ -1,4 +1,4 @@
-"""What a head is: it owns the labels, the loss and the probabilities of one or more tasks."""
+"""The head interface: a head owns the labels, loss and probabilities of one or more tasks."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,10 +14,10 @@ Labels = Float[AnyArray, "batch tasks"]
 
 
 class Head(nn.Module):
-    """Binary tasks over what a model computes; a subclass defines ``__call__``.
+    """Binary tasks on top of a model; a subclass defines ``__call__``.
 
     Attributes:
-      tasks: T names, one for each label.
+      tasks: T names, one per label.
     """
 
     tasks: tuple[str, ...] = ("label",)
@@ -28,14 +28,14 @@ class Head(nn.Module):
         """Logits of all tasks [B, T].
 
         Args:
-          logit: Of the model's own task, [B].
+          logit: The model's own logit, [B].
           hidden: The model's last hidden representation, [B, H].
-          train: Whether dropout drops units.
+          train: Whether dropout is active.
         """
         raise NotImplementedError
 
     def check_together(self) -> None:
-        """Raises UserError where the head does not fit its tasks or hyperparameters each other."""
+        """Raises UserError if the head does not fit its tasks, or its hyperparameters conflict."""
 
     def loss(
         self, logits: TaskLogits, labels: Labels, mask: Float[AnyArray, "batch"]
@@ -44,8 +44,8 @@ class Head(nn.Module):
 
         Args:
           logits: [B, T].
-          labels: [B, T] in {0, 1}; NaN where an example has no label of a task, and then it does
-            not count in it.
+          labels: [B, T] in {0, 1}; NaN marks a missing label, and the example does not count for
+            that task.
           mask: Weight of each example, [B]; 0 for padding.
         """
         losses = [
@@ -58,8 +58,8 @@ class Head(nn.Module):
     ) -> Float64[np.ndarray, "batch tasks"]:
         """P(label = 1) of each task, [B, T], on the host.
 
-        In float64: in float32 nearby logits become one probability, which ties examples that the
-        model ranks.
+        They are float64, because in float32 nearby logits round to the same probability, which
+        ties examples that the model ranks.
         """
         return expit(np.asarray(logits, dtype=np.float64))
 

@@ -1,4 +1,4 @@
-"""From a name and hyperparameters to a head, strictly."""
+"""Builds heads by name, with strict checks of their hyperparameters."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,15 +15,15 @@ HEADS: dict[str, type[Head]] = {
 
 
 def build_head(name: str, tasks: Sequence[str], hyperparameters: Mapping[str, Any]) -> Head:
-    """The head ``name`` of ``HEADS`` for some tasks.
+    """Builds the head ``name`` of ``HEADS`` for some tasks.
 
     Args:
-      name: As in ``HEADS``; empty for ``one_task`` or, with several tasks, ``shared_bottom``.
+      name: A key of ``HEADS``; empty for ``one_task`` or, with several tasks, ``shared_bottom``.
       tasks: Labels that the run predicts.
-      hyperparameters: The head's attributes; those left out keep their defaults.
+      hyperparameters: The head's attributes; missing ones keep their defaults.
 
     Raises:
-      UserError: a head that does not fit the tasks, or see ``hyperparameters.build_module``.
+      UserError: the head does not fit the tasks, or see ``hyperparameters.build_module``.
     """
     name = name or ("one_task" if len(tasks) == 1 else "shared_bottom")
     return build_module(HEADS, "head", name, hyperparameters, tasks=tuple(tasks))

@@ -11,9 +11,9 @@ from deepfm_jax.layers import MLP
 
 
 class SharedBottom(Head):
-    """A tower for each task over the model's last hidden representation: logit_t = tower_t(h).
+    """One tower per task over the model's last hidden representation: logit_t = tower_t(h).
 
-    The model is the shared bottom; its own last linear layer plays no part, and the parameters of
+    The model is the shared bottom; its own last linear layer is not used, and the parameters of
     that layer get no gradient.
 
     Attributes:
@@ -28,7 +28,7 @@ class SharedBottom(Head):
 
     @nn.compact
     def __call__(self, logit, hidden, *, train=False):
-        """Logits [B, T] of the hidden representation [B, H]."""
+        """Logits [B, T] from the hidden representation [B, H]."""
         del logit
         towers = [
             MLP(self.mlp_dims, dropout=self.dropout, name=f"tower_{task}")(hidden, train=train)

@@ -1,1 +1,1 @@
-"""Batches of prepared rows by tf.data: order, shuffle, sampling, prefetch."""
+"""Batches of prepared examples with tf.data: order, shuffling, sampling and prefetching."""

@@ -1,10 +1,10 @@
-"""The order of one pass over a split: streams of windows of blocks, a function of a few numbers.
+"""The order of one pass over a split, a function of a few numbers: streams of windows of blocks.
 
-A pass is a permutation of all blocks, cut into *streams* of equally many rows. A batch takes as
-many rows of each stream, so that a host that feeds the part of a batch that comes from one stream
-reads the blocks of that stream alone; which host does so changes nothing of the order. Within a
-stream, rows are permuted in windows of so many blocks: memory stays bounded, and small data sets
-are shuffled completely.
+A pass is a permutation of all blocks, cut into *streams* of equal length. A batch takes equally
+many examples from each stream, so a host that feeds the part of a batch that comes from one stream
+reads only the blocks of that stream; the order does not depend on which host reads it. Within a
+stream, examples are permuted in windows of ``WINDOW_BLOCKS`` blocks: memory stays bounded, and
+small data sets are shuffled completely.
 """
 
 from typing import Any, NamedTuple
@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-# A quarter of a million rows, with the blocks that prepare writes.
+# A quarter of a million examples, with the blocks that ``prepare`` writes.
 WINDOW_BLOCKS = 64
 
 
 class _Piece(NamedTuple):
-    """Rows ``start`` to ``stop`` of a block."""
+    """Examples ``start`` to ``stop`` of a block."""
 
     block: int
     start: int
@@ -27,12 +27,12 @@ class _Piece(NamedTuple):
 class Stream:
     """One stream of a pass: what each of its windows reads, and in which order.
 
-    Streams have equally many rows, R = ceil(rows / streams). One that has a row less than that is
-    filled up with a row that it has had, under mask 0.
+    All streams have ceil(examples / streams) examples. A stream that is one short repeats an
+    example under mask 0.
 
     Attributes:
-      count: Windows.
-      first: The window in which the first row that is not skipped stands.
+      count: Number of windows.
+      first: The window of the first example that is not skipped.
     """
 
     def __init__(
@@ -46,16 +46,16 @@ class Stream:
         streams: int = 1,
         skip_rows: int = 0,
     ):
-        """Of the blocks of ``source``.
+        """Plans the windows of one stream over the blocks of ``source``.
 
         Args:
           source: Sequence of blocks, with ``__getitems__``.
-          sizes: Rows of each block.
-          seed: Of the shuffle; None keeps the order of the blocks and of their rows.
-          epoch: Each has a permutation of its own.
-          index: Which stream.
-          streams: How many there are.
-          skip_rows: Rows of the stream to skip.
+          sizes: Number of examples in each block.
+          seed: Seed of the shuffle; None keeps the order of blocks and of their examples.
+          epoch: Each epoch has its own permutation.
+          index: Index of the stream.
+          streams: Number of streams.
+          skip_rows: Examples of the stream to skip.
         """
         self._source = source
         self._key = None if seed is None else (seed, epoch)
@@ -82,7 +82,7 @@ class Stream:
             own[place : place + WINDOW_BLOCKS] for place in range(0, len(own), WINDOW_BLOCKS)
         ] or [[]]
         self.count = len(self._windows)
-        # Numbered by blocks of the pass, so that no two streams permute alike.
+        # Numbered by blocks of the pass, so that every stream has its own permutations.
         self._number = int(np.searchsorted(ends, start, side="right")) // WINDOW_BLOCKS
         filled = -(-rows // streams) - (stop - start)
         again = min(start, rows - 1)
@@ -94,7 +94,7 @@ class Stream:
         self._skip = skip_rows - (int(window_ends[self.first - 1]) if self.first else 0)
 
     def load(self, window: int, columns: tuple[str, ...]) -> list[np.ndarray]:
-        """Some columns of the rows of a window in the order of the pass, and their mask [rows]."""
+        """Some columns of a window in the order of the pass, followed by the mask [examples]."""
         filler = self._filler if window == self.count - 1 else []
         pieces = self._windows[window] + filler
         blocks = self._source.__getitems__([piece.block for piece in pieces])
@@ -109,7 +109,7 @@ class Stream:
         if self._key is not None:
             rng = np.random.default_rng((*self._key, self._number + window))
             order = rng.permutation(len(mask) - len(filler))
-            # The filler stays at the end, so that all batches but the last are full.
+            # The filler stays at the end, so that only the last batch is not full.
             order = np.append(order, np.arange(len(order), len(mask)))
             rows = [column[order] for column in rows]
         start = self._skip if window == self.first else 0

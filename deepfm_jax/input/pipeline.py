@@ -1,4 +1,4 @@
-"""tf.data over blocks of rows: batches of one size, in a seeded order, resumed in O(1)."""
+"""tf.data over blocks of examples: batches of one size, in a seeded order, resumed in O(1)."""
 
 import collections
 import json
@@ -23,7 +23,7 @@ Batch: TypeAlias = dict[str, np.ndarray]
 
 
 def hide_accelerators() -> None:
-    """Keeps TensorFlow off the accelerators, whose memory is JAX's."""
+    """Hides accelerators from TensorFlow, so that it leaves their memory to JAX."""
     for kind in ("GPU", "TPU"):
         tf.config.set_visible_devices([], kind)
 
@@ -32,22 +32,22 @@ class PreparedData:
     """A data set that ``prepare`` wrote: its encoder, its counts and its batches.
 
     Attributes:
-      encoder: The encoder that was fitted on the training rows.
-      labels: Names of the labels that batches have.
+      encoder: The encoder that was fitted on the training split.
+      labels: Names of the labels in batches.
       summaries: Counts of each split.
-      oracle: Best possible metrics of each split, where they are known (simulated data).
+      oracle: Best possible metrics of each split, if known (simulated data).
     """
 
     def __init__(self, name: str, folder: str | os.PathLike[str], labels: Sequence[str] = ()):
-        """Opens data set ``name`` under the folder that was ``prepare``'s ``--out``.
+        """Opens data set ``name`` in the folder that ``prepare`` wrote to with ``--out``.
 
         Args:
-          name: Data set.
+          name: Name of the data set.
           folder: Folder of prepared data sets.
-          labels: Labels that batches have; empty for the first of the data set.
+          labels: Labels in batches; empty for the first label of the data set.
 
         Raises:
-          UserError: there is no such prepared data set, or it has no such label.
+          UserError: the data set is not prepared, or a label does not exist.
         """
         path = dataset_folder(name, folder)
         if not path.is_dir():
@@ -70,14 +70,14 @@ class PreparedData:
 
     @property
     def fingerprint(self) -> str:
-        """Changes when any encoded row of any split changes."""
+        """Changes when any example of any split changes."""
         return "-".join(summary.fingerprint for summary in self.summaries.values())
 
     def rows(self, split: str, negative_rate: float = 1.0) -> int:
-        """Rows of a pass over a split (see ``batches``).
+        """Number of examples in a pass over a split (see ``batches``).
 
         Raises:
-          UserError: a rate out of its range, or one that leaves no negative row.
+          UserError: ``negative_rate`` is out of range, or leaves no negative example.
         """
         rows = self.summaries[split].rows
         check_negative_rate(negative_rate)
@@ -87,13 +87,13 @@ class PreparedData:
         kept = int(kept_negatives(self._sizes(split) - positives, negative_rate).sum())
         if not kept:
             raise UserError(
-                f"negative_rate={negative_rate} leaves none of the "
-                f"{rows - int(positives.sum()):,} negative rows of split {split!r}; raise it"
+                f"negative_rate={negative_rate} keeps none of the {rows - int(positives.sum()):,} "
+                f"negative examples of split {split!r}; raise it"
             )
         return kept + int(positives.sum())
 
     def steps_per_epoch(self, split: str, batch_size: int, negative_rate: float = 1.0) -> int:
-        """Batches of a pass over a split, the padded last one included."""
+        """Number of batches in a pass over a split, including the padded last one."""
         return -(-self.rows(split, negative_rate) // batch_size)
 
     def batches(
@@ -109,38 +109,39 @@ class PreparedData:
         negative_rate: float = 1.0,
         groups: bool = False,
     ) -> Iterator[Batch]:
-        """Batches of one pass over a split, all of ``batch_size`` rows, or a part of each.
+        """Batches of one pass over a split, each of ``batch_size`` examples, or a part of each.
 
         (seed, epoch, streams, start_batch) is the whole state of the pass: the same four give the
-        same batches. Skipping to ``start_batch`` reads nothing of what it skips but a window.
+        same batches. Skipping to ``start_batch`` reads at most one window of what it skips.
 
         Args:
           split: ``"train"``, ``"valid"`` or ``"test"``.
           batch_size: B.
-          seed: Of the shuffle; None keeps the rows in the order of the raw file.
-          epoch: Each epoch has a permutation of its own.
+          seed: Seed of the shuffle; None keeps the order of the raw file.
+          epoch: Each epoch has its own permutation.
           start_batch: Batches to skip.
-          streams: Parts of the pass that each batch takes equally many rows of (see ``order``).
-          part: Rows of each batch to yield, from start to stop; None for all. Only the streams that
-            these come from are read.
-          negative_rate: Share of the rows with label 0 that the pass keeps, others in each epoch
-            (see ``sampling``). Below 1 it needs a seed.
-          groups: Whether to give the groups of the rows, where the schema has them.
+          streams: Number of streams; each batch takes equally many examples of each (see
+            ``order``).
+          part: Examples of each batch to yield, from start to stop; None for all. Only the streams
+            that contain them are read.
+          negative_rate: Share of the examples with label 0 that the pass keeps, drawn anew in each
+            epoch (see ``sampling``). A rate below 1 requires a seed.
+          groups: Whether to yield the groups of examples, if the schema has them.
 
         Yields:
-          ``ids`` [B, S] int32, ``labels`` [B, T] float32, ``mask`` [B] float32 and, where the
-          schema has fields with values, ``values`` [B, S] float32, with dense fields, ``dense``
-          [B, N] float32; with ``groups``, these too [B, 2] int32. The mask is the weight of each
-          row, 1 without a column of weights. The last batch is padded with its own rows, repeated,
-          under mask 0: batch norm then sees rows of the data, and the loss and the metrics do not
-          see them at all.
+          ``ids`` [B, S] int32, ``labels`` [B, T] float32 and ``mask`` [B] float32; ``values``
+          [B, S] float32 if fields have values, ``dense`` [B, N] float32 if there are dense fields,
+          and with ``groups`` also ``groups`` [B, 2] int32. The mask is the weight of each example,
+          1 without a column of weights. The last batch is padded with repeats of its own examples
+          under mask 0, so that batch norm sees real data while the loss and the metrics ignore the
+          padding.
 
         Raises:
-          UserError: the streams do not split the batch evenly, or see ``rows``.
+          UserError: the streams do not divide the batch evenly, or see ``rows``.
         """
         if streams < 1 or batch_size % streams:
             raise UserError(
-                f"a batch of {batch_size} rows does not split evenly into {streams} streams"
+                f"a batch of {batch_size} examples does not split evenly into {streams} streams"
             )
         start, stop = (0, batch_size) if part is None else part
         share = batch_size // streams
@@ -172,8 +173,8 @@ class PreparedData:
                     for name in shares[0]
                 }
             )
-        # A thread for each stream reads as fast as more do, and where the step runs on the same
-        # cores, more would take them from it in the middle of its parallel loops.
+        # More than one thread per stream does not read faster and, if the step runs on the same
+        # cores, would take them from it in the middle of its parallel loops.
         options = tf.data.Options()
         options.threading.private_threadpool_size = len(read)
         options.autotune.enabled = False
@@ -182,33 +183,33 @@ class PreparedData:
     def _source(
         self, split: str, negative_rate: float, seed: int | None, epoch: int
     ) -> tuple[Any, np.ndarray]:
-        """The blocks of a pass and how many rows each has."""
+        """The blocks of a pass and the number of examples in each."""
         source = self._builder.as_data_source(split)  # pyright: ignore[reportCallIssue]
         sizes = self._sizes(split)
         self.rows(split, negative_rate)  # Raises on an impossible rate.
         if negative_rate == 1:
             return source, sizes
         if seed is None:
-            raise ValueError(f"negative_rate={negative_rate} is for passes with a seed")
+            raise ValueError(f"negative_rate={negative_rate} requires a seed")
         sampled = SampledBlocks(
             source, self._labels[0], self._positives(split), sizes, negative_rate, (seed, epoch)
         )
         return sampled, sampled.sizes
 
     def _sizes(self, split: str) -> np.ndarray:
-        """Rows of each block: all have equally many, but the last."""
+        """Number of examples in each block; only the last block may be smaller."""
         rows = self.summaries[split].rows
         return np.diff(np.append(np.arange(0, rows, BLOCK_ROWS), rows))
 
     def _positives(self, split: str) -> np.ndarray:
-        """Rows of each block whose label is 1."""
+        """Number of examples with label 1 in each block."""
         if split not in self._block_positives:
             counts = np.load(self._folder / positives_file(split))
             self._block_positives[split] = counts[:, self._labels[0]].astype(np.int64)
         return self._block_positives[split]
 
     def _share(self, stream: Stream, rows: int, groups: bool) -> tf.data.Dataset:
-        """What a stream gives to each batch: ``rows`` rows, the last filled up."""
+        """The part of a stream in each batch: ``rows`` examples, with the last batch padded."""
         schema = self.encoder.schema
         slots = len(schema.slot_names)
         columns: dict[str, tuple[tf.DType, tuple[int, ...]]] = {
@@ -264,13 +265,13 @@ class PreparedData:
 def prefetch_to_device(
     batches: Iterable[Batch], sharding: jax.sharding.Sharding, depth: int = 2
 ) -> Iterator[dict[str, jax.Array]]:
-    """Puts batches on the devices ``depth`` ahead, so that transfers overlap with compute.
+    """Transfers batches to the devices ``depth`` ahead, overlapping transfers with compute.
 
     Args:
       batches: Batches whose leading axis is B, or this process's part of them (see
         ``distributed.partitioning.process_rows``).
       sharding: How B is split over devices.
-      depth: Batches in flight.
+      depth: Number of batches in flight.
     """
     queue: collections.deque = collections.deque()
     for batch in batches:

@@ -1,10 +1,9 @@
-"""Negative down-sampling: a pass over all positive rows and a drawn share of the negative ones.
+"""Negative down-sampling: a pass over all positive examples and a random share of the negatives.
 
-How many negatives of each block a pass keeps is the same in every epoch, so the position of a row
-in the pass follows from numbers and nothing that is skipped is read; *which* ones it keeps is drawn
-anew in each epoch, from seed, epoch and block alone. The scores of a model that is trained so are
-those of the sample; ``metrics.calibration.correct_logits`` turns them into scores of the rows as
-they are.
+The *number* of negatives kept from each block is the same in every epoch, so the position of an
+example in the pass follows from counts, and resuming does not read what it skips. *Which* negatives
+are kept is drawn anew in each epoch, from seed, epoch and block only. A model trained this way
+scores the sample; ``metrics.calibration.correct_logits`` corrects its scores to all examples.
 """
 
 from collections.abc import Sequence
@@ -13,22 +12,22 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-# The order of a pass draws from (seed, epoch, window); the fourth number keeps these draws apart.
+# The order of a pass draws from (seed, epoch, window); the fourth number separates these draws.
 _DRAW = 1
 
 
 def kept_negatives(
     negatives: Int64[np.ndarray, "blocks"], rate: float
 ) -> Int64[np.ndarray, "blocks"]:
-    """How many negative rows of each block a pass keeps.
+    """Number of negatives of each block that a pass keeps.
 
-    Of the first n negatives of the data set it keeps rate n, rounded: so each block gives its share
-    to within one row, and the whole to within half a row.
+    Of the first n negatives of the data set it keeps rate n, rounded, so each block keeps its share
+    to within one example, and the whole data set to within half an example.
 
-    Deviation: He et al. draw for each row by itself, and the number of rows is a matter of chance.
+    Deviation: He et al. draw each example independently, which makes the number of examples random.
 
     Args:
-      negatives: Negative rows of each block.
+      negatives: Number of negatives in each block.
       rate: w in (0, 1], the share that is kept.
 
     Source: He et al. 2014, Practical lessons from predicting clicks on ads at Facebook, sec. 6.3.
@@ -38,12 +37,12 @@ def kept_negatives(
 
 
 class SampledBlocks:
-    """The blocks of one epoch, without the negative rows that it does not keep.
+    """The blocks of one epoch, without the negatives that it drops.
 
-    A sequence of blocks as ``order.Stream`` reads it. Rows that are kept stay in their order.
+    A sequence of blocks for ``order.Stream``. Examples that are kept stay in order.
 
     Attributes:
-      sizes: Rows of each block, [blocks].
+      sizes: Number of examples in each block, [blocks].
     """
 
     def __init__(
@@ -55,13 +54,13 @@ class SampledBlocks:
         rate: float,
         key: tuple[int, int],
     ):
-        """Thins the blocks of ``source``.
+        """Samples from the blocks of ``source``.
 
         Args:
           source: Sequence of blocks, with ``__getitems__``.
-          label: Column of ``labels`` that says which rows are positive.
-          positives: Positive rows of each block.
-          rows: Rows of each block.
+          label: Column of ``labels`` that decides which examples are positive.
+          positives: Number of positives in each block.
+          rows: Number of examples in each block.
           rate: w, the share of the negatives that is kept.
           key: Seed and epoch.
         """

@@ -1,4 +1,4 @@
-"""How good probabilities are: logloss, AUC, calibration, and their correction for sampling."""
+"""Metrics of predicted probabilities: logloss, AUC, calibration, and sampling correction."""
 
 from deepfm_jax.metrics.binary import BinaryMetrics, Reliability, oracle_coverage
 from deepfm_jax.metrics.tasks import TaskMetrics, flat_metrics

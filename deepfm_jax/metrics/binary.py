@@ -1,9 +1,9 @@
-"""Exact metrics of a binary classifier over a whole split, as a state that merges.
+"""Exact metrics of a binary classifier over a whole split, as a mergeable state.
 
-A state keeps every (logit, label, weight) of the split, 24 bytes a row, because AUC over a split is
-not a mean of batch AUCs. Make one state per batch, concatenate them, compute once. Everything is
-float64, whatever the model computed in. There is no running approximation here: for 45 million
-rows (Criteo) a state is about 1 GB of host memory.
+A state keeps every (logit, label, weight) of the split, 24 bytes per example, because the AUC of a
+split is not the mean of batch AUCs. Make one state per batch, concatenate them, compute once.
+Everything is float64, whatever the model's compute dtype. Nothing is approximated: for 45 million
+examples (Criteo) a state takes about 1 GB of host memory.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from deepfm_jax.errors import UserError
 from deepfm_jax.metrics.group_auc import group_auc
 
-Rows = Float64[np.ndarray, "rows"]
+Examples = Float64[np.ndarray, "examples"]
 Bins = Float64[np.ndarray, "bins"]
 
 _CALIBRATION_BINS = 20
@@ -25,14 +25,14 @@ _CALIBRATION_BINS = 20
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reliability:
-    """Predicted against observed rates in bins of equal mass, ascending in the prediction.
+    """Predicted and observed rates in bins of equal mass, in ascending order of the prediction.
 
     Attributes:
       prediction: Weighted mean predicted probability of each bin.
-      observed: Weighted share of positive labels of each bin.
-      count: Weight of each bin; the number of its rows where every weight is 1.
+      observed: Weighted share of positive labels in each bin.
+      count: Weight of each bin; the number of its examples if every weight is 1.
       standard_error: sqrt(r (1 - r) / n), the binomial standard error of ``observed`` r, with the
-        effective number of rows n = (sum w)^2 / sum w^2. It is 0 where r is 0 or 1.
+        effective number of examples n = (sum w)^2 / sum w^2. It is 0 if r is 0 or 1.
     """
 
     prediction: Bins
@@ -45,33 +45,33 @@ class Reliability:
         """ECE = sum_b (count_b / sum count) |observed_b - prediction_b|.
 
         Source: Naeini, Cooper and Hauskrecht 2015 (AAAI); bins of equal mass rather than of equal
-        width as in Nixon et al. 2019 (arXiv:1904.01685), since click rates crowd near 0.
+        width as in Nixon et al. 2019 (arXiv:1904.01685), because click rates cluster near 0.
         """
         return float(np.average(np.abs(self.observed - self.prediction), weights=self.count))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BinaryMetrics:
-    """The rows of a split that were evaluated so far; padding never enters.
+    """The examples of a split that were evaluated so far, without padding.
 
-    ``from_batch`` checks and makes a state; merging is associative and commutative up to the order
-    of rows, on which no metric depends.
+    ``from_batch`` checks its arguments and makes a state. Merging is associative, and commutative
+    up to the order of examples, on which no metric depends.
 
     Attributes:
-      logits: log(p / (1 - p)) of each row.
+      logits: log(p / (1 - p)) of each example.
       labels: 0 or 1.
-      weights: Positive; 1 for a plain row.
-      groups: The group of each row, negative for none; None where rows have no groups.
+      weights: Positive; 1 for an unweighted example.
+      groups: The group of each example, negative for no group; None if examples have no groups.
     """
 
-    logits: Rows
-    labels: Rows
-    weights: Rows
-    groups: Int64[np.ndarray, "rows"] | None = None
+    logits: Examples
+    labels: Examples
+    weights: Examples
+    groups: Int64[np.ndarray, "examples"] | None = None
 
     @classmethod
     def empty(cls) -> "BinaryMetrics":
-        """The state of no rows, neutral in ``merge``."""
+        """The state without examples, the neutral element of ``merge``."""
         return cls(np.zeros(0), np.zeros(0), np.zeros(0))
 
     @classmethod
@@ -85,26 +85,26 @@ class BinaryMetrics:
         """The state of one batch; copies device arrays to the host.
 
         Args:
-          logits: Scores of any float dtype; those of padding may be anything.
-          labels: 0 or 1; those of padding may be anything.
-          mask: Weights >= 0, or booleans; rows of weight 0 are padding and are dropped.
-            None for rows that all count once.
-          groups: The group of each row, negative for none.
+          logits: Scores of any float dtype; anything for padding.
+          labels: 0 or 1; anything for padding.
+          mask: Weights >= 0, or booleans; examples of weight 0 are padding and are dropped. None
+            gives every example the weight 1.
+          groups: The group of each example, negative for no group.
 
         Raises:
-          UserError: shapes that differ or are not [B], a negative or non-finite weight, or a label
-            other than 0 and 1.
+          UserError: shapes differ or are not [B], a weight is negative or not finite, or a label is
+            neither 0 nor 1.
         """
         if mask is None:
             mask = np.ones(np.shape(logits))
         z, y, w = (np.asarray(array).astype(np.float64) for array in (logits, labels, mask))
         if z.ndim != 1 or not z.shape == y.shape == w.shape:
             raise UserError(
-                f"logits {z.shape}, labels {y.shape} and mask {w.shape} must all be of one shape"
+                f"logits {z.shape}, labels {y.shape} and mask {w.shape} must all have one shape"
                 " [batch]"
             )
         if not np.all((w >= 0) & (w < np.inf)):
-            raise UserError("the mask holds a negative or non-finite weight; weights are >= 0")
+            raise UserError("the mask has a negative or non-finite weight; weights must be >= 0")
         kept = w > 0
         z, y, w = z[kept], y[kept], w[kept]
         odd = y[(y != 0) & (y != 1)]
@@ -113,22 +113,22 @@ class BinaryMetrics:
         return cls(z, y, w, None if groups is None else groups[kept])
 
     def merge(self, other: "BinaryMetrics") -> "BinaryMetrics":
-        """The state of the rows of both. To merge many, ``concatenate`` copies each row once."""
+        """The state of the examples of both. Merge many with ``concatenate``, which copies once."""
         return self.concatenate([self, other])
 
     @classmethod
     def concatenate(cls, states: Sequence["BinaryMetrics"]) -> "BinaryMetrics":
-        """The state of the rows of all ``states``, in linear time; of none, the empty state.
+        """The state of the examples of all ``states``, in linear time; may be empty.
 
         Raises:
-          UserError: some have groups and others have none.
+          UserError: some states have groups and others do not.
         """
         states = [state for state in states if state.logits.size]
         if not states:
             return cls.empty()
         groups = [state.groups for state in states if state.groups is not None]
         if groups and len(groups) < len(states):
-            raise UserError("some of the rows to merge have groups, and others have none")
+            raise UserError("some of the examples to merge have groups and others do not")
         return cls(
             np.concatenate([state.logits for state in states]),
             np.concatenate([state.labels for state in states]),
@@ -136,12 +136,12 @@ class BinaryMetrics:
             np.concatenate(groups) if groups else None,
         )
 
-    def probabilities(self) -> Rows:
+    def probabilities(self) -> Examples:
         """sigmoid(logits), without overflow."""
         return np.exp(-np.logaddexp(0.0, -self.logits))
 
     def compute(self, *, split: str = "") -> dict[str, float]:
-        """All metrics of the rows so far, weighted.
+        """All metrics of the examples so far, weighted.
 
         ======================================  =================================================
         ``auc``                                 P(positive scores above negative), ties count half
@@ -153,16 +153,16 @@ class BinaryMetrics:
         ``calibration``                         sum of predictions / sum of labels; 1 is perfect
         ``expected_calibration_error``          over 20 bins of equal mass, see ``Reliability``
         ``positive_rate``                       base rate
-        ``rows``                                number of rows, padding excluded, unweighted
-        ``gauc``, ``gauc_coverage``             see ``group_auc``; where rows have groups, and one
-                                                at least has both classes
+        ``rows``                                number of examples without padding, unweighted
+        ``gauc``, ``gauc_coverage``             see ``group_auc``; present if examples have groups
+                                                and at least one group has both classes
         ======================================  =================================================
 
         Args:
-          split: Name of the rows, for error messages.
+          split: Name of the split, for error messages.
 
         Raises:
-          UserError: no rows, labels of one class only, or logits that are not finite.
+          UserError: there are no examples, all labels are of one class, or a logit is not finite.
 
         Source: He et al. 2014, Practical lessons from predicting clicks on ads at Facebook, sec. 3
           (normalized entropy and calibration).
@@ -176,7 +176,7 @@ class BinaryMetrics:
                 " need both classes"
             )
         positive_rate = float(np.average(y, weights=w))
-        # Ranks and losses come from the logits: as probabilities, large ones round to exactly 1.
+        # Ranks and losses use logits, because large ones round to a probability of exactly 1.
         losses = np.maximum(z, 0.0) - z * y + np.log1p(np.exp(-np.abs(z)))
         logloss = float(np.average(losses, weights=w))
         return {
@@ -198,42 +198,44 @@ class BinaryMetrics:
         return {} if auc is None else {"gauc": auc, "gauc_coverage": coverage}
 
     def reliability(self, bins: int = _CALIBRATION_BINS, *, split: str = "") -> Reliability:
-        """Predicted against observed rates in at most ``bins`` bins of equal mass.
+        """Predicted and observed rates in at most ``bins`` bins of equal mass.
 
-        Rows of equal logit share a bin, so that the order of rows does not matter; each group falls
-        in the bin that holds the middle of its mass. Bins left without rows are left out.
+        Examples of equal logit share a bin, so the order of examples does not matter; each such
+        group falls into the bin that contains the middle of its mass. Empty bins are left out.
 
         Raises:
-          UserError: no rows, or logits that are not finite.
+          UserError: there are no examples, or a logit is not finite.
         """
         self._check(split)
         scores, group = np.unique(self.logits, return_inverse=True)
         mass = np.bincount(group, weights=self.weights, minlength=scores.size)
         middle = (np.cumsum(mass) - mass / 2) / np.sum(mass)
-        # The middle of a group is inside (0, 1); min() guards the rounding of the last.
-        bin_of_row = np.minimum((middle * bins).astype(np.int64), bins - 1)[group]
+        # The middle of a group is in (0, 1); min() guards against rounding of the last one.
+        bin_of_example = np.minimum((middle * bins).astype(np.int64), bins - 1)[group]
 
         def total(values: np.ndarray) -> np.ndarray:
-            return np.bincount(bin_of_row, weights=values, minlength=bins)
+            return np.bincount(bin_of_example, weights=values, minlength=bins)
 
         count = total(self.weights)
         filled = count > 0
         count = count[filled]
         observed = total(self.weights * self.labels)[filled] / count
-        effective_rows = count**2 / total(self.weights**2)[filled]
+        effective_examples = count**2 / total(self.weights**2)[filled]
         return Reliability(
             prediction=total(self.weights * self.probabilities())[filled] / count,
             observed=observed,
             count=count,
-            # Rounding can leave a weighted rate a hair above 1.
-            standard_error=np.sqrt(np.maximum(observed * (1 - observed), 0.0) / effective_rows),
+            # Rounding can make a weighted rate slightly larger than 1.
+            standard_error=np.sqrt(np.maximum(observed * (1 - observed), 0.0) / effective_examples),
         )
 
     def _check(self, split: str) -> None:
-        """Raises UserError where there are no rows or a logit is not finite."""
+        """Raises UserError if there are no examples or a logit is not finite."""
         n = self.logits.size
         if n == 0:
-            raise UserError(f"{_name(split)} has no rows to evaluate; check its source and filters")
+            raise UserError(
+                f"{_name(split)} has no examples to evaluate; check its source and filters"
+            )
         bad = n - int(np.isfinite(self.logits).sum())
         if bad:
             raise UserError(
@@ -243,23 +245,25 @@ class BinaryMetrics:
 
 
 def oracle_coverage(model: Mapping[str, float], oracle: Mapping[str, float]) -> dict[str, float]:
-    """How much of what can be learnt a model has learnt, where the true probabilities are known.
+    """The share of what can be learnt that a model has learnt, given the true probabilities.
 
-    0 is a model that knows only the base rate, 1 is the oracle that predicts with the probabilities
-    the labels were drawn from: ``auc`` = (auc - 0.5) / (oracle auc - 0.5) and ``logloss`` =
+    A model that knows only the base rate has 0; the oracle, which predicts the probabilities that
+    the labels were drawn from, has 1: ``auc`` = (auc - 0.5) / (oracle auc - 0.5) and ``logloss`` =
     (H - logloss) / (H - oracle logloss), with H the entropy of the base rate in nats.
 
     Args:
       model: ``BinaryMetrics.compute`` of the model.
-      oracle: The same of the oracle, on the same rows.
+      oracle: ``BinaryMetrics.compute`` of the oracle, on the same examples.
 
     Raises:
-      UserError: an oracle no better than the base rate, or metrics of different rows.
+      UserError: the oracle is no better than the base rate, or the metrics are of different
+        examples.
     """
     if abs(model["positive_rate"] - oracle["positive_rate"]) > 1e-9:
         raise UserError(
             f"positive rates {model['positive_rate']:.6g} of the model and"
-            f" {oracle['positive_rate']:.6g} of the oracle differ; evaluate both on the same rows"
+            f" {oracle['positive_rate']:.6g} of the oracle differ; evaluate both on the same"
+            " examples"
         )
     entropy = _entropy(model["positive_rate"])
     if oracle["auc"] <= 0.5 or oracle["logloss"] >= entropy:

@@ -1,4 +1,4 @@
-"""Metrics of several tasks on the same rows."""
+"""Metrics of several tasks on the same examples."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,16 +10,16 @@ from jaxtyping import Int64, Shaped
 from deepfm_jax.errors import UserError
 from deepfm_jax.metrics.binary import BinaryMetrics
 
-# Metrics that say how large a task is, and have no mean over tasks.
+# Metrics that describe the size of a task; they are not averaged over tasks.
 _SIZES = ("rows", "positive_rate")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TaskMetrics:
-    """The rows that were evaluated so far, of each task; rows without its label are left out.
+    """The examples of each task that were evaluated so far, without those that lack its label.
 
     Attributes:
-      states: By the names of the tasks, in their order.
+      states: The state of each task, by name, in order.
     """
 
     states: Mapping[str, BinaryMetrics]
@@ -39,8 +39,8 @@ class TaskMetrics:
           tasks: T names.
           logits: [B, T].
           labels: 0 or 1, or NaN for a missing label, [B, T].
-          mask: Weights, [B]; 0 for padding. None for rows that all count once.
-          groups: The group of each row, negative for none.
+          mask: Weights, [B]; 0 for padding. None gives every example the weight 1.
+          groups: The group of each example, negative for no group.
         """
         logits, labels = np.asarray(logits), np.asarray(labels)
         weights = np.ones(len(logits)) if mask is None else np.asarray(mask)
@@ -53,7 +53,7 @@ class TaskMetrics:
 
     @classmethod
     def concatenate(cls, parts: Sequence["TaskMetrics"]) -> "TaskMetrics":
-        """The state of the rows of all ``parts``, which have the same tasks."""
+        """The state of the examples of all ``parts``, which have the same tasks."""
         tasks = parts[0].states if parts else ()
         return cls(
             {
@@ -63,20 +63,20 @@ class TaskMetrics:
         )
 
     def compute(self, *, split: str = "") -> dict[str, Any]:
-        """The metrics of one task (see ``BinaryMetrics.compute``).
+        """The metrics (see ``BinaryMetrics.compute``), averaged over tasks.
 
-        Of several tasks the unweighted mean of each metric over them, and those of each task under
-        ``tasks``. ``rows`` then is the largest number of rows that a task has.
+        With several tasks, each metric is the unweighted mean over them, ``tasks`` has the metrics
+        of each task, and ``rows`` is the largest number of examples of any task.
 
         Args:
-          split: Name of the rows, for error messages.
+          split: Name of the split, for error messages.
 
         Raises:
           UserError: see ``BinaryMetrics.compute``.
         """
         if not self.states:
             raise UserError(
-                f"{split or 'data'} has no rows to evaluate; check its source and filters"
+                f"{split or 'data'} has no examples to evaluate; check its source and filters"
             )
         if len(self.states) == 1:
             (state,) = self.states.values()
@@ -97,7 +97,7 @@ class TaskMetrics:
 
 
 def flat_metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """What ``TaskMetrics.compute`` returns as ``auc`` and, of several tasks, ``TASK/auc``."""
+    """Flattens ``TaskMetrics.compute`` to ``auc`` and, for several tasks, ``TASK/auc``."""
     for key, value in metrics.items():
         if key != "tasks":
             yield key, value

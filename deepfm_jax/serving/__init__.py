@@ -1,4 +1,4 @@
-"""From raw rows to probabilities with a trained model."""
+"""Predicts probabilities of raw rows with a trained model."""
 
 from deepfm_jax.serving.predictor import Predictor
 

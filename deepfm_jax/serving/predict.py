@@ -1,4 +1,4 @@
-"""Scoring a file: the same rows in the same order, with a probability at the end of each."""
+"""Scores files: writes the same rows in the same order, each with its probability appended."""
 
 import csv
 import io
@@ -20,12 +20,12 @@ _COLUMN = "probability"
 
 
 def probability_columns(tasks: Sequence[str]) -> tuple[str, ...]:
-    """The columns that scoring adds: ``probability``, or ``probability_TASK`` of several tasks."""
+    """Columns that scoring adds: ``probability``, or ``probability_TASK`` for several tasks."""
     return (_COLUMN,) if len(tasks) == 1 else tuple(f"{_COLUMN}_{task}" for task in tasks)
 
 
 class _Scored(NamedTuple):
-    """Rows with their probabilities, and the file they are from."""
+    """Rows with their probabilities, and the file they come from."""
 
     table: pa.Table
     source: str
@@ -38,16 +38,17 @@ def predict_file(
     *,
     max_bad_rows: int = 0,
 ) -> RowReport:
-    """Writes every column of each good row as it stands, then its probability of each task.
+    """Writes every column of each good row unchanged, then its probability for each task.
 
-    The output's name tells its format: ``.parquet``, or text in the layout of the schema (a header
-    line where the input has one), compressed where the name ends so. It is complete or absent. Of
-    several files with columns in different order, all rows have the order of the first.
+    The name of the output gives its format: ``.parquet``, or text in the layout of the schema (with
+    a header line if the input has one), compressed if the name ends in a compression suffix. The
+    output is written completely or not at all. If several files order their columns differently,
+    all rows follow the first file.
 
     Raises:
-      UserError: see ``sources.read_tables``; an output that cannot be written or whose format is
-        unknown; cells that cannot be written as text; an input that has a column of probabilities
-        already; or a later file whose columns are not those of the first.
+      UserError: the output cannot be written or its format is unknown; cells cannot be written as
+        text; the input already has a column of probabilities; the columns of a later file differ
+        from those of the first; or see ``sources.read_tables``.
     """
     output = pathlib.Path(output)
     if output.suffix != ".parquet" and text_extension(output) is None:
@@ -57,7 +58,7 @@ def predict_file(
     report = RowReport()
     schema = predictor.encoder.schema
     tables = _scored(predictor, path, max_bad_rows, report)
-    # The suffix stays, for it tells the compression.
+    # The suffix is kept because the writer infers the compression from it.
     temporary = output.with_name(f".{os.getpid()}.{output.name}")
     try:
         if output.suffix == ".parquet":
@@ -80,7 +81,7 @@ def _scored(predictor, path, max_bad_rows, report) -> Iterator[_Scored]:
     for rows in read_rows(path, schema, max_bad_rows=max_bad_rows, report=report):
         for column in columns:
             if column in rows.raw.column_names:
-                raise UserError(f"{rows.source}: has a column {column!r} already; rename it")
+                raise UserError(f"{rows.source}: already has a column {column!r}; rename it")
         names = names or rows.raw.column_names
         table = rows.raw.select(names)
         for column, of_task in zip(columns, predictor.probabilities(rows.typed).T, strict=True):
@@ -98,7 +99,7 @@ def _write_parquet(path: pathlib.Path, scored: Iterator[_Scored]) -> None:
 
 
 def _as_first(table: pa.Table, first: pa.Schema, source: str) -> pa.Table:
-    """Columns of the types of the first file: integers may differ in width, text in encoding."""
+    """Casts columns to the types of the first file: integer widths or text encodings may differ."""
     columns = []
     for name, column in zip(table.column_names, table.columns, strict=True):
         kind = first.field(name).type
@@ -106,8 +107,8 @@ def _as_first(table: pa.Table, first: pa.Schema, source: str) -> pa.Table:
             columns.append(column.cast(kind))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise UserError(
-                f"{source}, column {name}: its cells of type {column.type} are no {kind}, as those "
-                f"of the first file are ({one_line(error)}); score the files one by one"
+                f"{source}, column {name}: cells of type {column.type} do not fit the type {kind} "
+                f"of the first file ({one_line(error)}); score the files one by one"
             ) from None
     return pa.table(columns, schema=first)
 
@@ -125,14 +126,14 @@ def _write_text(path: pathlib.Path, scored: Iterator[_Scored], text: TextFormat)
 
 
 def _lines(table: pa.Table, source: str, text: TextFormat) -> pa.Buffer:
-    """Rows as text, with quotes only where a cell of these rows needs them."""
+    """Rows as text, quoted only if a cell of these rows needs it."""
     for name, kind in zip(table.column_names, table.schema.types, strict=True):
         if pa.types.is_nested(kind):
             raise UserError(
-                f"{source}, column {name}: text has no cells of type {kind}; write the output as "
-                ".parquet"
+                f"{source}, column {name}: text cannot hold cells of type {kind}; write the output "
+                "as .parquet"
             )
-        if pa.types.is_string_view(kind):  # Which the writer does not know.
+        if pa.types.is_string_view(kind):  # The writer does not support it.
             place = table.column_names.index(name)
             table = table.set_column(place, name, table.column(place).cast(pa.string()))
     try:
@@ -156,10 +157,10 @@ def _written(table: pa.Table, text: TextFormat, style: str) -> pa.Buffer:
 
 
 def _check_columns(table: pa.Table, source: str, text: TextFormat) -> None:
-    """Whether each column can be written by itself.
+    """Finds the column that cannot be written as text.
 
     Raises:
-      UserError: one cannot, as of bytes that are no text.
+      UserError: a column cannot be written, for example bytes that are not valid text.
     """
     for name in table.column_names:
         try:

@@ -1,4 +1,4 @@
-"""A trained model with its encoder: raw rows in, probabilities out."""
+"""Combines a trained model with its encoder: raw rows in, probabilities out."""
 
 import os
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from deepfm_jax.training.checkpoint import restore_best
 from deepfm_jax.training.state import weights_layout
 from deepfm_jax.training.step import make_score_step
 
-# Tables up to this size are on every device, which then looks rows up without the others.
+# Tables up to this size are replicated, so that lookups need no communication between devices.
 _WHOLE_TABLE_BYTES = 1 << 28
 
 
@@ -25,9 +25,9 @@ class Predictor:
 
     Attributes:
       experiment: The run's settings.
-      encoder: Reads raw rows just as it did in training.
-      tasks: Names of the labels that are predicted.
-      batch_size: Rows scored at once, a multiple of the number of devices.
+      encoder: Encodes raw rows as in training.
+      tasks: Names of the predicted labels.
+      batch_size: Examples scored at once, a multiple of the number of devices.
     """
 
     def __init__(self, workdir: str | os.PathLike[str], mesh: jax.sharding.Mesh | None = None):
@@ -38,7 +38,7 @@ class Predictor:
           mesh: Devices to score on (see ``create_mesh``); None for all.
 
         Raises:
-          UserError: no run there, or one that has not been evaluated once yet.
+          UserError: the folder holds no run, or a run that has not been evaluated yet.
         """
         self.experiment, self.encoder = workdirs.read(workdir)
         mesh = create_mesh() if mesh is None else mesh
@@ -57,7 +57,7 @@ class Predictor:
     def logits(self, table: pa.Table) -> Float32[np.ndarray, "rows tasks"]:
         """Logits of typed rows (see ``readers.sources``), in their order.
 
-        Where the run was trained on a share of the negative rows, they are corrected for it.
+        If the run was trained on a share of the negative examples, they are corrected for it.
         """
         encoded = self.encoder.encode(table)
         arrays = {"ids": encoded.ids, "values": encoded.values, "dense": encoded.dense}
@@ -66,7 +66,7 @@ class Predictor:
         logits = [np.zeros((0, len(self.tasks)), np.float32)]
         for start in range(0, rows, size):
             count = min(size, rows - start)
-            # One shape, one compilation: the last batch is filled up and cut again.
+            # The last batch is padded and cut again: one shape needs one compilation.
             batch = {
                 name: np.pad(array[start : start + count], ((0, size - count), (0, 0)))
                 for name, array in arrays.items()
@@ -75,25 +75,26 @@ class Predictor:
         return np.concatenate(logits)
 
     def score(self, batch: Mapping[str, np.ndarray]) -> Float32[np.ndarray, "batch tasks"]:
-        """Logits of an encoded batch; its rows must split evenly over the devices.
+        """Logits of an encoded batch; B must be a multiple of the number of devices.
 
         Args:
-          batch: ``ids`` [B, S], and ``values`` [B, S] and ``dense`` [B, N] where fields need them.
+          batch: ``ids`` [B, S], and ``values`` [B, S] and ``dense`` [B, N] if fields need them.
         """
         return np.asarray(self._score(self._weights, dict(batch)))
 
     def probabilities(self, table: pa.Table) -> Float64[np.ndarray, "rows tasks"]:
-        """P(label = 1) of typed rows, in their order, for each task."""
+        """P(label = 1) of typed rows for each task, in their order."""
         return self._head.probabilities(self.logits(table))
 
     def predict(self, rows: Any, *, max_bad_rows: int = 0) -> Float64[np.ndarray, "rows ..."]:
         """P(label = 1) of raw rows in memory: a pyarrow, pandas or polars table, or a dict.
 
         Returns:
-          One probability a row, [rows]; of several tasks [rows, tasks], in the order of ``tasks``.
+          One probability per row, [rows]; for several tasks [rows, tasks], in the order of
+          ``tasks``. Tolerated bad rows are left out.
 
         Raises:
-          UserError: see ``sources.typed_table``; bad rows that are tolerated are left out.
+          UserError: see ``sources.typed_table``.
         """
         table = typed_table(rows, self.encoder.schema, max_bad_rows=max_bad_rows)
         found = self.probabilities(table)

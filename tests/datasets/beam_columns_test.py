@@ -1,4 +1,4 @@
-"""Beam's DirectRunner and the local path: every kind of column and file, and grown encoders."""
+"""Beam's DirectRunner and the local path agree on all columns, files and extended encoders."""
 
 import dataclasses
 import uuid
@@ -30,14 +30,14 @@ from tests.both_ways import ENGINE, prepare_twice, same_error, write_parts
 
 pytest.importorskip("apache_beam", reason="needs Apache Beam: pip install '.[beam]'")
 
-# Beam's own code warns of what is to change in it and in Python.
+# Beam's own code raises deprecation warnings.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 SPLITS = ("train", "valid", "test")
-# Columns that share a vocabulary stand before and after the one whose it is.
+# Columns that share a vocabulary come both before and after its owner.
 SCHEMA = Schema(
     (
         History("seen", dtype="integer", max_length=4, shares_with="item"),
@@ -63,7 +63,7 @@ def source(tmp_path):
 
 
 def visits(rows, seed, items=range(30)):
-    """Rows of SCHEMA as cells of text, some of them missing."""
+    """Rows of SCHEMA as text cells, some of them missing."""
     rng = np.random.default_rng(seed)
 
     def joined(values, most):
@@ -89,7 +89,7 @@ def visits(rows, seed, items=range(30)):
 
 
 def write_visits(folder, split, sizes, seed, items=range(30), extension=".csv"):
-    """Rows as files of these sizes, each with a header."""
+    """Writes rows to files of these sizes, each with a header."""
     lines = visits(sum(sizes), seed, items)
     header = ",".join(column.name for column in SCHEMA.columns)
     starts = np.cumsum([0, *sizes[:-1]]) + np.arange(len(sizes))
@@ -128,7 +128,7 @@ def test_every_kind_of_column_in_text(tmp_path, source):
     assert positives.sum(axis=0).tolist() == list(train.positives_of.values())
 
 
-def test_a_value_may_be_frequent_in_the_sum_of_columns_and_files_alone(tmp_path, source):
+def test_a_value_may_be_frequent_only_over_all_columns_and_files(tmp_path, source):
     write_visits(source, "train", (20, 1, 25), 0, range(12))
     write_visits(source, "valid", (30,), 1)
     write_visits(source, "test", (30,), 2)
@@ -154,7 +154,7 @@ def test_every_kind_of_column_in_one_source_that_is_split(tmp_path, source, time
 
 
 def test_a_dictionary_encoded_column_splits_by_time(tmp_path, source):
-    # Numbers of text stay dictionary-encoded, and rows are chosen by them.
+    # Numbers read from text stay dictionary-encoded, and rows are selected by them.
     write_visits(source, "log", (300, 200), 0, items=range(50))
     columns = tuple(
         Categorical("item", dtype="integer") if column.name == "item" else column
@@ -286,7 +286,7 @@ def test_files_behind_a_url(tmp_path, source, bucket):
         system.pipe(name, path.read_bytes())
     summaries = prepare_twice("tabular", tmp_path, bucket, options())
     assert summaries["train"].rows == 500
-    # The same rows as those of the disk.
+    # The same rows as on disk.
     assert prepare("tabular", tmp_path / "disk", source=source, options=options()) == summaries
 
 

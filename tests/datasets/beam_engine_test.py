@@ -1,4 +1,4 @@
-"""What needs no Beam: how its flags are read, and what is said where it is missing."""
+"""Parsing of the Beam flags, and the error if Beam is missing; neither needs Beam."""
 
 import subprocess
 import sys
@@ -22,13 +22,13 @@ from tests import click_logs
         (["image=host:80/name:tag,url=http://a=b"], ("image=host:80/name:tag", "url=http://a=b")),
     ],
 )  # fmt: skip
-def test_options_are_taken_apart_where_the_next_begins(texts, options):
+def test_options_are_split_where_the_next_one_begins(texts, options):
     assert BeamEngine.from_flags("DirectRunner", texts) == BeamEngine("DirectRunner", options)
 
 
 def test_no_runner_is_no_beam():
     assert BeamEngine.from_flags(None, []) is None
-    with pytest.raises(UserError, match="--beam_options goes with --beam_runner"):
+    with pytest.raises(UserError, match="--beam_options needs --beam_runner"):
         BeamEngine.from_flags(None, ["a=1"])
 
 
@@ -37,7 +37,7 @@ def test_no_runner_is_no_beam():
     [
         ("--a=1", "'--a=1' is not key=value"),
         ("=1", "'=1' is not key=value"),
-        ("runner=FlinkRunner", "name the runner by --beam_runner"),
+        ("runner=FlinkRunner", "name the runner with --beam_runner"),
     ],
 )
 def test_a_mistake_in_the_options_is_named(text, message):
@@ -45,7 +45,7 @@ def test_a_mistake_in_the_options_is_named(text, message):
         BeamEngine.from_flags("DirectRunner", ["b=2", text])
 
 
-def test_without_beam_the_remedy_is_told_and_nothing_is_written(tmp_path, monkeypatch):
+def test_without_beam_the_remedy_is_named_and_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     click_logs.write_criteo(tmp_path, click_logs.SMALL)
     out = tmp_path / "out"

@@ -1,4 +1,4 @@
-"""Beam's DirectRunner and the local path: the same files, and the same word for each mistake."""
+"""Beam's DirectRunner and the local path write the same files and raise the same errors."""
 
 import dataclasses
 import gzip
@@ -29,7 +29,7 @@ pytest.importorskip("apache_beam", reason="needs Apache Beam: pip install '.[bea
 
 from deepfm_jax.datasets.beam import blocks as beam_blocks
 
-# Beam's own code warns of what is to change in it and in Python.
+# Beam's own code raises deprecation warnings.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
@@ -53,7 +53,7 @@ def write_criteo(folder, sizes=(5000, 37, 8200), held_out=(90, 60)):
 
 
 def spoil(path, number):
-    """Makes the label of a line one that is none."""
+    """Makes the label of a line invalid."""
     packed = path.suffix == ".gz"
     data = path.read_bytes()
     lines = (gzip.decompress(data) if packed else data).decode().splitlines()
@@ -65,7 +65,7 @@ def spoil(path, number):
 def test_several_files_of_odd_sizes(tmp_path, source):
     write_criteo(source)
     summaries = prepare_twice("criteo", tmp_path, source)
-    # Blocks lie across the borders of files, and the last one is not full.
+    # Blocks span the borders of files, and the last one is not full.
     assert summaries["train"].rows == 13_237 > 3 * BLOCK_ROWS
 
 
@@ -107,7 +107,7 @@ SCHEMA = Schema(
 
 def shop_table(rows, seed):
     rng = np.random.default_rng(seed)
-    # With 0 and -0, which are equal and not the same.
+    # With 0 and -0, which are equal but not identical.
     price = rng.choice([0.0, -0.0, 1.5, 3.25, 1e9], rows)
     seconds = 1_700_000_000 + rng.integers(0, 10**6, rows)
     shops = [f"s{i}" if i else None for i in rng.integers(0, 9, rows)]
@@ -137,7 +137,7 @@ def test_census_income_is_halved(tmp_path, source):
     prepare_twice("census_income", tmp_path, source)
 
 
-def test_counts_that_do_not_fit_are_handed_on_in_parts(tmp_path, source, monkeypatch):
+def test_counts_that_do_not_fit_are_passed_on_in_parts(tmp_path, source, monkeypatch):
     from deepfm_jax.datasets.beam import passes as beam_passes
     from deepfm_jax.datasets.beam import survey as beam_survey
     from deepfm_jax.readers import sources
@@ -155,13 +155,13 @@ def test_counts_that_do_not_fit_are_handed_on_in_parts(tmp_path, source, monkeyp
     write_criteo(source, (90, 21, 150))
     prepare_twice("criteo", tmp_path, source)
     prepare_twice("criteo", tmp_path / "b", source, BuildOptions(numeric="quantile", buckets=9))
-    # Several times for a file, and a column's values in several parts.
+    # Several times per file, with a column's values in several parts.
     filled = [parts for parts in handed_on if parts]
     assert len(filled) > 2 * 3
     assert max(map(len, filled)) > 1
 
 
-def test_several_files_of_records_are_filled_alike(tmp_path, source, monkeypatch):
+def test_several_record_files_are_filled_alike(tmp_path, source, monkeypatch):
     for module in (block_files, beam_blocks):
         monkeypatch.setattr(module, "FILE_BLOCKS", 2)
     write_criteo(source, (12_300, 37, 4200))
@@ -220,7 +220,7 @@ def test_a_truncated_file(tmp_path, source, name):
     assert f"{source / name}" in same_error("criteo", tmp_path, source)
 
 
-def test_of_two_mistakes_the_first_in_the_order_of_the_files_is_told(tmp_path, source):
+def test_of_two_mistakes_the_first_in_file_order_is_raised(tmp_path, source):
     write_criteo(source, (300, 2000, 500))
     data = (source / "train-1.tsv.gz").read_bytes()
     (source / "train-1.tsv.gz").write_bytes(data[: len(data) // 2])
@@ -275,7 +275,7 @@ def test_times_that_cannot_split(tmp_path, source):
     path = source / "shop.parquet"
     same = pa.array([1_700_000_000] * 50, pa.timestamp("s"))
     pa_parquet.write_table(table.set_column(4, "at", same), path)
-    assert "too few different times (1)" in same_error("tabular", tmp_path, path, options)
+    assert "too few distinct times (1)" in same_error("tabular", tmp_path, path, options)
     times = pa.array([None, *range(49)], pa.timestamp("s"))
     pa_parquet.write_table(table.set_column(4, "at", times), path)
     assert "rows without a time (1) belong to no split" in same_error(
@@ -294,7 +294,7 @@ def test_simulated_rows_have_no_files(tmp_path):
         prepare("synthetic", tmp_path, options=BuildOptions(rows=300), beam=ENGINE)
 
 
-def test_what_a_beam_prepared_is_taken_for_what_it_is(tmp_path, source):
+def test_a_data_set_prepared_by_beam_is_recognized_locally(tmp_path, source):
     click_logs.write_criteo(source, click_logs.SMALL)
     summaries = prepare("criteo", tmp_path, source=source, beam=ENGINE)
     assert prepare("criteo", tmp_path, source=source) == summaries
@@ -306,7 +306,7 @@ def test_what_a_beam_prepared_is_taken_for_what_it_is(tmp_path, source):
     assert BuildOptions(**json.loads(written)) == options
 
 
-def test_workers_in_processes_of_their_own(tmp_path, source):
+def test_workers_in_separate_processes(tmp_path, source):
     write_criteo(source, (300, 41, 500))
     options = ("direct_running_mode=multi_processing", "direct_num_workers=2")
     engine = dataclasses.replace(ENGINE, options=options)
@@ -315,7 +315,7 @@ def test_workers_in_processes_of_their_own(tmp_path, source):
     same_records("criteo", tmp_path)
 
 
-def test_the_launcher_takes_a_runner_and_its_options(tmp_path, source):
+def test_the_launcher_accepts_a_runner_and_its_options(tmp_path, source):
     click_logs.write_criteo(source, click_logs.SMALL)
     done = subprocess.run(
         [sys.executable, "-m", "experiments.prepare", "--dataset=criteo", f"--source={source}",

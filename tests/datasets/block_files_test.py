@@ -1,4 +1,4 @@
-"""Blocks on disk: in their order, over as many files as they need, as TFDS reads them."""
+"""Blocks on disk: in order, in as many files as needed, readable by TFDS."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ FEATURES = {
 
 
 class Numbers(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Blocks of made-up numbers, written by ``write_split`` or by TFDS itself."""
+    """Blocks of random numbers, written by ``write_split`` or by TFDS itself."""
 
     VERSION = tfds.core.Version("1.0.0")
     name = "numbers"
@@ -87,7 +87,7 @@ def test_one_file_is_byte_for_byte_what_tfds_would_write(tmp_path, monkeypatch):
     }
 
 
-def test_an_error_leaves_no_whole_file(tmp_path):
+def test_an_error_leaves_no_complete_file(tmp_path):
     builder = Numbers(data_dir=tmp_path)
     template = builder._get_filename_template("train")
     (tmp_path / "numbers" / "1.0.0").mkdir(parents=True)

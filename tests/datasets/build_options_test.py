@@ -26,7 +26,7 @@ def test_options_reach_every_column():
     assert BuildOptions().apply(schema) == schema
 
 
-def test_vocabulary_options_reach_the_columns_that_have_one():
+def test_vocabulary_options_reach_only_columns_with_a_vocabulary():
     schema = Schema(
         (
             Label("y"),

@@ -1,4 +1,4 @@
-"""Each builder on small files in its layout, and on the real samples where they are."""
+"""Each builder on small files in its layout, and on the real samples if available."""
 
 import dataclasses
 import gzip
@@ -38,22 +38,22 @@ def source(tmp_path):
 
 
 def rows_of(name, out, split, labels=()):
-    """The encoded rows of a split, in the order of the file."""
+    """The encoded examples of a split, in file order."""
     data = PreparedData(name, out, labels)
     (batch,) = data.batches(split, data.rows(split))
     return batch
 
 
 def everything(name, out):
-    """Rows of each split and the share of positive ones, over all and in train."""
+    """Rows of each split, and the positive rate over all splits and in train."""
     data = PreparedData(name, out)
     rows = [data.rows(split) for split in SPLITS]
     positives = [data.summaries[split].positives for split in SPLITS]
     return rows, sum(positives) / sum(rows), positives[0] / rows[0]
 
 
-# The numbers are those of the samples' own description, to its digits. For Frappe, whose valid and
-# test are given, it has the positive rate of train.
+# The numbers are from the description of the samples, to its digits. For Frappe, whose valid and
+# test are given, it states the positive rate of train.
 @pytest.mark.parametrize(
     ("name", "rows", "rate"),
     [
@@ -63,7 +63,7 @@ def everything(name, out):
         ("census_income", 99_762, 0.062),
     ],
 )
-def test_the_real_samples_are_read_whole(data_folder, out, name, rows, rate):
+def test_the_real_samples_are_read_completely(data_folder, out, name, rows, rate):
     if not (data_folder / name).is_dir():
         pytest.skip(f"{data_folder} holds no {name}")
     prepare(name, out, source=data_folder / name)
@@ -107,18 +107,18 @@ def test_avazu_can_be_split_by_time(source, out):
         assert abs(rows / 600 - share) < 0.03
         span = np.sort(times)[ends : ends + rows]
         inside = (span[0] <= times) & (times <= span[-1])
-        assert inside.sum() == rows  # The rows of one time stay together.
+        assert inside.sum() == rows  # Rows with the same time stay together.
         expected = data.encoder.encode(table.filter(pa.array(inside)))
         np.testing.assert_array_equal(rows_of("avazu", out, split)["ids"], expected.ids)
         ends += rows
 
 
-def test_avazu_of_three_files_is_left_as_it_is_split(source, out):
+def test_avazu_of_three_files_keeps_its_splits(source, out):
     for split, rows in zip(SPLITS, (200, 50, 60), strict=True):
         click_logs.write_avazu(source / f"{split}.csv", rows)
     prepare("avazu", out, source=source)
     assert everything("avazu", out)[0] == [200, 50, 60]
-    with pytest.raises(UserError, match="the rows are split already"):
+    with pytest.raises(UserError, match="the rows are already split"):
         prepare("avazu", out.with_name("other"), source=source,
                 options=BuildOptions(time_column="hour"))  # fmt: skip
 
@@ -163,11 +163,13 @@ def test_census_income_of_one_file_is_split(source, out):
     assert sum(rows) == 500
     assert rows[0] > 350
     (source / "census-income.test").unlink()
-    with pytest.raises(UserError, match=r"neither census-income\.data nor census-income\.test is"):
+    with pytest.raises(
+        UserError, match=r"neither census-income\.data nor census-income\.test exists"
+    ):
         prepare("census_income", out.with_name("other"), source=source)
 
 
-def test_census_income_has_a_column_for_each_of_the_file():
+def test_census_income_declares_every_column_of_the_file():
     assert len(CensusIncome.SCHEMA.columns) == 42
 
 
@@ -176,7 +178,7 @@ def test_the_terabyte_of_criteo_is_split_by_days(source, out):
     options = BuildOptions(hash_buckets=100)
     prepare("criteo_1tb", out, source=source, options=options)
     data = PreparedData("criteo_1tb", out)
-    # The first half has a row more, as 89,137,319 of 178,274,637 are.
+    # The first half has one row more, like 89,137,319 of 178,274,637.
     assert [data.rows(split) for split in SPLITS] == [23 * 30, 101, 100]
     # The first integer is the day: floor(ln(d)^2) of the days up to 22.
     assert sorted(data.encoder.coders[0].vocabulary.to_pylist()) == list(range(10))
@@ -184,7 +186,7 @@ def test_the_terabyte_of_criteo_is_split_by_days(source, out):
     ids = data.encoder.encode(whole).ids
     np.testing.assert_array_equal(rows_of("criteo_1tb", out, "valid")["ids"], ids[:101])
     np.testing.assert_array_equal(rows_of("criteo_1tb", out, "test")["ids"], ids[101:])
-    # In the order of the days, of which day 10 follows day 9.
+    # In numeric order of the days: day 10 follows day 9.
     (tenth,) = read_tables((source / "day_10",), data.encoder.schema)
     train = rows_of("criteo_1tb", out, "train")["ids"]
     np.testing.assert_array_equal(train[300:330], data.encoder.encode(tenth).ids)
@@ -197,13 +199,13 @@ def test_the_terabyte_of_criteo_hashes_its_largest_columns():
     assert fields["C2"] == Categorical("C2", min_count=3)
 
 
-def test_a_day_that_is_missing_is_named(source, out):
+def test_a_missing_day_is_named(source, out):
     click_logs.write_criteo_days(source, 3, last=10)
     (source / "day_5.gz").unlink()
-    with pytest.raises(UserError, match="day_5 is missing; criteo_1tb is made of day_0 to day_23"):
+    with pytest.raises(UserError, match="day_5 is missing; criteo_1tb needs day_0 to day_23"):
         prepare("criteo_1tb", out, source=source)
     options = BuildOptions(time_column="I1")
-    with pytest.raises(UserError, match="day_23 is held out; time_column has no say"):
+    with pytest.raises(UserError, match="day_23 is held out; omit time_column"):
         prepare("criteo_1tb", out, source=source, options=options)
 
 
@@ -243,7 +245,7 @@ def write_shop(path, rows, seed=0):
     path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
 
 
-def test_a_table_of_one_file_is_split_by_a_draw_that_stays(source, out):
+def test_a_table_of_one_file_is_split_by_a_reproducible_draw(source, out):
     write_shop(source / "shop.csv.gz", 500)
     first = prepare("tabular", out, source=source / "shop.csv.gz", options=OPTIONS)
     assert sum(summary.rows for summary in first.values()) == 500
@@ -270,11 +272,11 @@ def test_a_table_can_be_split_by_time(source, out):
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ("shop", "'shop' does not hold times or numbers; those that do are price, at"),
+        ("shop", "'shop' does not hold times or numbers; columns that do: price, at"),
         ("when", "'when' does not hold times or numbers"),
     ],
 )
-def test_a_column_that_is_no_time_cannot_split(source, out, column, message):
+def test_a_column_without_times_cannot_split(source, out, column, message):
     write_shop(source / "shop.csv", 50)
     options = dataclasses.replace(OPTIONS, time_column=column)
     with pytest.raises(UserError, match=message):
@@ -291,7 +293,7 @@ def test_times_that_are_missing_or_too_few_cannot_split(source, out):
         prepare("tabular", out, source=path, options=options)
     same = [line.rsplit(";", 1)[0] + ";2024-02-29" for line in lines[1:]]
     path.write_text("\n".join([lines[0], *same]) + "\n")
-    with pytest.raises(UserError, match=r"too few different times \(1\).*'valid' would be empty"):
+    with pytest.raises(UserError, match=r"too few distinct times \(1\).*'valid' would be empty"):
         prepare("tabular", out, source=path, options=options)
 
 
@@ -311,7 +313,7 @@ def test_a_pattern_of_files_is_one_table(source, out):
     assert sum(summary.read for summary in summaries.values()) == 300
 
 
-def test_what_a_table_lacks_is_told(source, out):
+def test_what_a_table_lacks_is_reported(source, out):
     write_shop(source / "shop.csv", 50)
     for where, message in (
         (source, r"no file for split 'train'; looked for train\.csv, train-\*\.csv and the like"),
@@ -322,17 +324,15 @@ def test_what_a_table_lacks_is_told(source, out):
             prepare("tabular", out, source=where, options=OPTIONS)
     with pytest.raises(UserError, match="needs a schema of its columns: --schema=FILE"):
         prepare("tabular", out, source=source / "shop.csv")
-    with pytest.raises(UserError, match="'frappe' has a schema of its own"):
+    with pytest.raises(UserError, match="'frappe' has its own schema"):
         prepare("frappe", out, source=source, options=OPTIONS)
     (source / "shop.csv").rename(source / "train.csv")
     write_shop(source / "test.csv", 50)
-    with pytest.raises(
-        UserError, match="none for 'valid', by which a run is stopped; add them, or"
-    ):
+    with pytest.raises(UserError, match="none for 'valid', which early stopping needs; add them"):
         prepare("tabular", out, source=source, options=OPTIONS)
 
 
-def test_another_schema_or_source_is_not_taken_for_the_same_data_set(source, out):
+def test_another_schema_or_source_is_another_data_set(source, out):
     for name in ("a.csv", "b.csv"):
         write_shop(source / name, 300)
     prepare("tabular", out, source=source / "a.csv", options=OPTIONS)
@@ -347,7 +347,7 @@ def test_another_schema_or_source_is_not_taken_for_the_same_data_set(source, out
                 options=BuildOptions(schema=other.to_dict()))  # fmt: skip
 
 
-def test_a_written_schema_has_a_line_for_each_column_and_is_read_again(tmp_path):
+def test_a_written_schema_has_one_line_per_column_and_is_read_back(tmp_path):
     path = tmp_path / "schema.json"
     for schema in (SCHEMA, Avazu.SCHEMA, CensusIncome.SCHEMA):
         write_schema(path, schema)

@@ -13,7 +13,7 @@ def arrays(events):
 
 
 def naive(events, most):
-    """For each event the earlier ones of its user that count, one by one."""
+    """For each event, the earlier counting events of its user, one by one."""
     histories = []
     for user, time, _, _ in events:
         earlier = [e for e in events if e[0] == user and e[1] < time and e[3]]
@@ -31,7 +31,7 @@ def test_histories_are_those_of_a_loop_over_events(events, most):
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(EVENT, min_size=1, max_size=30), st.lists(st.integers(0, 29)))
-def test_some_of_them_are_the_same_in_any_order(events, chosen):
+def test_a_selection_of_histories_is_the_same_in_any_order(events, chosen):
     chosen = [number % len(events) for number in chosen]
     some = past_items(*arrays(events), 3).lists(np.array(chosen, np.int64)).to_pylist()
     assert some == [naive(events, 3)[number] for number in chosen]
@@ -40,7 +40,7 @@ def test_some_of_them_are_the_same_in_any_order(events, chosen):
 @settings(max_examples=50, deadline=None)
 @given(st.lists(EVENT, min_size=1, max_size=30), st.integers(0, 5))
 def test_nothing_that_comes_later_changes_a_history(events, time):
-    """Neither the item nor the label of any event from ``time`` on is known before it is over."""
+    """Items and labels of events from ``time`` on do not change any history up to ``time``."""
     changed = [e if e[1] < time else (*e[:2], e[2] + 100, not e[3]) for e in events]
     ours, others = (
         past_items(*arrays(each), 4).lists(np.arange(len(events))).to_pylist()

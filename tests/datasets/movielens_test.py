@@ -1,4 +1,4 @@
-"""MovieLens in the layouts of its releases; histories, and what the splits may know."""
+"""MovieLens in the layouts of its releases: histories, and no leaks between splits."""
 
 import datetime
 
@@ -39,7 +39,7 @@ def by_hand(ratings, most=50):
 
 
 def movie(item, release):
-    """Year and genres of a made-up movie; see ``write_movielens``."""
+    """Year and genres of a simulated movie; see ``write_movielens``."""
     flags = np.random.default_rng(0).random((40, 4)) < 0.4
     names = ("unknown", "Action", "Comedy", "Film-Noir")
     year = None if item == 7 else 1990 + item % 7
@@ -73,7 +73,7 @@ def test_a_release_is_read_in_its_layout(source, out, release, packed):
         span = np.sort(times)[begin : begin + count]
         begin += count
         inside = (span[0] <= times) & (times <= span[-1])
-        assert inside.sum() == count  # The rows of one time stay together.
+        assert inside.sum() == count  # Rows with the same time stay together.
         chosen = [row for row, is_inside in zip(rows, inside, strict=True) if is_inside]
         expected = data.encoder.encode(typed_table(pa.Table.from_pylist(chosen), schema))
         (batch,) = data.batches(split, count)
@@ -94,7 +94,7 @@ def test_the_hour_and_the_weekday_are_those_of_the_rating(source, out):
     assert set(weekdays) <= {each.weekday() for each in when}
 
 
-def test_an_item_has_one_vocabulary_and_no_history_an_id_of_its_own(source, out):
+def test_items_share_a_vocabulary_and_an_empty_history_has_its_own_id(source, out):
     ratings = click_logs.write_movielens(source, "1M")
     prepare("movielens", out, source=source, options=BuildOptions(history_length=3))
     data = PreparedData("movielens", out)
@@ -110,17 +110,17 @@ def test_an_item_has_one_vocabulary_and_no_history_an_id_of_its_own(source, out)
     values = batch["values"][:, slots[history]]
     first = min(ratings, key=lambda rating: rating[3])
     assert not any(past for _, past in by_hand([first]))
-    assert (ids[:, 0] == 1).any()  # Some have no history yet, and no item is missing.
+    assert (ids[:, 0] == 1).any()  # Some have no history yet, but no item is missing.
     assert (batch["ids"][:, slots[item]] != 1).all()
     np.testing.assert_array_equal(values, ids != -1)
     text = describe(data.summaries, encoder)
-    assert "history those of item in 3 slots" in text
+    assert "history shared with item in 3 slots" in text
     assert (
         f"{sum(c.dim for n, c in enumerate(encoder.coders) if n != history):,} table rows" in text
     )
 
 
-def test_what_is_rejected_is_told_once(source, out):
+def test_rejected_rows_are_reported_once(source, out):
     click_logs.write_movielens(source, "1M")
     path = source / "ratings.dat"
     lines = path.read_text().splitlines()
@@ -154,9 +154,9 @@ def cut(path, line, cells):
         ("1M", lambda f: cut(f / "users.dat", 2, "2::M::old::1::0"),
          "users.dat, line 2: 'old' is not a whole number"),
         ("1M", lambda f: (f / "users.dat").write_text("1::M::20::1::0\n"),
-         r"ratings.dat rates or names user \d+, which users.dat does not have"),
+         r"ratings.dat refers to user \d+, which users.dat does not have"),
         ("20M", lambda f: (f / "movies.csv").write_text("movieId,title,genres\n1,A (1990),B\n"),
-         r"names movie \d+, which movies.csv does not have; are they of one release"),
+         r"refers to movie \d+, which movies.csv does not have; are they from the same"),
         ("20M", lambda f: (f / "movies.csv").write_text("id,title\n1,A\n"),
          "movies.csv, line 1: has id, title, not movieId, title, genres"),
         ("20M", lambda f: cut(f / "ratings.csv", 3, "4,5,,880000000"), "1 ratings have no rating"),
@@ -164,7 +164,7 @@ def cut(path, line, cells):
         ("100K", lambda f: (f / "u.item").write_text(""), "u.item: the file is empty"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_the_files_is_told(source, out, release, spoil, message):
+def test_faults_of_the_files_are_reported(source, out, release, spoil, message):
     click_logs.write_movielens(source, release)
     spoil(source)
     with pytest.raises(UserError, match=message):
@@ -172,7 +172,7 @@ def test_what_is_wrong_with_the_files_is_told(source, out, release, spoil, messa
     assert not [path for path in out.rglob("*") if path.is_file()]
 
 
-def test_options_that_do_not_go_with_it_are_refused(source, out):
+def test_options_that_do_not_fit_movielens_are_refused(source, out):
     click_logs.write_movielens(source, "20M")
     with pytest.raises(UserError, match="rows of movielens are split by 'timestamp'; by any other"):
         prepare("movielens", out, source=source, options=BuildOptions(time_column="year"))
@@ -181,7 +181,7 @@ def test_options_that_do_not_go_with_it_are_refused(source, out):
 
 
 def test_no_training_row_knows_a_later_label(source, out):
-    """Labels of valid and test turned over: what training rows hold stays as it is."""
+    """Flipping the labels of valid and test leaves the training examples unchanged."""
     ratings = click_logs.write_movielens(source, "20M")
     prepare("movielens", out, source=source)
     data = PreparedData("movielens", out)
@@ -198,7 +198,7 @@ def test_no_training_row_knows_a_later_label(source, out):
         np.testing.assert_array_equal(before[name], after[name])
 
 
-def test_a_cross_is_encoded_beside_the_slots_of_several_values(source, out):
+def test_a_cross_is_encoded_beside_multivalued_slots(source, out):
     click_logs.write_movielens(source, "100K")
     options = BuildOptions(crosses=(("gender", "occupation"),), cross_buckets=30)
     prepare("movielens", out, source=source, options=options)
@@ -209,7 +209,7 @@ def test_a_cross_is_encoded_beside_the_slots_of_several_values(source, out):
     assert data.encoder.schema.crosses == (Cross(("gender", "occupation"), 30),)
 
 
-def test_the_real_sample_is_read_whole(data_folder, out):
+def test_the_real_sample_is_read_completely(data_folder, out):
     if not (data_folder / "movielens").is_dir():
         pytest.skip(f"{data_folder} holds no movielens")
     summaries = prepare("movielens", out, source=data_folder / "movielens")

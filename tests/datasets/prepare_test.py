@@ -27,7 +27,7 @@ def test_counts_are_those_of_the_files(prepared, frappe_files):
         assert summary.rejected == 0
 
 
-def test_description_tells_rows_and_vocabularies(prepared, frappe_files):
+def test_description_shows_rows_and_vocabularies(prepared, frappe_files):
     summaries = prepare("frappe", prepared, source=frappe_files)
     text = describe(summaries, Encoder.load(dataset_folder("frappe", prepared)))
     assert "10,000" in text
@@ -35,7 +35,7 @@ def test_description_tells_rows_and_vocabularies(prepared, frappe_files):
     assert "10 fields, 210 table rows in all" in text
 
 
-def test_vocabularies_see_the_training_split_only(source, out):
+def test_vocabularies_see_only_the_training_split(source, out):
     text = (source / "valid.csv").read_text().splitlines()
     text[1] = "1," + ",".join(["999"] * 10)
     (source / "valid.csv").write_text("\n".join(text) + "\n")
@@ -81,7 +81,7 @@ def list_rows(count, seed):
 
 
 def write_lists(path, count, seed):
-    """Rows with cells of several values, as text or as lists."""
+    """Writes rows with cells of several values, as text or as lists."""
     rows = list_rows(count, seed)
     if path.suffix == ".parquet":
         pair = pa.map_(pa.string(), pa.float64())
@@ -98,7 +98,7 @@ def write_lists(path, count, seed):
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_columns_of_several_values_are_encoded_described_and_read_again(tmp_path, out, kind):
+def test_columns_of_several_values_are_encoded_described_and_read_back(tmp_path, out, kind):
     counts = {"train": 5000, "valid": 60, "test": 60}  # More than a block.
     for seed, (split, count) in enumerate(counts.items()):
         write_lists(tmp_path / f"{split}.{kind}", count, seed)
@@ -119,10 +119,10 @@ def test_columns_of_several_values_are_encoded_described_and_read_again(tmp_path
         assert summaries[split].longer == longer
         assert all(longer.values())
     text = describe(summaries, data.encoder)
-    told = f"past: {summaries['train'].longer['past']:,} rows have more than max_length=3 values"
-    assert told + ", of which the last are kept" in text
-    assert "of which the first are kept" in text
-    assert "item 10, tags 5 in 2 slots, past those of item in 3 slots" in text
+    longer = f"past: {summaries['train'].longer['past']:,} rows have more than max_length=3 values"
+    assert longer + "; the last ones are kept" in text
+    assert "; the first ones are kept" in text
+    assert "item 10, tags 5 in 2 slots, past shared with item in 3 slots" in text
     assert "3 fields, 15 table rows in all" in text
 
 
@@ -167,7 +167,7 @@ def test_a_model_reads_vectors_as_a_projection(tmp_path, out):
         np.testing.assert_allclose(found.embeddings[:, field], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_crosses_are_encoded_described_and_read_again(source, out):
+def test_crosses_are_encoded_described_and_read_back(source, out):
     options = BuildOptions(crosses=(("item", "user"), ("user", "city", "cost")), cross_buckets=5000)
     prepare("frappe", out, source=source, options=options)
     data = PreparedData("frappe", out)
@@ -193,11 +193,13 @@ def test_criteo_of_three_files_encodes_as_its_encoder_says(tmp_path, out):
     np.testing.assert_array_equal(batch["labels"], expected.labels)
 
 
-def test_criteo_of_one_file_is_split_once_and_for_all(tmp_path, out):
+def test_criteo_of_one_file_is_split_reproducibly(tmp_path, out):
     lines = click_logs.criteo_lines(2000)
     lines[10] = lines[10] + "\textra"
     (tmp_path / "train.txt").write_text("\n".join(lines) + "\n")
-    (tmp_path / "test.txt").write_text(lines[0][2:] + "\n")  # The challenge's, without labels.
+    (tmp_path / "test.txt").write_text(
+        lines[0][2:] + "\n"
+    )  # The challenge's test file has no labels.
     summaries = prepare("criteo", out, source=tmp_path, options=BuildOptions(max_bad_rows=1))
     rows = {split: summary.rows for split, summary in summaries.items()}
     assert sum(rows.values()) == 1999
@@ -226,7 +228,7 @@ def test_synthetic_brings_its_oracle(out):
 
 
 @pytest.mark.parametrize(("name", "rows", "dims"), [("frappe", 202_027, 5389)])
-def test_the_real_data_are_read_whole(data_folder, out, name, rows, dims):
+def test_the_real_data_are_read_completely(data_folder, out, name, rows, dims):
     summaries = prepare(name, out, source=data_folder / name)
     assert summaries["train"].rows == rows
     assert sum(field_rows(Encoder.load(dataset_folder(name, out)))) == dims

@@ -17,7 +17,7 @@ from tests.encoders import field_rows
 
 
 def nothing_left(out):
-    """No data set, whole or half-written."""
+    """Asserts that there is no data set, complete or partial."""
     return not [path for path in out.rglob("*") if path.is_file()]
 
 
@@ -45,7 +45,7 @@ def test_overwrite_replaces_it(source, out):
     assert rows == 60
 
 
-def test_nothing_but_the_data_set_is_left_in_its_folder(source, out):
+def test_only_the_data_set_is_left_in_its_folder(source, out):
     (source / "train.csv").rename(source / "kept.csv")
     with pytest.raises(UserError, match="no file for split 'train'"):
         prepare("frappe", out, source=source)
@@ -59,7 +59,7 @@ def test_nothing_but_the_data_set_is_left_in_its_folder(source, out):
 LEFT = (
     "frappe/incomplete.ABC123_1.0.0",
     ".frappe.prepare-abc",
-    # Of versions that gave these folders no name of their own.
+    # Left by versions that used no distinct names for these folders.
     ".frappe.a1b2c3_4/frappe/incomplete.XYZ789_1.0.0",
     ".frappe.abcdefgh/replaced",
 )
@@ -80,11 +80,11 @@ def leave(out, folders):
 
 
 @pytest.mark.parametrize("how", ["first", "overwrite", "reuse"])
-def test_what_a_killed_process_left_is_cleared_up_by_the_next(source, out, how):
+def test_remains_of_a_killed_process_are_removed_by_the_next(source, out, how):
     if how != "first":
         prepare("frappe", out, source=source)
     leave(out, (*LEFT, *OTHERS))
-    if how == "first":  # There is no data set, and so the old one is taken back.
+    if how == "first":  # Without a new data set, the old one is restored.
         (out / ".frappe.abcdefgh" / "replaced").rename(out / ".frappe.prepare-abc" / "gone")
         (out / ".frappe.abcdefgh").rmdir()
     prepare("frappe", out, source=source, overwrite=how == "overwrite")
@@ -93,7 +93,7 @@ def test_what_a_killed_process_left_is_cleared_up_by_the_next(source, out, how):
     assert PreparedData("frappe", out).rows("train") == click_logs.SMALL["train"]
 
 
-def test_what_another_process_writes_is_not_cleared_up(source, out):
+def test_files_of_a_running_process_are_not_removed(source, out):
     prepare("frappe", out, source=source)
     leave(out, LEFT)
     with only_writer(out / "frappe"):
@@ -101,7 +101,7 @@ def test_what_another_process_writes_is_not_cleared_up(source, out):
     assert all((out / name).exists() for name in LEFT)
 
 
-def test_one_that_starts_while_another_prepares_waits_and_reuses(source, out, tmp_path, capsys):
+def test_a_second_process_waits_and_reuses_the_data_set(source, out, tmp_path, capsys):
     there = prepare("frappe", tmp_path / "other", source=source)
     capsys.readouterr()
     with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -115,7 +115,7 @@ def test_one_that_starts_while_another_prepares_waits_and_reuses(source, out, tm
         assert waiting.result() == there
 
 
-def test_a_data_set_is_not_lost_between_the_old_and_the_new(source, out, monkeypatch):
+def test_a_killed_replacement_loses_no_data_set(source, out, monkeypatch):
     before = prepare("frappe", out, source=source)
     folder, replace = out / "frappe" / "1.0.0", os.replace
 
@@ -128,7 +128,7 @@ def test_a_data_set_is_not_lost_between_the_old_and_the_new(source, out, monkeyp
     with pytest.raises(SystemExit):
         prepare("frappe", out, source=source, overwrite=True)
     assert prepare("frappe", out, source=source) == before
-    # What a process that was killed there leaves.
+    # The state that a process killed at this point leaves.
     for name in (".frappe.prepare-abc", ".frappe.abcdefgh"):
         (out / name).mkdir()
         folder.rename(out / name / "replaced")
@@ -138,7 +138,7 @@ def test_a_data_set_is_not_lost_between_the_old_and_the_new(source, out, monkeyp
         assert not (out / name).exists()
 
 
-def test_a_failed_overwrite_keeps_what_was_there(source, out):
+def test_a_failed_overwrite_keeps_the_old_data_set(source, out):
     prepare("frappe", out, source=source)
     fingerprint = PreparedData("frappe", out).fingerprint
     (source / "valid.csv").write_text("label\n1\n")
@@ -190,7 +190,7 @@ def test_missing_things_are_named(source, out, tmp_path):
 
 def test_two_files_for_one_split_are_refused(source, out):
     (source / "train.csv.gz").write_bytes(b"")
-    with pytest.raises(UserError, match=r"as train.csv and train.csv.gz; keep one"):
+    with pytest.raises(UserError, match=r"both train.csv and train.csv.gz; keep one"):
         prepare("frappe", out, source=source)
 
 
@@ -209,7 +209,7 @@ def test_crosses_of_a_prepared_set_are_compared_as_data(source, out):
         prepare("frappe", out, source=source, options=BuildOptions(crosses=(("item", "usr"),)))
 
 
-def test_an_option_younger_than_the_data_set_had_its_default(source, out):
+def test_an_option_newer_than_the_data_set_had_its_default(source, out):
     prepare("frappe", out, source=source)
     path = dataset_folder("frappe", out) / "options.json"
     written = json.loads(path.read_text())
@@ -224,7 +224,9 @@ def test_an_option_of_a_newer_version_is_named(source, out):
     prepare("frappe", out, source=source)
     path = dataset_folder("frappe", out) / "options.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"colour": "red"}))
-    with pytest.raises(UserError, match=r"options\.json has option 'colour'.*of a newer one"):
+    with pytest.raises(
+        UserError, match=r"options\.json has option 'colour'.*a newer version wrote it"
+    ):
         prepare("frappe", out, source=source)
     prepare("frappe", out, source=source, overwrite=True)
     assert "colour" not in path.read_text()
@@ -234,6 +236,6 @@ def test_a_folder_of_something_else_is_left_alone(source, out):
     folder = dataset_folder("frappe", out)
     folder.mkdir(parents=True)
     (folder / "mine.txt").write_text("precious")
-    with pytest.raises(UserError, match="not a data set that prepare made"):
+    with pytest.raises(UserError, match="not a data set written by prepare"):
         prepare("frappe", out, source=source)
     assert (folder / "mine.txt").read_text() == "precious"

@@ -49,7 +49,7 @@ def test_frequencies_follow_zipf(simulated):
     assert counts.count(1) > 1000  # a long tail of values seen once
 
 
-def test_held_out_streams_hold_unseen_values(simulator, simulated):
+def test_held_out_streams_have_unseen_values(simulator, simulated):
     seen = set(simulated.table["C12"].to_pylist())
     new = [v for v in simulator.simulate(5000, stream=1).table["C12"].to_pylist() if v not in seen]
     assert len(new) > 100
@@ -103,7 +103,7 @@ def test_no_noisy_score_beats_the_truth(simulated):
         assert auc(simulated.logits + rng.normal(0, noise, ROWS)) < oracle
 
 
-def test_variances_are_as_asked():
+def test_variances_are_as_requested():
     only_first = Simulator(seed=1, first_order=0.9, pairwise=0.0, higher_order=0.0)
     assert only_first.simulate(ROWS, stream=0).logits.var() == pytest.approx(0.9, rel=0.1)
     all_three = Simulator(seed=1, first_order=0.5, pairwise=1.0, higher_order=0.5)

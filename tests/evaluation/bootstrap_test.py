@@ -1,4 +1,4 @@
-"""The bootstrap against scikit-learn, against known differences, and against chance itself."""
+"""The bootstrap against scikit-learn, known differences and its nominal error rate."""
 
 import chex
 import hypothesis
@@ -12,7 +12,7 @@ from deepfm_jax.errors import UserError
 from deepfm_jax.evaluation.bootstrap import Ranking, Resampled, bootstrap, seed_draws
 from deepfm_jax.metrics import BinaryMetrics
 
-# Few distinct logits, so that many are equal; some rows are not drawn at all.
+# Few distinct logits, so that many tie; some examples are not drawn at all.
 ROWS = st.lists(
     st.tuples(st.integers(-3, 3), st.booleans(), st.integers(0, 4)), min_size=2, max_size=30
 ).filter(lambda rows: len({label for _, label, count in rows if count}) == 2)
@@ -26,13 +26,13 @@ def sample(rows=2000, seed=0):
 
 
 def noisy(truth, noise, seeds=1, seed=100):
-    """Logits [seeds, rows] of a model that is worse the more noise it has."""
+    """Logits [seeds, examples] of a model; more noise makes it worse."""
     rng = np.random.default_rng(seed)
     return truth + noise * rng.normal(size=(seeds, truth.size))
 
 
 @hypothesis.given(ROWS)
-def test_auc_of_row_counts_is_scikit_learns_with_ties(rows):
+def test_auc_of_example_counts_is_scikit_learns_with_ties(rows):
     logits, labels, counts = (np.array(column) for column in zip(*rows, strict=True))
     expected = roc_auc_score(labels, logits, sample_weight=counts)
     # 1e-12: float64 rounding of the reference.
@@ -41,7 +41,7 @@ def test_auc_of_row_counts_is_scikit_learns_with_ties(rows):
 
 
 @pytest.mark.parametrize("decimals", [0, 1, 12])
-def test_auc_of_a_thousand_drawn_rows_is_scikit_learns(decimals):
+def test_auc_of_a_thousand_drawn_examples_is_scikit_learns(decimals):
     truth, labels = sample(rows=1000)
     logits = np.round(truth, decimals)
     rng = np.random.default_rng(1)
@@ -50,7 +50,7 @@ def test_auc_of_a_thousand_drawn_rows_is_scikit_learns(decimals):
     assert Ranking(logits, labels).auc(counts) == pytest.approx(expected, abs=1e-12)
 
 
-def test_estimates_are_the_metrics_of_the_rows_as_they_are():
+def test_estimates_are_the_metrics_of_the_original_examples():
     truth, labels = sample()
     logits = noisy(truth, 1.0, seeds=3)
     found = bootstrap({"m": logits}, labels, resamples=2)
@@ -60,7 +60,7 @@ def test_estimates_are_the_metrics_of_the_rows_as_they_are():
         assert found[name]["m"].estimate == pytest.approx(expected, abs=1e-12)
 
 
-def test_a_draw_is_the_metric_of_the_rows_drawn():
+def test_a_resample_is_the_metric_of_the_drawn_examples():
     truth, labels = sample(rows=300)
     logits = noisy(truth, 0.5)
     found = bootstrap({"m": logits}, labels, resamples=3, seed=5)
@@ -111,7 +111,7 @@ def test_equal_models_whose_seeds_agree_differ_by_nothing():
     for of_model in found.values():
         difference = of_model["a"] - of_model["b"]
         assert difference.estimate == 0.0
-        # The mean of three equal numbers may round.
+        # The mean of three equal numbers may be rounded.
         assert difference.interval() == pytest.approx((0.0, 0.0), abs=1e-15)
 
 
@@ -125,14 +125,14 @@ def test_the_chance_of_seeds_widens_the_interval_of_equal_models_about_zero():
     assert high - low > spread
 
 
-def test_the_interval_of_seeds_that_agree_is_that_of_the_rows_alone():
+def test_the_interval_of_agreeing_seeds_is_that_of_one_seed():
     truth, labels = sample()
     one = noisy(truth, 1.0)
     found = bootstrap({"m": one}, labels, resamples=100)
     agreeing = bootstrap({"m": np.repeat(one, 3, axis=0)}, labels, resamples=100)
     for metric in ("auc", "logloss"):
         np.testing.assert_array_equal(found[metric]["m"].by_seeds, np.zeros(100))
-        # The mean of three equal numbers may round.
+        # The mean of three equal numbers may be rounded.
         expected = pytest.approx(found[metric]["m"].interval(), abs=1e-14)
         assert agreeing[metric]["m"].interval() == expected
 
@@ -142,15 +142,15 @@ def test_drawn_seeds_have_the_variance_of_a_mean_over_seeds(seeds):
     metrics = np.random.default_rng(2).normal(0.8, 0.01, seeds)
     draws = seed_draws(metrics, 200_000, np.random.default_rng(3))
     expected = metrics.var(ddof=1) / seeds
-    # 2%: some six standard errors of the variance of 200,000 draws.
+    # 2%: about six standard errors of the variance of 200,000 draws.
     assert np.mean(draws**2) == pytest.approx(expected, rel=0.02)
 
 
 @pytest.mark.parametrize(("seeds", "spread"), [(3, 1.0), (3, 0.3), (3, 0.0), (5, 1.0)])
-def test_equal_models_are_told_apart_as_rarely_as_the_level_says(seeds, spread):
-    """Chance is between seeds alone, ``spread`` times as much in one model as in the other."""
+def test_equal_models_separate_as_rarely_as_the_level_says(seeds, spread):
+    """Only seeds vary, and one model's spread is ``spread`` times that of the other."""
     rng = np.random.default_rng(4)
-    cases, resamples, told_apart = 1500, 400, 0
+    cases, resamples, separated = 1500, 400, 0
 
     def model(metrics):
         mean, variance = metrics.mean(), (metrics.var(ddof=1) / seeds, seeds - 1)
@@ -160,8 +160,8 @@ def test_equal_models_are_told_apart_as_rarely_as_the_level_says(seeds, spread):
     for _ in range(cases):
         difference = model(rng.normal(size=seeds)) - model(spread * rng.normal(size=seeds))
         low, high = difference.interval()
-        told_apart += low > 0 or high < 0
-    assert 0.02 < told_apart / cases < 0.09
+        separated += low > 0 or high < 0
+    assert 0.02 < separated / cases < 0.09
 
 
 def test_few_seeds_widen_the_interval_by_the_quantiles_of_student_and_welch():
@@ -182,7 +182,7 @@ def test_few_seeds_widen_the_interval_by_the_quantiles_of_student_and_welch():
         assert end(*variances) == pytest.approx(scipy.stats.t.ppf(0.975, freedom) / normal)
 
 
-def test_the_difference_of_two_models_has_the_chance_of_both():
+def test_the_difference_of_two_models_has_the_variances_of_both():
     truth, labels = sample()
     logits = {"a": noisy(truth, 1.0, seeds=3), "b": noisy(truth, 0.5, seeds=2)}
     auc = bootstrap(logits, labels, resamples=10)["auc"]
@@ -206,18 +206,18 @@ def test_the_same_seed_gives_the_same_draws_whatever_models_follow():
         assert not np.array_equal(getattr(alone, part), getattr(other, part))
 
 
-def test_a_class_of_one_row_is_in_every_draw():
+def test_a_class_of_one_example_is_in_every_resample():
     labels = np.array([1.0, 0.0, 0.0, 0.0])
     found = bootstrap({"m": np.array([[0.0, 1, -1, 2]])}, labels, resamples=100)
     assert np.isfinite(found["auc"]["m"].by_rows).all()
 
 
-def test_the_interval_holds_its_share_of_the_draws():
+def test_the_interval_contains_its_share_of_the_draws():
     low, high = Resampled(0.5, np.arange(101) / 100, np.zeros(101)).interval(0.9)
     assert (low, high) == pytest.approx((0.05, 0.95), abs=1e-12)
 
 
-def test_what_cannot_be_resampled_is_refused():
+def test_nonfinite_logits_and_single_classes_are_refused():
     labels = np.array([0.0, 1.0])
     with pytest.raises(UserError, match="not all finite"):
         bootstrap({"m": np.array([[0.0, np.nan]])}, labels)

@@ -1,4 +1,4 @@
-"""A real comparison of two models and two seeds, and what is made of it."""
+"""A real comparison of two models and two seeds: its results, tables, figure and checks."""
 
 import copy
 import dataclasses
@@ -103,7 +103,7 @@ def test_the_written_results_are_the_returned_ones(results, workdir):
     assert (workdir / "comparison.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_tables_tell_metrics_differences_and_the_oracle(results):
+def test_tables_show_metrics_differences_and_the_oracle(results):
     metrics, differences, oracle = comparison_tables(results).split("\n\n")
     for label in MODELS:
         (row,) = [line for line in metrics.splitlines() if line.startswith(label)]
@@ -113,7 +113,7 @@ def test_tables_tell_metrics_differences_and_the_oracle(results):
     assert differences.startswith("minus lr")
     low, high = results["models"]["fm"]["difference"]["auc"]["interval"]
     assert f"[{low:+.5f}, {high:+.5f}]" in differences
-    assert "over rows and seeds, 100 resamples" in differences
+    assert "over examples and seeds, 100 resamples" in differences
     assert f"best possible test AUC is {results['oracle']['auc']:.5f}" in oracle
     assert oracle.count("(logloss)") == len(MODELS)
 
@@ -165,7 +165,7 @@ def test_one_seed_and_one_model_are_enough(simulated, workdir, results):
     comparison_figure(alone)
 
 
-def test_a_workdir_of_other_settings_is_told_before_anything_trains(simulated, workdir, results):
+def test_a_workdir_of_other_settings_is_refused_before_anything_trains(simulated, workdir, results):
     changed = experiment_settings.small(
         simulated, model=MODELS["fm"] | {"embed_dim": 5}, data={"name": "synthetic"}
     )
@@ -207,7 +207,7 @@ def test_the_same_rows_may_be_encoded_with_crosses_for_one_model(tmp_path):
     results = compare(models, (1,), tmp_path / "comparison", baseline="lr", resamples=100)
     parameters = {label: of["parameters"] for label, of in results["models"].items()}
     rows = parameters["lr"] - 1
-    # The crosses' 51 rows have a weight each, and no vectors.
+    # The crosses' 51 rows have one weight each and no vectors.
     assert parameters["wide_deep"] == rows * 5 + 51 + 1 + (40 * 8 + 8) + 9
 
 
@@ -236,7 +236,7 @@ def test_a_run_of_another_budget_is_refused_before_anything_trains(
     assert (workdir / "fm" / "2" / "config.json").read_bytes() == before
 
 
-def test_a_run_may_have_logged_and_scored_otherwise(simulated, workdir, results):
+def test_a_run_may_have_other_logging_and_scoring_settings(simulated, workdir, results):
     loop = {"epochs": 1, "log_steps": 3, "checkpoint_steps": 4, "eval_batch_size": 512}
     check_data_and_runs(experiments(simulated, loop=loop), SEEDS, workdir)
 
@@ -248,7 +248,7 @@ def test_a_run_may_have_logged_and_scored_otherwise(simulated, workdir, results)
         ({"fingerprint": "other"}, "lr: .* was trained on other rows"),
     ],
 )
-def test_what_a_run_has_read_is_checked_beside_its_config(
+def test_the_progress_and_data_of_a_run_are_checked_beside_its_config(
     simulated, workdir, results, monkeypatch, changes, message
 ):
     found = Checkpoints.progress
@@ -266,6 +266,6 @@ def test_epochs_are_those_that_a_run_was_trained_for(simulated, workdir, results
     assert results["models"]["lr"]["pretraining_epochs"] is None
     at = Progress(epoch=2, batch=3)
     monkeypatch.setattr(Checkpoints, "progress", lambda self, step: at)
-    # 4,000 rows in batches of 512.
+    # 4,000 examples in batches of 512.
     epochs = comparison._epochs(experiments(simulated)["lr"], workdir / "lr" / "1")
     assert epochs == 2 + 3 / 8

@@ -1,4 +1,4 @@
-"""What a comparison refuses before it trains, and what it makes of runs that fail: none is real."""
+"""What a comparison refuses before training, and how it reports failed runs; runs are faked."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ def experiments(prepared):
 
 @pytest.fixture
 def ran(monkeypatch):
-    """Lets runs end at once; what was run, by label and seed, and under ``errors`` what fails."""
+    """Fakes runs; ``runs`` records them by label and seed, and ``errors`` makes them fail."""
     ran = {"runs": [], "errors": {}}
 
     def end(experiment, folder):
@@ -89,7 +89,7 @@ def compare(experiments, folder, seeds=(1, 2), **options):
         ({"pretrained_vectors": {"item": "none.parquet"}}, "pretrained_vectors.item: none.parquet"),
     ],
 )
-def test_a_wrong_model_is_told_before_the_ones_before_it_train(
+def test_a_wrong_model_is_refused_before_earlier_ones_train(
     experiments, prepared, tmp_path, ran, changes, message
 ):
     experiments["wrong"] = experiment_settings.small(prepared, **changes)
@@ -106,7 +106,7 @@ def test_a_wrong_model_is_told_before_the_ones_before_it_train(
         ({"resamples": 0}, "resamples=0 must be at least 100"),
         ({"resamples": 99}, "resamples=99 must be at least 100"),
         ({"seeds": ()}, "give at least one"),
-        ({"seeds": (1, 1)}, "each once"),
+        ({"seeds": (1, 1)}, "without duplicates"),
         ({"seeds": (1, -1)}, "seed -1 must be at least 0"),
         ({"seeds": (1 << 32,)}, r"seed 4294967296 must be .* less than 2\^32"),
     ],
@@ -123,14 +123,12 @@ def test_wrong_requests_are_refused_before_anything_is_written(
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        *((label, "may not be a path") for label in ("", "..", ".", "../lr", "a/b", "/a", "a\\b")),
-        *((label, "may not have spaces around it") for label in (" a", "a\n", "a\x00b")),
-        *((label, "are taken") for label in ("results.json", "comparison.png", "Checkpoints")),
+        *((label, "must not be a path") for label in ("", "..", ".", "../lr", "a/b", "/a", "a\\b")),
+        *((label, "must not have surrounding spaces") for label in (" a", "a\n", "a\x00b")),
+        *((label, "are reserved") for label in ("results.json", "comparison.png", "Checkpoints")),
     ],
 )
-def test_a_label_must_be_a_name_for_a_folder_that_nothing_else_has(
-    experiments, tmp_path, ran, label, message
-):
+def test_a_label_must_be_a_free_folder_name(experiments, tmp_path, ran, label, message):
     with pytest.raises(UserError, match=message):
         compare(experiments | {label: experiments["lr"]}, tmp_path / "comparison")
     assert not ran["runs"]
@@ -143,7 +141,7 @@ def test_a_single_runs_workdir_is_refused(experiments, tmp_path, ran):
     assert not ran["runs"]
 
 
-def test_seeds_at_both_ends_and_labels_of_several_words_will_do(experiments, tmp_path, ran):
+def test_extreme_seeds_and_labels_of_several_words_are_accepted(experiments, tmp_path, ran):
     models = {"lr": experiments["lr"], "FM, 4 numbers": experiments["fm"]}
     compare(models, tmp_path, seeds=(0, (1 << 32) - 1))
     assert ("FM, 4 numbers", (1 << 32) - 1) in ran["runs"]
@@ -153,7 +151,7 @@ def test_a_model_that_fails_is_named_and_the_others_are_compared(experiments, tm
     experiments["deepfm"] = dataclasses.replace(experiments["fm"])
     ran["errors"]["fm", 2] = UserError(DIVERGED)
     results = compare(experiments, tmp_path, seeds=(1, 2, 3))
-    # It is not trained with further seeds.
+    # The failed model is not trained with further seeds.
     assert [key for key in ran["runs"] if key[0] == "fm"] == [("fm", 1), ("fm", 2)]
     assert ("deepfm", 3) in ran["runs"]
     assert list(results["models"]) == ["lr", "deepfm"]
@@ -183,20 +181,18 @@ def test_a_request_to_stop_stops_the_comparison(experiments, tmp_path, ran):
     assert ran["runs"] == [("lr", 1)]
 
 
-def test_finished_runs_that_are_not_named_are_told(experiments, tmp_path, ran):
+def test_finished_runs_that_are_not_named_are_reported(experiments, tmp_path, ran):
     for run in ("dnn/1", "dnn/3", "lr/7", "dcn_v2/notes"):
         (tmp_path / run).mkdir(parents=True)
         (tmp_path / run / "results.json").write_text("{}")
-    (tmp_path / "fm" / "8").mkdir(parents=True)  # Begun, and not finished.
+    (tmp_path / "fm" / "8").mkdir(parents=True)  # Begun but not finished.
     results = compare(experiments, tmp_path)
     assert results["left_out"] == {"dnn": [1, 3], "lr": [7]}
     last = comparison_tables(results).splitlines()[-1]
     assert last.endswith("not in this report: dnn, seeds 1, 3; lr, seed 7")
 
 
-def test_nothing_is_told_of_failures_and_other_runs_where_there_are_none(
-    experiments, tmp_path, ran
-):
+def test_a_clean_comparison_reports_no_failures_or_other_runs(experiments, tmp_path, ran):
     results = compare(experiments, tmp_path)
     assert results["failed"] == results["left_out"] == {}
     assert len(comparison_tables(results).split("\n\n")) == 2
@@ -209,17 +205,17 @@ def test_one_seed_leaves_open_what_separates(experiments, tmp_path, ran):
         assert difference["separates"] is None
     (row,) = [line for line in table.split("\n\n")[1].splitlines() if line.startswith("fm")]
     assert row.split().count("-") == 2
-    assert "one seed says nothing of the chance between seeds" in table
+    assert "one seed does not show the spread between seeds" in table
     comparison_figure(results)
 
 
-def test_the_number_of_comparisons_is_told(experiments, tmp_path, ran):
+def test_the_number_of_comparisons_is_reported(experiments, tmp_path, ran):
     models = experiments | {"deepfm": experiments["fm"]}
     differences = comparison_tables(compare(models, tmp_path)).split("\n\n")[1]
-    assert "\n4 comparisons, each for itself" in differences
+    assert "\n4 comparisons; the intervals are not widened" in differences
 
 
-def test_epochs_are_told_with_those_of_the_stage_before(experiments, tmp_path, ran):
+def test_epochs_are_reported_with_those_of_pretraining(experiments, tmp_path, ran):
     results = compare(experiments, tmp_path, seeds=(1, 2, 4))
     for label, stage in (("lr", None), ("fm", 4.0)):
         model = results["models"][label]

@@ -22,7 +22,7 @@ def test_loss_agrees_with_naive_float64():
     p = sigmoid64(logits)
     expected = -labels * np.log(p) - (1 - labels) * np.log(1 - p)
     actual = binary_cross_entropy(jnp.asarray(logits), jnp.asarray(labels))
-    # 2e-6 relative: some float32 roundings; 1e-7 absolute where the loss is nearly 0.
+    # 2e-6 relative: a few float32 roundings; 1e-7 absolute if the loss is nearly 0.
     chex.assert_trees_all_close(np.asarray(actual, np.float64), expected, rtol=2e-6, atol=1e-7)
 
 
@@ -44,13 +44,13 @@ def test_loss_and_gradient_are_exact_at_extreme_logits():
 
 
 def test_a_column_of_labels_is_refused_rather_than_broadcast():
-    # The shape checker of the tests speaks first; without it the function raises ValueError.
+    # The shape checker of the tests raises first; without it the function raises ValueError.
     with pytest.raises((ValueError, jaxtyping.TypeCheckError), match="labels"):
         binary_cross_entropy(jnp.zeros(3), jnp.zeros((3, 1)))
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bool_])
-def test_masked_mean_is_the_mean_of_the_kept_rows(dtype):
+def test_masked_mean_is_the_mean_of_the_kept_examples(dtype):
     mask = jnp.array([1, 0, 1, 0], dtype)
     chex.assert_trees_all_equal(masked_mean(jnp.array([1.0, 50.0, 4.0, -9.0]), mask), 2.5)
 
@@ -77,7 +77,7 @@ def test_a_batch_of_padding_has_mean_zero_and_gradient_zero():
     chex.assert_trees_all_equal(gradient, jnp.zeros(3))
 
 
-def test_loss_of_a_padded_batch_has_the_gradient_of_its_real_rows():
+def test_loss_of_a_padded_batch_has_the_gradient_of_its_real_examples():
     logits, labels = (jnp.asarray(array) for array in rows())
     mask = (jnp.arange(64) < 40).astype(jnp.float32)
     gradient = jax.grad(lambda z: masked_mean(binary_cross_entropy(z, labels), mask))(logits)

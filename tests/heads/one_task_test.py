@@ -10,18 +10,18 @@ LOGITS = jnp.asarray([[0.3], [-2.0], [1.5], [4.0]])
 LABELS = jnp.asarray([[1.0], [0.0], [0.0], [1.0]])
 
 
-def test_loss_is_the_mean_logloss_of_the_rows_under_the_mask():
+def test_loss_is_the_mean_logloss_of_the_unmasked_examples():
     loss = OneTask().loss(LOGITS, LABELS, jnp.asarray([1.0, 1.0, 1.0, 0.0]))
     assert float(loss) == pytest.approx(references.logloss([0.3, -2.0, 1.5], [1, 0, 0]), rel=1e-6)
 
 
-def test_the_mask_may_weigh_the_rows():
+def test_the_mask_may_weight_the_examples():
     loss = OneTask().loss(LOGITS, LABELS, jnp.asarray([2.0, 1.0, 1.0, 0.0]))
     rows = [references.logloss([z], [y]) for z, y in ((0.3, 1), (-2.0, 0), (1.5, 0))]
     assert float(loss) == pytest.approx((2 * rows[0] + rows[1] + rows[2]) / 4, rel=1e-6)
 
 
-def test_gradient_is_the_residual_over_the_number_of_rows():
+def test_gradient_is_the_residual_over_the_number_of_examples():
     mask = jnp.asarray([1.0, 0.0, 1.0, 1.0])
     gradient = jax.grad(OneTask().loss)(LOGITS, LABELS, mask)
     probability = 1 / (1 + np.exp(-np.asarray(LOGITS, np.float64)))
@@ -38,7 +38,7 @@ def test_probabilities_are_sigmoids():
     )
 
 
-def test_logits_that_differ_give_probabilities_that_differ():
+def test_different_logits_give_different_probabilities():
     logits = np.float32(12.0) + np.arange(4, dtype=np.float32) * np.float32(1e-6)
     found = OneTask().probabilities(logits[:, None])[:, 0]
     assert len(set(logits.tolist())) == len(set(found.tolist())) > 1

@@ -52,7 +52,7 @@ def test_the_number_of_tasks_chooses_the_head():
     ("name", "tasks", "hyperparameters", "message"),
     [
         ("mmoe", TASKS, {}, r"head.name='mmoe' is unknown; use one of \['one_task', 'shared"),
-        ("one_task", TASKS, {}, "head.name='one_task' predicts one label, and data.labels has 2"),
+        ("one_task", TASKS, {}, "head.name='one_task' predicts one label, but data.labels has 2"),
         ("", TASKS, {"mlp_dim": (3,)}, "head.mlp_dim: shared_bottom has no such hyperparameter"),
         ("", TASKS, {"mlp_dims": "8"}, "head.mlp_dims='8' must be a list, each item a whole"),
         ("", TASKS, {"dropout": 1.0}, "head.dropout=1.0 must be a finite number of at least 0"),

@@ -10,7 +10,7 @@ from deepfm_jax.input.order import Stream
 
 
 class Blocks:
-    """Numbered rows in blocks, and which blocks were read."""
+    """Numbered examples in blocks; records which blocks were read."""
 
     def __init__(self, rows, block_rows):
         numbers = np.arange(rows)
@@ -30,7 +30,7 @@ class Blocks:
 
 
 def rows_of(stream):
-    """Rows of a stream from its first window on, and their mask."""
+    """Examples of a stream from its first window on, and their mask."""
     loads = [stream.load(window, ("ids",)) for window in range(stream.first, stream.count)]
     return (np.concatenate(column) for column in zip(*loads, strict=True))
 
@@ -53,9 +53,7 @@ def windows_of(blocks):
 
 @settings(max_examples=150, deadline=None)
 @given(**sizes)
-def test_streams_share_the_rows_of_a_pass_and_are_equally_long(
-    rows, block_rows, window, streams, seed
-):
+def test_streams_partition_a_pass_and_are_equally_long(rows, block_rows, window, streams, seed):
     with windows_of(window):
         seen, lengths = [], set()
         for index in range(streams):
@@ -64,7 +62,7 @@ def test_streams_share_the_rows_of_a_pass_and_are_equally_long(
             ids, mask = rows_of(stream)
             lengths.add(len(ids))
             seen.extend(ids[mask > 0])
-            # Rows under mask 0 come last, so that all batches but the last are full.
+            # Examples under mask 0 come last, so that only the last batch is not full.
             assert (np.diff(mask) <= 0).all()
     assert lengths == {-(-rows // streams)}
     assert sorted(seen) == list(range(rows))
@@ -74,7 +72,7 @@ def test_streams_share_the_rows_of_a_pass_and_are_equally_long(
 
 @settings(max_examples=150, deadline=None)
 @given(**sizes, share=st.floats(0, 1))
-def test_a_stream_goes_on_where_it_was_left(rows, block_rows, window, streams, seed, share):
+def test_a_stream_resumes_where_it_stopped(rows, block_rows, window, streams, seed, share):
     with windows_of(window):
         length = -(-rows // streams)
         skip = int(share * (length - 1))
@@ -91,7 +89,7 @@ def test_a_stream_goes_on_where_it_was_left(rows, block_rows, window, streams, s
         np.testing.assert_array_equal(all_rows[skip:], some)
 
 
-def test_a_stream_reads_its_own_blocks_alone():
+def test_a_stream_reads_only_its_own_blocks():
     read = []
     for index in range(4):
         blocks = Blocks(400, 10)
@@ -101,7 +99,7 @@ def test_a_stream_reads_its_own_blocks_alone():
     assert set.union(*read) == set(range(40))
 
 
-def test_no_two_streams_permute_alike():
+def test_every_stream_has_its_own_permutation():
     places = []
     for index in range(2):
         blocks = Blocks(1024, 8)

@@ -33,7 +33,7 @@ def raw(prepared, frappe_files):
 
 
 def taken(batches):
-    """ids and labels of the rows under mask 1, joined."""
+    """ids and labels of the unmasked examples, joined."""
     kept = [(b["ids"][b["mask"] > 0], b["labels"][b["mask"] > 0]) for b in batches]
     return np.concatenate([np.concatenate(pair, axis=1) for pair in kept])
 
@@ -43,13 +43,13 @@ def as_multiset(rows):
 
 
 @pytest.mark.usefixtures("any_window")
-def test_without_a_seed_rows_come_in_file_order(data, raw):
+def test_without_a_seed_examples_come_in_file_order(data, raw):
     rows = taken(data.batches("train", BATCH))
     np.testing.assert_array_equal(rows, np.concatenate([raw.ids, raw.labels], axis=1))
 
 
 @pytest.mark.usefixtures("any_window")
-def test_a_shuffled_pass_holds_every_row_once(data, raw):
+def test_a_shuffled_pass_has_every_example_once(data, raw):
     rows = taken(data.batches("train", BATCH, seed=1))
     expected = np.concatenate([raw.ids, raw.labels], axis=1)
     assert not np.array_equal(rows, expected)
@@ -67,7 +67,7 @@ def test_seed_and_epoch_decide_the_order(data):
 
 @pytest.mark.usefixtures("any_window")
 @pytest.mark.parametrize("start", [1, 5, 6, 13])
-def test_a_pass_goes_on_where_it_was_left(data, start):
+def test_a_pass_resumes_where_it_stopped(data, start):
     whole = list(data.batches("train", BATCH, seed=3, epoch=2))
     rest = list(data.batches("train", BATCH, seed=3, epoch=2, start_batch=start))
     assert len(rest) == len(whole) - start
@@ -78,7 +78,7 @@ def test_a_pass_goes_on_where_it_was_left(data, start):
 
 @pytest.mark.parametrize("streams", [1, 2, 8])
 @pytest.mark.parametrize("hosts", [1, 2, 3, 4])
-def test_parts_of_hosts_make_up_the_batches_whatever_the_streams(data, raw, streams, hosts):
+def test_parts_of_hosts_add_up_to_the_batches_for_any_streams(data, raw, streams, hosts):
     whole = list(data.batches("train", BATCH, seed=3, streams=streams, start_batch=4))
     assert len(whole) == data.steps_per_epoch("train", BATCH) - 4
     edges = np.arange(0, BATCH + 1, BATCH // hosts)
@@ -92,7 +92,7 @@ def test_parts_of_hosts_make_up_the_batches_whatever_the_streams(data, raw, stre
 
 
 @pytest.mark.parametrize("streams", [2, 8])
-def test_every_row_is_in_one_batch_whatever_the_streams(data, raw, streams):
+def test_every_example_is_in_one_batch_for_any_streams(data, raw, streams):
     batches = list(data.batches("train", BATCH, seed=3, streams=streams))
     assert len(batches) == data.steps_per_epoch("train", BATCH)
     assert all(batch["mask"].all() for batch in batches[:-1])
@@ -101,12 +101,12 @@ def test_every_row_is_in_one_batch_whatever_the_streams(data, raw, streams):
 
 
 def test_streams_that_do_not_split_a_batch_are_refused(data):
-    with pytest.raises(UserError, match="768 rows does not split evenly into 5 streams"):
+    with pytest.raises(UserError, match="768 examples does not split evenly into 5 streams"):
         data.batches("train", BATCH, streams=5)
 
 
 @pytest.mark.parametrize("batch_size", [BATCH, 1000, 20_000])
-def test_the_last_batch_is_padded_with_its_own_rows_under_mask_zero(data, batch_size):
+def test_the_last_batch_is_padded_with_its_own_examples_under_mask_zero(data, batch_size):
     batches = list(data.batches("train", batch_size, seed=1))
     assert len(batches) == data.steps_per_epoch("train", batch_size)
     assert all(batch["ids"].shape == (batch_size, 10) for batch in batches)
@@ -128,7 +128,7 @@ def test_types_are_what_the_models_read(data):
     assert batch["labels"].shape == (8, 1)
 
 
-def test_values_come_where_a_field_carries_numbers(tmp_path):
+def test_batches_have_values_if_a_field_carries_numbers(tmp_path):
     write_criteo(tmp_path, {"train": 300, "valid": 50, "test": 50})
     prepare("criteo", tmp_path / "out", source=tmp_path, options=BuildOptions(numeric="log"))
     data = PreparedData("criteo", tmp_path / "out")
@@ -141,7 +141,7 @@ def test_values_come_where_a_field_carries_numbers(tmp_path):
     assert np.unique(rows["values"]).size > 10
 
 
-def test_prefetching_keeps_order_and_splits_rows_over_devices(data):
+def test_prefetching_keeps_order_and_splits_batches_over_devices(data):
     sharding = batch_sharding(create_mesh(), BATCH)
     plain = list(data.batches("train", BATCH, seed=1))
     ahead = list(prefetch_to_device(data.batches("train", BATCH, seed=1), sharding, depth=3))
@@ -159,6 +159,6 @@ def test_tensorflow_sees_no_accelerator(data):
     assert tf.config.get_visible_devices("GPU") == []
 
 
-def test_data_that_are_not_prepared_say_how_to(tmp_path):
+def test_unprepared_data_name_the_command_to_run(tmp_path):
     with pytest.raises(UserError, match=r"run deepfm-jax prepare --dataset=frappe"):
         PreparedData("frappe", tmp_path)

@@ -1,4 +1,4 @@
-"""Negative down-sampling: which rows a pass keeps, and that nothing but numbers decides it."""
+"""Negative down-sampling: which examples a pass keeps, determined by seed, epoch and block."""
 
 import itertools
 
@@ -18,7 +18,7 @@ BATCH = 384
 
 
 class Blocks:
-    """Blocks of numbered rows with a label each."""
+    """Blocks of numbered examples with one label each."""
 
     def __init__(self, labels):
         ends = np.cumsum([len(block) for block in labels])[:-1]
@@ -39,7 +39,7 @@ class Blocks:
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=9), st.floats(0.01, 1))
-def test_blocks_share_out_the_negatives_that_are_kept(negatives, rate):
+def test_each_block_keeps_its_share_of_the_negatives(negatives, rate):
     negatives = np.array(negatives)
     kept = kept_negatives(negatives, rate)
     assert abs(kept.sum() - rate * negatives.sum()) <= 0.5 + 1e-9
@@ -67,7 +67,7 @@ def test_all_positives_and_the_stated_number_of_negatives_are_kept_in_order(labe
         assert part["labels"].sum() == len(positives)
 
 
-def test_every_negative_has_the_same_chance_and_epochs_keep_others():
+def test_every_negative_is_equally_likely_over_epochs():
     sampled_in = np.zeros(40)
     epochs = 4000
     blocks = Blocks([[0] * 40])
@@ -75,7 +75,7 @@ def test_every_negative_has_the_same_chance_and_epochs_keep_others():
         (block,) = blocks.sampled(0.25, (1, epoch)).__getitems__([0])
         sampled_in[block["row"]] += 1
     assert sampled_in.sum() == 10 * epochs
-    # Five standard deviations of a binomial of 4000 draws at 0.25.
+    # Five standard deviations of a binomial with 4000 draws at 0.25.
     np.testing.assert_allclose(sampled_in / epochs, 0.25, atol=5 * np.sqrt(0.25 * 0.75 / epochs))
 
 
@@ -114,14 +114,14 @@ def test_a_pass_has_all_positives_and_a_share_of_the_negatives(data):
 @pytest.mark.usefixtures("any_window")
 @pytest.mark.parametrize("streams", [1, 4])
 @pytest.mark.parametrize("start", [1, 7, 15])
-def test_a_pass_goes_on_where_it_was_left(data, start, streams):
+def test_a_pass_resumes_where_it_stopped(data, start, streams):
     whole = batches(data, streams=streams)
     assert_same(batches(data, streams=streams, start_batch=start), whole[start:])
 
 
 @pytest.mark.parametrize("streams", [1, 2])
 @pytest.mark.parametrize("hosts", [2, 3])
-def test_parts_of_hosts_make_up_the_batches(data, streams, hosts):
+def test_parts_of_hosts_add_up_to_the_batches(data, streams, hosts):
     whole = batches(data, streams=streams)
     edges = np.arange(0, BATCH + 1, BATCH // hosts).tolist()
     parts = [batches(data, streams=streams, part=part) for part in itertools.pairwise(edges)]
@@ -137,18 +137,18 @@ def negatives(found):
     return {tuple(row) for row in np.concatenate(rows).tolist()}
 
 
-def test_epochs_and_seeds_keep_other_negatives(data):
+def test_epochs_and_seeds_keep_different_negatives(data):
     first = negatives(batches(data))
     for other in ({"epoch": 3}, {"seed": 4}):
         again = negatives(batches(data, **other))
-        # Independent draws share about RATE of what they keep.
+        # Independent draws have about RATE of their examples in common.
         assert 0.2 < len(first & again) / len(first) < 0.4
 
 
-def test_what_cannot_be_sampled_is_refused(data):
-    with pytest.raises(UserError, match=r"leaves none of the [\d,]+ negative rows"):
+def test_impossible_rates_are_refused(data):
+    with pytest.raises(UserError, match=r"keeps none of the [\d,]+ negative examples"):
         data.rows("train", 1e-5)
     with pytest.raises(UserError, match=r"negative_rate=0\.0 must be above 0"):
         batches(data, negative_rate=0.0)
-    with pytest.raises(ValueError, match="for passes with a seed"):
+    with pytest.raises(ValueError, match="requires a seed"):
         batches(data, seed=None)

@@ -9,14 +9,14 @@ from deepfm_jax.metrics.calibration import correct_logits
 
 
 @given(st.floats(1e-6, 1 - 1e-6), st.floats(1e-4, 1))
-def test_it_is_the_formula_of_the_paper(p, w):
+def test_correction_is_the_formula_of_the_paper(p, w):
     q = p / (p + (1 - p) / w)
     corrected = correct_logits(np.log(np.array([p / (1 - p)])), w)
     # 1e-9: 1 - p loses digits near 1.
     np.testing.assert_allclose(1 / (1 + np.exp(-corrected)), [q], rtol=1e-9)
 
 
-def test_a_sample_of_known_odds_is_corrected_to_those_of_all_rows():
+def test_a_sample_of_known_odds_is_corrected_to_those_of_all_examples():
     positives, negatives, w = 30.0, 970.0, 0.1
     sample = np.log(positives / (w * negatives))
     np.testing.assert_allclose(
@@ -24,7 +24,7 @@ def test_a_sample_of_known_odds_is_corrected_to_those_of_all_rows():
     )
 
 
-def test_with_all_rows_logits_are_left_alone_bit_for_bit():
+def test_with_all_examples_logits_are_returned_unchanged():
     logits = jnp.asarray([0.1, -3.7], jnp.bfloat16)
     assert correct_logits(logits, 1.0) is logits
     assert correct_logits(logits, 0.5).dtype == jnp.bfloat16

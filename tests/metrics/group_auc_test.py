@@ -8,7 +8,7 @@ from deepfm_jax import UserError
 from deepfm_jax.metrics import BinaryMetrics
 from deepfm_jax.metrics.group_auc import group_auc
 
-# Few logits and few groups, so that ties and groups of one class are common; -1 is in no group.
+# Few logits and few groups, so that ties and groups of one class are common; -1 is no group.
 ROW = st.tuples(
     st.integers(-4, 4).map(lambda k: k / 4),
     st.booleans(),
@@ -24,7 +24,7 @@ def columns(rows):
 
 
 def naive(logits, labels, weights, groups):
-    """A loop over the groups with scikit-learn's AUC of each."""
+    """Loops over the groups and averages scikit-learn's AUC of each."""
     won = counted = 0.0
     for group in set(groups.tolist()) - {-1}:
         rows = groups == group
@@ -37,7 +37,7 @@ def naive(logits, labels, weights, groups):
 
 @hypothesis.settings(max_examples=300, deadline=None)
 @hypothesis.given(st.lists(ROW, min_size=1, max_size=30))
-def test_it_is_the_mean_of_the_aucs_of_the_groups(rows):
+def test_gauc_is_the_weighted_mean_of_the_groups_aucs(rows):
     expected, coverage = naive(*columns(rows))
     found = group_auc(*columns(rows))
     assert found.coverage == pytest.approx(coverage, abs=1e-12)
@@ -45,7 +45,7 @@ def test_it_is_the_mean_of_the_aucs_of_the_groups(rows):
     assert found.auc == (expected if expected is None else pytest.approx(expected, abs=1e-12))
 
 
-def test_many_groups_of_random_rows():
+def test_many_groups_of_random_examples():
     rng = np.random.default_rng(0)
     groups = rng.integers(0, 1 << 62, 300)[rng.integers(0, 300, 5000)]
     rows = (
@@ -56,7 +56,7 @@ def test_many_groups_of_random_rows():
     )
     expected, coverage = naive(*rows)
     found = group_auc(*rows)
-    # 1e-10: running sums over all rows.
+    # 1e-10: running sums over all examples.
     assert found == pytest.approx((expected, coverage), rel=1e-10)
 
 
@@ -72,7 +72,7 @@ ROWS = [
 
 
 def test_hand_computed():
-    # Group 3 ranks its pair and has weight 2; group 8 has none of its pairs right, and weight 4.
+    # Group 3 ranks its pair correctly (weight 2), group 8 neither of its pairs (weight 4).
     metrics = state(ROWS).compute()
     assert metrics["gauc"] == pytest.approx(2 / 6, rel=1e-12)
     assert metrics["gauc_coverage"] == pytest.approx(6 / 8, rel=1e-12)
@@ -85,11 +85,11 @@ def test_batches_merge_in_any_order():
     assert BinaryMetrics.empty().merge(parts[0]).groups is not None
 
 
-def test_rows_without_groups_have_no_gauc():
+def test_examples_without_groups_have_no_gauc():
     logits, labels, weights, _ = columns(ROWS)
     plain = BinaryMetrics.from_batch(logits, labels, weights)
     assert "gauc" not in plain.compute()
     one_class = BinaryMetrics.from_batch(logits, labels, weights, np.arange(8))
     assert "gauc" not in one_class.compute()
-    with pytest.raises(UserError, match="some of the rows to merge have groups"):
+    with pytest.raises(UserError, match="some of the examples to merge have groups"):
         plain.merge(state(ROWS))

@@ -31,7 +31,7 @@ def random_state(seed, rows=200):
 
 
 def assert_metrics_close(a, b):
-    """1e-12 relative: the order of float64 sums is all that may differ."""
+    """1e-12 relative: only the order of float64 sums may differ."""
     assert a.keys() == b.keys()
     for key in a:
         assert a[key] == pytest.approx(b[key], rel=1e-12, abs=1e-15), key
@@ -61,7 +61,7 @@ def test_average_precision_of_a_hand_computed_ranking():
     assert state.compute()["pr_auc"] == pytest.approx((1 + 2 / 3) / 2, rel=1e-12)
 
 
-def test_integer_weights_are_repeated_rows():
+def test_integer_weights_are_repeated_examples():
     state = random_state(0)
     times = state.weights.astype(int)
     repeated = BinaryMetrics.from_batch(
@@ -102,11 +102,11 @@ def test_concatenation_of_many_is_repeated_merging():
 def test_auc_of_a_merge_is_not_the_mean_of_the_parts():
     part = BinaryMetrics.from_batch(np.array([0.0, 1.0]), np.array([0, 1]), np.ones(2))
     shifted = BinaryMetrics.from_batch(np.array([2.0, 3.0]), np.array([0, 1]), np.ones(2))
-    # Each part ranks perfectly; of the 4 pairs of the whole, (1, 2) is out of order.
+    # Each part ranks perfectly; of the 4 pairs in the merge, (1, 2) is out of order.
     assert part.merge(shifted).compute()["auc"] == pytest.approx(0.75, rel=1e-12)
 
 
-def test_padded_rows_have_no_influence():
+def test_padding_has_no_influence():
     state = random_state(5, rows=64)
     padding = np.array([np.nan, np.inf, 1e30, -7.0])
     padded = BinaryMetrics.from_batch(
@@ -118,7 +118,7 @@ def test_padded_rows_have_no_influence():
     assert padded.compute()["rows"] == 64
 
 
-def test_rows_without_a_mask_all_count_once():
+def test_without_a_mask_every_example_counts_once():
     state = BinaryMetrics.from_batch(np.array([0.5, -1.0, 2.0]), np.array([1, 0, 1]))
     chex.assert_trees_all_equal(state.weights, np.ones(3))
     chex.assert_trees_all_equal(state.logits, np.array([0.5, -1.0, 2.0]))
@@ -143,7 +143,7 @@ def test_logloss_is_exact_at_extreme_logits():
     state = BinaryMetrics.from_batch(
         np.array([1e4, -1e4, 1e4, -1e4]), np.array([0, 1, 1, 0]), np.ones(4)
     )
-    # Two rows lose 1e4 nats each and two lose exp(-1e4) = 0.
+    # Two examples lose 1e4 nats each and two lose exp(-1e4) = 0.
     assert state.compute()["logloss"] == 5e3
 
 
@@ -192,7 +192,7 @@ def test_calibration_error_weighs_bins_by_their_mass():
     assert error == pytest.approx(expected, rel=1e-12)
 
 
-def test_rows_of_equal_prediction_share_a_bin_whatever_their_order():
+def test_examples_of_equal_prediction_share_a_bin_whatever_their_order():
     labels = np.array([1.0] * 5 + [0.0] * 5)
     curve = BinaryMetrics.from_batch(np.zeros(10), labels, np.ones(10)).reliability(bins=5)
     chex.assert_trees_all_equal(curve.count, np.array([10.0]))
@@ -218,8 +218,8 @@ def test_one_class_is_refused_with_split_and_count(label):
     assert str(error.value) == message
 
 
-def test_no_rows_are_refused_by_the_name_of_the_split():
-    with pytest.raises(UserError, match="split 'test' has no rows"):
+def test_an_empty_split_is_refused_by_name():
+    with pytest.raises(UserError, match="split 'test' has no examples"):
         BinaryMetrics.from_batch(np.zeros(3), np.ones(3), np.zeros(3)).compute(split="test")
 
 
@@ -231,7 +231,7 @@ def test_logits_that_are_not_finite_are_counted():
         state.compute(split="valid")
 
 
-def test_a_label_beyond_zero_and_one_is_named():
+def test_a_label_other_than_zero_and_one_is_named():
     with pytest.raises(UserError, match=r"label 2 is neither 0 nor 1 \(1 of 3 labels\)"):
         BinaryMetrics.from_batch(np.zeros(3), np.array([0, 2, 1]), np.ones(3))
 
@@ -251,9 +251,9 @@ def test_oracle_coverage_runs_from_the_base_rate_to_the_oracle():
         assert covered == pytest.approx({"auc": expected, "logloss": expected}, abs=1e-12)
 
 
-def test_oracle_coverage_refuses_metrics_of_different_rows_and_an_idle_oracle():
+def test_oracle_coverage_refuses_different_examples_and_a_useless_oracle():
     oracle = {"auc": 0.9, "logloss": 0.3, "positive_rate": 0.5}
-    with pytest.raises(UserError, match="evaluate both on the same rows"):
+    with pytest.raises(UserError, match="evaluate both on the same examples"):
         oracle_coverage(oracle | {"positive_rate": 0.4}, oracle)
     with pytest.raises(UserError, match="no better than the base rate"):
         oracle_coverage(oracle, oracle | {"auc": 0.5})

@@ -10,7 +10,7 @@ LABELS = RNG.integers(0, 2, (40, 2)).astype(np.float32)
 MASK = RNG.choice([0.0, 0.5, 2.0], 40)
 
 
-def test_one_task_has_the_metrics_of_its_rows():
+def test_one_task_has_the_metrics_of_its_examples():
     state = TaskMetrics.from_batch(["a"], LOGITS[:, :1], LABELS[:, :1], MASK)
     expected = BinaryMetrics.from_batch(LOGITS[:, 0], LABELS[:, 0], MASK).compute()
     assert state.compute() == expected
@@ -41,5 +41,5 @@ def test_a_task_of_one_class_is_named():
     state = TaskMetrics.from_batch(["a", "b"], LOGITS, labels)
     with pytest.raises(UserError, match="test, label b"):
         state.compute(split="test")
-    with pytest.raises(UserError, match="has no rows to evaluate"):
+    with pytest.raises(UserError, match="has no examples to evaluate"):
         TaskMetrics.concatenate([]).compute()

@@ -454,7 +454,7 @@ def test_a_folder_without_such_files_or_with_two_is_told(tmp_path):
         prepare("libsvm", tmp_path / "out", source=tmp_path)
     for name in ("a.train.libfm", "b.train.libfm"):
         (tmp_path / name).write_text("1 3:1\n")
-    with pytest.raises(UserError, match=r"is there as [ab]\.train\.libfm and [ab]\.train\.libfm"):
+    with pytest.raises(UserError, match=r"has both [ab]\.train\.libfm and [ab]\.train\.libfm"):
         prepare("libsvm", tmp_path / "out", source=tmp_path)
 
 

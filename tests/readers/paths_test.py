@@ -230,7 +230,7 @@ def test_a_data_set_is_prepared_from_a_folder_behind_a_url(bucket, tmp_path):
         prepare("frappe", out, source=source)
     with pytest.raises(UserError, match=f"--source={bucket}/none: no such folder"):
         prepare("frappe", tmp_path / "none", source=f"{bucket}/none")
-    with pytest.raises(UserError, match=f"{bucket}: prepared data sets lie on a disk"):
+    with pytest.raises(UserError, match=f"{bucket}: prepared data sets are kept on disk"):
         prepare("frappe", bucket, source=source)
     with pytest.raises(UserError, match=f"{bucket}: no file for split 'train'"):
         prepare("frappe", tmp_path / "none", source=bucket)

@@ -148,7 +148,7 @@ def test_a_split_may_be_several_files(tmp_path):
     three = prepare("frappe", tmp_path / "three", source=parts)
     assert one == three
     shutil.copy(whole / "train.csv", parts)
-    with pytest.raises(UserError, match=r"is there as train\.csv and train-\*\.csv; keep one"):
+    with pytest.raises(UserError, match=r"has both train\.csv and train-\*\.csv; keep one"):
         prepare("frappe", tmp_path / "none", source=parts)
 
 

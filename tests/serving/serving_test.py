@@ -115,7 +115,7 @@ def test_columns_of_several_files_are_those_of_the_first(predictor, frappe_files
     turned = rows.slice(3).select(rows.column_names[::-1])
     for name, part in (("a", rows.slice(0, 3)), ("b", turned)):
         pa_csv.write_csv(part, tmp_path / f"{name}.csv")
-    # As other writers have them: narrower integers, in another order.
+    # As other writers store them: narrower integers, in another order.
     narrow = turned.cast(pa.schema([(column, pa.int32()) for column in turned.column_names]))
     pa_parquet.write_table(rows.slice(0, 3), tmp_path / "a.parquet")
     pa_parquet.write_table(narrow, tmp_path / "b.parquet")
@@ -128,18 +128,18 @@ def test_columns_of_several_files_are_those_of_the_first(predictor, frappe_files
         np.testing.assert_allclose(read(output)["probability"], expected, rtol=1e-6)
 
 
-def test_lists_are_written_to_parquet_alone(predictor, frappe_files, tmp_path):
+def test_lists_are_written_only_to_parquet(predictor, frappe_files, tmp_path):
     rows = pa_csv.read_csv(frappe_files / "test.csv").slice(0, 2)
     rows = rows.append_column("tags", pa.array([["a"], None]))
     pa_parquet.write_table(rows, tmp_path / "in.parquet")
-    with pytest.raises(UserError, match="column tags: text has no cells of type list"):
+    with pytest.raises(UserError, match="column tags: text cannot hold cells of type list"):
         predict_file(predictor, tmp_path / "in.parquet", tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
     predict_file(predictor, tmp_path / "in.parquet", tmp_path / "out.parquet")
     assert pa_parquet.read_table(tmp_path / "out.parquet")["tags"].to_pylist() == [["a"], None]
 
 
-def test_cells_that_are_no_text_are_named_by_file_and_column(predictor, frappe_files, tmp_path):
+def test_cells_unfit_for_text_are_named_by_file_and_column(predictor, frappe_files, tmp_path):
     rows = pa_csv.read_csv(frappe_files / "test.csv").slice(0, 2)
     views = rows.append_column("view", pa.array(["a", 'b"'], pa.string_view()))
     pa_parquet.write_table(views, tmp_path / "views.parquet")
@@ -156,12 +156,12 @@ def test_a_later_file_of_other_columns_is_named(predictor, frappe_files, tmp_pat
     rows = pa_csv.read_csv(frappe_files / "test.csv").slice(0, 2)
     for name, sizes in (("a", pa.array([1, 2], pa.int8())), ("b", pa.array([3, 300]))):
         pa_parquet.write_table(rows.append_column("size", sizes), tmp_path / f"{name}.parquet")
-    with pytest.raises(UserError, match=r"b.parquet, column size: its cells of type int64 are no"):
+    with pytest.raises(UserError, match=r"b.parquet, column size: cells of type int64 do not"):
         predict_file(predictor, tmp_path / "[ab].parquet", tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
 
 
-def test_rows_behind_a_url_and_in_libfm_form_score_as_those_of_the_file(
+def test_rows_behind_a_url_and_in_libfm_files_score_as_those_of_csv(
     predictor, frappe_files, tmp_path
 ):
     path = frappe_files / "test.csv"
@@ -184,14 +184,14 @@ def test_rows_behind_a_url_and_in_libfm_form_score_as_those_of_the_file(
     memory.rm("/served", recursive=True)
 
 
-def test_a_compressed_output_is_whole(predictor, frappe_files, tmp_path):
+def test_a_compressed_output_is_complete(predictor, frappe_files, tmp_path):
     predict_file(predictor, frappe_files / "test.csv", tmp_path / "out.csv.gz")
     predict_file(predictor, frappe_files / "test.csv", tmp_path / "out.csv")
     packed = gzip.decompress((tmp_path / "out.csv.gz").read_bytes())
     assert packed == (tmp_path / "out.csv").read_bytes()
 
 
-def test_bad_rows_are_left_out_or_stop_it_leaving_nothing(predictor, frappe_files, tmp_path):
+def test_bad_rows_are_left_out_or_stop_scoring_without_output(predictor, frappe_files, tmp_path):
     lines = (frappe_files / "test.csv").read_text().splitlines()
     lines[3] = "1,2"
     source, output = tmp_path / "in.csv", tmp_path / "out.csv"
@@ -211,7 +211,7 @@ def test_impossible_outputs_are_refused(predictor, frappe_files, tmp_path):
     with pytest.raises(UserError, match="its folder does not exist"):
         predict_file(predictor, source, tmp_path / "none" / "out.csv")
     predict_file(predictor, source, tmp_path / "once.csv")
-    with pytest.raises(UserError, match="has a column 'probability' already"):
+    with pytest.raises(UserError, match="already has a column 'probability'"):
         predict_file(predictor, tmp_path / "once.csv", tmp_path / "twice.csv")
     assert not (tmp_path / "twice.csv").exists()
 
@@ -224,12 +224,12 @@ def test_a_file_of_one_class_cannot_be_evaluated(predictor, frappe_files, tmp_pa
         evaluate_file(predictor, source)
 
 
-def test_a_folder_without_a_run_says_so(tmp_path):
+def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no run"):
         Predictor(tmp_path)
 
 
-def test_crosses_are_made_of_raw_rows(frappe_files, tmp_path):
+def test_crosses_are_encoded_from_raw_rows(frappe_files, tmp_path):
     out, workdir = tmp_path / "out", tmp_path / "run"
     options = BuildOptions(crosses=(("user", "item"), ("city", "item")), cross_buckets=300)
     prepare("frappe", out, source=frappe_files, options=options)
@@ -242,7 +242,7 @@ def test_crosses_are_made_of_raw_rows(frappe_files, tmp_path):
     assert from_file["auc"] == pytest.approx(evaluate_split(predictor, "test")["auc"], abs=1e-6)
 
 
-def test_a_data_set_prepared_otherwise_is_refused(tmp_path):
+def test_a_data_set_prepared_with_another_encoding_is_refused(tmp_path):
     source, out, workdir = tmp_path / "source", tmp_path / "out", tmp_path / "run"
     source.mkdir()
     click_logs.write_frappe(source, {"train": 600, "valid": 100, "test": 100})

@@ -1,1 +1,1 @@
-"""Preparation on Apache Beam: the same files as without it."""
+"""Preparation on Apache Beam, which writes the same files as without it."""

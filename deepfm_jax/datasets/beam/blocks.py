@@ -1,8 +1,8 @@
-"""The rows of a split encoded by Beam workers, file by file, and put together as blocks.
+"""Encodes the rows of a split with Beam workers, file by file, and assembles them into blocks.
 
-Each file knows how many rows of its split come before it, so its rows are cut where the blocks of
-the split begin. What lies inside a file is whole at once; pieces at the borders of files meet by
-the number of their block.
+For each file, the number of earlier rows of its split is known, so its rows are cut where the
+blocks of the split begin. Blocks inside a file are complete immediately; pieces at the borders of
+files are joined by the number of their block.
 """
 
 # pyright: reportMissingImports=false
@@ -46,9 +46,9 @@ class EncodeJob:
     """One file of a split.
 
     Attributes:
-      path: The file.
-      first_row: Good rows of the source before it.
-      first_of_split: Those of them that are in the split.
+      path: Path of the file.
+      first_row: Number of good rows of the source before it.
+      first_of_split: Number of those rows that are in the split.
     """
 
     path: str
@@ -57,9 +57,9 @@ class EncodeJob:
 
 
 class EncodeBlocks(beam.PTransform):
-    """The blocks of a split as ``(key, block)`` for the writer of TFDS.
+    """Produces the blocks of a split as ``(key, block)`` for the writer of TFDS.
 
-    Beside them it writes what is told of all blocks, for ``tell_tally``.
+    It also writes the tallies of all blocks, for ``add_tallies``.
     """
 
     def __init__(
@@ -72,14 +72,14 @@ class EncodeBlocks(beam.PTransform):
         tallies: pathlib.Path,
         keys: "ShardKeys",
     ):
-        """Of the files of ``jobs``.
+        """Encodes the files of ``jobs``.
 
         Args:
-          read: How they are read.
+          read: How to read the files.
           choose: Which of their rows are in the split; None for all.
-          jobs: The files.
+          jobs: The files to encode.
           encoder: Folder of the encoder.
-          tallies: Folder to write to.
+          tallies: Folder for the tallies.
           keys: Gives each block the key by which the writer of TFDS sorts.
         """
         super().__init__()
@@ -115,9 +115,10 @@ class EncodeBlocks(beam.PTransform):
 
 
 class _EncodeFile(beam.DoFn):
-    """Whole blocks as ``(number, block)``.
+    """Outputs complete blocks as ``(number, block)``.
 
-    On ``pieces`` ``(number, (first row, piece))``, on ``longer`` ``Encoded.longer`` of a file.
+    The output ``pieces`` has ``(number, (first row, piece))``, and ``longer`` has
+    ``Encoded.longer`` of a file.
     """
 
     def __init__(self, read: ReadFiles, choose: Choose | None, encoder: pathlib.Path):
@@ -155,7 +156,7 @@ class _EncodeFile(beam.DoFn):
 
 @functools.lru_cache(maxsize=1)
 def _encoder(folder: pathlib.Path) -> Encoder:
-    # Once for a process, and not with the pipeline: a large one would not go through with it.
+    # Loaded once per process, because a large encoder would not fit into the pipeline itself.
     return Encoder.load(folder)
 
 
@@ -170,12 +171,12 @@ def _tally(element: tuple[int, Block]) -> tuple[int, int, tuple[int, ...], str]:
     return number, tally.rows, tally.positives, tally.digest.hex()
 
 
-def _write_list(told: list[Any], path: pathlib.Path) -> None:
-    write_atomically(path, json.dumps(told).encode())
+def _write_list(items: list[Any], path: pathlib.Path) -> None:
+    write_atomically(path, json.dumps(items).encode())
 
 
-def tell_tally(folder: pathlib.Path, tally: SplitTally) -> None:
-    """Adds what all blocks of a split told, in their order."""
+def add_tallies(folder: pathlib.Path, tally: SplitTally) -> None:
+    """Adds the tallies of all blocks of a split, in order."""
     for _, rows, positives, digest in sorted(json.loads((folder / _BLOCKS).read_text())):
         tally.add(BlockTally(rows, tuple(positives), bytes.fromhex(digest)))
     for longer in json.loads((folder / _LONGER).read_text()):
@@ -184,10 +185,10 @@ def tell_tally(folder: pathlib.Path, tally: SplitTally) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class ShardKeys:
-    """Keys of blocks by which TFDS's Beam writer fills the same files as ``write_split``.
+    """Keys of blocks with which TFDS's Beam writer fills the same files as ``write_split``.
 
     The Beam writer puts key k into the file floor(k files / K), where K is the largest key. So the
-    b-th block of file f has key f blocks + b, and the last of all has key files x blocks = K.
+    b-th block of file f has key f blocks + b, and the very last block has key files x blocks = K.
 
     Attributes:
       blocks: Number of blocks.
@@ -197,7 +198,7 @@ class ShardKeys:
 
     @classmethod
     def of(cls, rows: int) -> "ShardKeys":
-        """For the blocks of ``rows`` rows."""
+        """The keys for the blocks of ``rows`` rows."""
         return cls(-(-rows // BLOCK_ROWS))
 
     def __call__(self, element: tuple[int, Block]) -> tuple[int, Block]:
@@ -213,12 +214,12 @@ class ShardKeys:
 
 
 def files_of(blocks: int) -> int:
-    """How many files ``write_split`` would put so many blocks in."""
+    """The number of files into which ``write_split`` puts this many blocks."""
     return -(-blocks // FILE_BLOCKS)
 
 
 class SameShards(shard_utils.ShardConfig):
-    """As many files as ``write_split`` has; by itself the Beam writer goes by their bytes."""
+    """Writes as many files as ``write_split``; the Beam writer's default depends on their bytes."""
 
     def get_number_shards(
         self, total_size: int, num_examples: int, uses_precise_sharding: bool = True
@@ -229,7 +230,7 @@ class SameShards(shard_utils.ShardConfig):
 
 @dataclasses.dataclass
 class SameShardsConfig(tfds.download.DownloadConfig):
-    """Settings of TFDS under which its Beam writer makes as many files as ``write_split``."""
+    """Settings of TFDS with which its Beam writer writes as many files as ``write_split``."""
 
     def get_shard_config(self) -> shard_utils.ShardConfig:
         return SameShards()

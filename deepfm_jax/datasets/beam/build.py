@@ -1,7 +1,7 @@
-"""A data set prepared by Beam: the same files as ``prepare`` writes without it.
+"""Prepares a data set with Beam, which writes the same files as ``prepare`` without it.
 
-Rows are read three times at most: to count and check them, to count the values that the encoder is
-fitted on, and to be encoded. Where the splits are files of their own the first two are one pass.
+Rows are read at most three times: to count and check them, to count the values that the encoder is
+fitted on, and to encode them. If the splits are separate files, the first two are one pass.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from deepfm_jax.datasets.beam.blocks import EncodeBlocks, EncodeJob, ShardKeys, tell_tally
+from deepfm_jax.datasets.beam.blocks import EncodeBlocks, EncodeJob, ShardKeys, add_tallies
 from deepfm_jax.datasets.beam.engine import BeamEngine
 from deepfm_jax.datasets.beam.passes import BeamPasses, Source, SourceFinding
 from deepfm_jax.datasets.blocks import SplitTally, check_classes
@@ -26,10 +26,10 @@ from deepfm_jax.schema import Schema
 
 
 class BeamBuild:
-    """The steps of a preparation by Beam, in their order: ``fit``, ``blocks``, ``finish``.
+    """The steps of a preparation with Beam, in order: ``fit``, ``blocks``, ``finish``.
 
     Attributes:
-      passes: For ways of splitting that must know all rows first.
+      passes: Passes for splits that depend on all rows.
     """
 
     def __init__(
@@ -41,19 +41,19 @@ class BeamBuild:
         *,
         extended: Encoder | None = None,
     ):
-        """Of the data set ``name``, which is made in ``folder``.
+        """Prepares the data set ``name`` in ``folder``.
 
-        With ``extended`` the ids of that encoder stay (see ``extension.extend``).
+        With ``extended``, the ids of that encoder are kept (see ``extension.extend``).
 
         Raises:
-          UserError: that encoder has another schema.
+          UserError: ``extended`` has another schema.
         """
         if extended is not None:
             check_same_schema(extended, schema)
         self._extended = extended
         self._schema = schema
         self._folder = pathlib.Path(folder).absolute()
-        # Gone when the data set is whole; its name is none of a data set's files.
+        # Removed when the data set is complete; no file of a data set has this name.
         self._scratch = self._folder / "beam"
         self.passes = BeamPasses(engine, name, self._scratch)
         self._splits: Mapping[str, ReadSplit] = {}
@@ -64,7 +64,7 @@ class BeamBuild:
         """Checks all rows and fits the encoder on those of ``train``.
 
         Raises:
-          UserError: what a preparation without Beam would raise of these files.
+          UserError: a preparation of these files without Beam would raise it.
         """
         self._splits = splits
         sources = _sources(splits, self.passes)
@@ -75,7 +75,7 @@ class BeamBuild:
             if (unknown := {s: c for s, c in source.chosen.items() if not self._found[s].knows(s)})
         ]
         if unplaced:
-            # The places of rows decide, and are known only now.
+            # These splits depend on the positions of rows, which are known only now.
             counts = self._survey(unplaced, dict(self._found)) or counts
         fresh = fit_counts(counts, self._schema)
         self._encoder = fresh if self._extended is None else grow(self._extended, fresh)
@@ -84,7 +84,7 @@ class BeamBuild:
     def _survey(
         self, sources: Sequence[Source], before: Mapping[str, SourceFinding]
     ) -> dict[str, pa.Table]:
-        """Reads the sources, and counts the values of ``train`` if it is among their splits."""
+        """Reads the sources, and counts the values of ``train`` if it is one of their splits."""
         counted = counted_columns(self._schema)
         fields = {field.name: field for field in self._schema.fields}
         labels = [label.name for label in self._schema.labels]
@@ -98,7 +98,7 @@ class BeamBuild:
         for source, finding in zip(sources, found, strict=True):
             self._found |= dict.fromkeys(source.chosen, finding)
         read_of = {split: source.read for source in sources for split in source.chosen}
-        # What a preparation without Beam, a split after the other, would raise first.
+        # Raises what a preparation without Beam, split by split, would raise first.
         for split in self._splits:
             if split not in read_of:
                 continue
@@ -111,7 +111,7 @@ class BeamBuild:
         return counts
 
     def blocks(self) -> dict[str, EncodeBlocks]:
-        """What puts out the blocks of each split for the writer of TFDS."""
+        """The transforms that produce the blocks of each split for the writer of TFDS."""
         for split in self._splits:
             self._tallies(split).mkdir()
         return {
@@ -129,24 +129,24 @@ class BeamBuild:
         """Writes the counts and the rejected rows of each split beside its blocks.
 
         Raises:
-          UserError: files have changed between the passes.
+          UserError: the files changed between the passes.
         """
         assert self._encoder is not None  # It was fitted before anything was encoded.
         for split, read in self._splits.items():
             found = self._found[split]
             tally = SplitTally(split, self._encoder)
-            tell_tally(self._tallies(split), tally)
+            add_tallies(self._tallies(split), tally)
             rows, positives = found.share(split)
             if (tally.rows, tally.positives) != (rows, positives):
                 raise UserError(
-                    f"split {split!r}: {rows} rows were counted and {tally.rows} encoded; the "
-                    "files have changed meanwhile, so start again"
+                    f"split {split!r}: {rows} rows were counted but {tally.rows} encoded; the "
+                    "files changed in between, so start again"
                 )
             report = RowReport(read=rows, kept=rows)
-            if not isinstance(read, ReadShare) or read.tells_rejected:
+            if not isinstance(read, ReadShare) or read.reports_rejected:
                 with rejects_file(self._folder, split) as add_rejected:
                     report.on_rejected = add_rejected
-                    found.tell_rejected(report)
+                    found.report_rejected(report)
                 report.read += report.rejected
             tally.write(self._folder, report)
         shutil.rmtree(self._scratch)
@@ -162,7 +162,7 @@ def _read_and_choose(read: ReadSplit, passes: BeamPasses) -> tuple[ReadFiles, Ch
 
 
 def _sources(splits: Mapping[str, ReadSplit], passes: BeamPasses) -> list[Source]:
-    """The sources of the splits, each once."""
+    """The sources of the splits, without duplicates."""
     chosen: dict[ReadFiles, dict[str, Choose | None]] = {}
     for split, read in splits.items():
         files, choose = _read_and_choose(read, passes)

@@ -1,4 +1,4 @@
-"""Which Apache Beam runner prepares a data set. Beam is an extra, imported when it is used."""
+"""The Apache Beam runner that prepares a data set; Beam is optional, and imported when used."""
 
 # pyright: reportMissingImports=false
 
@@ -11,21 +11,21 @@ from typing import Any
 
 from deepfm_jax.errors import UserError, one_line
 
-# A comma before a letter and an equals sign ends an option; others, as in JSON, are part of it.
+# A comma before a key ends an option; other commas, as in JSON, are part of it.
 _NEXT_OPTION = re.compile(r",(?=\w+(?:=|,|$))")
 # Beam's own DirectRunner first looks for a server to run on, which it downloads from GitHub, and
-# then takes this one, which needs nothing.
+# falls back to this runner, which needs no server.
 _IN_PROCESS = "apache_beam.runners.portability.fn_api_runner.fn_runner.FnApiRunner"
 
 
 @dataclasses.dataclass(frozen=True)
 class BeamEngine:
-    """A runner and its options, as Beam knows them.
+    """A Beam runner and its options.
 
     Attributes:
       runner: ``DirectRunner`` (in this process), ``DataflowRunner``, ``FlinkRunner``,
         ``SparkRunner``, ``PortableRunner`` or the full name of a class.
-      options: ``key=value``, or a key alone.
+      options: Each ``key=value`` or only a key.
     """
 
     runner: str
@@ -36,29 +36,29 @@ class BeamEngine:
         """The engine of ``--beam_runner`` and ``--beam_options``; None without a runner.
 
         Args:
-          runner: Its name.
-          options: Texts of one option or more, ``key=value,key=value``.
+          runner: Name of the runner.
+          options: Strings of one or more options, ``key=value,key=value``.
 
         Raises:
-          UserError: options without a runner, or one that is not ``key=value``.
+          UserError: there are options but no runner, or an option is not ``key=value``.
         """
         found = [option for text in options for option in _NEXT_OPTION.split(text) if option]
         if runner is None:
             if found:
-                raise UserError("--beam_options goes with --beam_runner; which runner?")
+                raise UserError("--beam_options needs --beam_runner; choose a runner")
             return None
         for option in found:
             if not re.match(r"\w+(=|$)", option):
                 raise UserError(f"--beam_options: {option!r} is not key=value")
             if option.startswith("runner="):
-                raise UserError(f"--beam_options: {option}; name the runner by --beam_runner")
+                raise UserError(f"--beam_options: {option}; name the runner with --beam_runner")
         return cls(runner, tuple(found))
 
     def make_runner(self) -> Any:
         """The runner of a pipeline.
 
         Raises:
-          UserError: Beam, or what the runner needs of it, is not installed, or the name is unknown.
+          UserError: Beam or a part that the runner needs is not installed, or the name is unknown.
         """
         _beam()
         from apache_beam.runners.runner import create_runner
@@ -75,12 +75,12 @@ class BeamEngine:
         from apache_beam.options.pipeline_options import PipelineOptions, TypeOptions
 
         options = PipelineOptions([f"--{option}" for option in self.options])
-        # As TFDS has it, for Beam guesses the types of outputs, and several of ours have two.
+        # As in TFDS: Beam guesses the types of outputs, and several of our outputs have two types.
         options.view_as(TypeOptions).pipeline_type_check = False
         return options
 
     def pipeline(self) -> Any:
-        """A pipeline to be entered; it has run when it is left."""
+        """A pipeline to use as a context manager; it runs on exit."""
         return _beam().Pipeline(runner=self.make_runner(), options=self.make_options())
 
 

@@ -1,4 +1,4 @@
-"""Passes over the files of sources by Beam pipelines, and what they found, in the files' order."""
+"""Passes of Beam pipelines over the files of sources, with their findings in file order."""
 
 # pyright: reportMissingImports=false
 
@@ -28,17 +28,17 @@ from deepfm_jax.readers.row_checker import KEPT_MESSAGES, RowReport
 from deepfm_jax.readers.sources import check_files, check_not_empty
 from deepfm_jax.schema import Column, Field
 
-# Bytes of raw files for each part of the values of a column, of which a worker merges one at once.
+# Bytes of raw files per part of a column's values; a worker merges one part at a time.
 _BYTES_OF_PART = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """All rows of one source, and the splits that are in them.
+    """All rows of one source, and the splits that they contain.
 
     Attributes:
-      read: How to read it.
-      chosen: Of each split which of the rows; None for all.
+      read: How to read the source.
+      chosen: Which rows are in each split; None for all.
     """
 
     read: ReadFiles
@@ -50,9 +50,9 @@ class SourceFinding:
     """What a pass found in a source.
 
     Attributes:
-      jobs: Its files, in order, with what was known before.
-      files: What was found in each.
-      findings: Where the rejected rows are.
+      jobs: The files, in order, with what was known before the pass.
+      files: What was found in each file.
+      findings: Folder with the rejected rows.
     """
 
     jobs: tuple[FileJob, ...]
@@ -60,15 +60,15 @@ class SourceFinding:
     findings: Findings
 
     def check(self, read: ReadFiles) -> None:
-        """Whether the source can be read, by the same rules as when its files are read in a row.
+        """Checks the source by the same rules as if its files were read one after the other.
 
         Raises:
-          UserError: what reading them in a row would raise first.
+          UserError: reading the files one after the other would raise it first.
         """
         before = 0
         for job, file in zip(self.jobs, self.files, strict=True):
             room = read.max_bad_rows - before
-            # A file alone may hold as many bad rows as all together.
+            # A single file may have as many bad rows as all files together are allowed.
             beyond = next((r for i, r in enumerate(self.findings.rejected(job)) if i == room), None)
             if beyond is not None:
                 raise beyond.beyond(read.max_bad_rows)
@@ -79,26 +79,26 @@ class SourceFinding:
 
     @property
     def read(self) -> int:
-        """Rows met."""
+        """Number of rows read."""
         return sum(file.read for file in self.files)
 
     @property
     def kept(self) -> int:
-        """Good rows."""
+        """Number of good rows."""
         return sum(file.kept for file in self.files)
 
     def knows(self, split: str) -> bool:
-        """Whether the rows of the split could be told."""
+        """Whether the pass could tell which rows are in the split."""
         return all(split in file.shares for file in self.files)
 
     def share(self, split: str) -> tuple[int, tuple[int, ...]]:
-        """The rows of a split, and the positive ones of each label."""
+        """Number of rows in a split, and of positives of each label."""
         shares = (file.shares[split] for file in self.files)
         rows, *positives = map(sum, zip(*shares, strict=True))
         return rows, tuple(positives)
 
-    def tell_rejected(self, report: RowReport) -> None:
-        """Fills a report with the bad rows."""
+    def report_rejected(self, report: RowReport) -> None:
+        """Adds the bad rows to a report."""
         for job in self.jobs:
             for row in self.findings.rejected(job):
                 report.rejected += 1
@@ -109,10 +109,10 @@ class SourceFinding:
 
 
 class BeamPasses(Passes):
-    """Passes by pipelines of an engine, each of which is done when a method returns."""
+    """Passes that run as pipelines of an engine, each finished when its method returns."""
 
     def __init__(self, engine: BeamEngine, name: str, folder: pathlib.Path):
-        """Passes for the data set ``name``, whose workers tell what they find in ``folder``."""
+        """Passes for the data set ``name``, whose workers write their findings to ``folder``."""
         self._engine = engine
         self._name = name
         self._folder = folder
@@ -129,17 +129,17 @@ class BeamPasses(Passes):
         """Reads all files of the sources once.
 
         Args:
-          sources: What to read. Nothing is raised for bad rows; see ``SourceFinding.check``.
+          sources: What to read. Bad rows raise nothing here; see ``SourceFinding.check``.
           counted: A split, and what to count in its rows; see ``ValueCounter``.
-          fields: Of each of these counts the field that is fitted on it, if any; values that can
-            have no id need not be told.
-          before: Of each source what an earlier pass found, by which rows know their place.
+          fields: For each of these counts, the field that is fitted on it, if any; values that
+            cannot get an id may be left out.
+          before: For each source, what an earlier pass found, which gives the positions of rows.
 
         Returns:
-          What was found in each source, and the counts by their names.
+          What was found in each source, and the counts by name.
 
         Raises:
-          UserError: files that are missing or do not go together.
+          UserError: files are missing or conflict.
         """
         jobs = [
             _jobs(number, source.read, before[number] if before else None)
@@ -164,8 +164,8 @@ class BeamPasses(Passes):
                 | "Survey" >> beam.ParDo(survey)
                 | "Merge" >> beam.CombinePerKey(MergeCounts())
             )
-            told = list(fields) or [None] * len(names)
-            _ = counts | "Tell" >> beam.Map(write_counts, findings, told)
+            fitted = list(fields) or [None] * len(names)
+            _ = counts | "WriteCounts" >> beam.Map(write_counts, findings, fitted)
         found = [
             SourceFinding(files, tuple(findings.finding(job) for job in files), findings)
             for files in map(tuple, jobs)
@@ -174,7 +174,7 @@ class BeamPasses(Passes):
         for column, name in enumerate(names):
             tables = findings.counts(column)
             if tables:
-                # Each value stands in one of them.
+                # Each value is in exactly one of them.
                 merged[name] = pa.concat_tables(tables)
         return found, merged
 
@@ -193,7 +193,7 @@ class BeamPasses(Passes):
         return found.kept
 
     def files_of(self, read: ReadSplit) -> ReadFiles:
-        """The files that are read.
+        """The files of a source.
 
         Raises:
           UserError: the rows do not come from files.
@@ -209,7 +209,7 @@ class BeamPasses(Passes):
 def _jobs(number: int, read: ReadFiles, before: SourceFinding | None) -> list[FileJob]:
     files = check_files(read.path, read.schema)
     jobs: list[FileJob] = []
-    # Of the first file it is known at once.
+    # The position of the first file is always known.
     first_row: int | None = 0
     for index, file in enumerate(files):
         jobs.append(FileJob(number, index, os.fspath(file), first_row))

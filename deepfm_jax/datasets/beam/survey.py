@@ -1,7 +1,7 @@
-"""One file of a source read by a Beam worker: its rows counted, its bad ones kept, its values too.
+"""Reads one file of a source in a Beam worker: counts rows and values, and keeps bad rows.
 
-A worker tells what it found by files in a folder that all see (``Findings``), for Beam has no way
-back but files; those of a worker that is started again are the same.
+Beam can only return results as files, so workers write their findings to a shared folder
+(``Findings``). A restarted worker writes the same files again.
 """
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
@@ -31,7 +31,7 @@ from deepfm_jax.readers.row_checker import Fault, RejectedRow, RowReport
 from deepfm_jax.readers.sources import read_file
 from deepfm_jax.schema import Column, Field, Numeric
 
-# Distinct values of all columns that a worker counts before it hands them on.
+# Number of distinct values, over all columns, that a worker counts before it passes them on.
 _HELD_VALUES = 1 << 23
 
 
@@ -40,10 +40,10 @@ class FileJob:
     """One file of one source.
 
     Attributes:
-      source: Number of the source.
-      index: Number of the file in it.
-      path: The file.
-      first_row: Good rows of the source before it; None where that is not known yet.
+      source: Index of the source.
+      index: Index of the file in the source.
+      path: Path of the file.
+      first_row: Number of good rows of the source before the file; None if not known yet.
     """
 
     source: int
@@ -57,10 +57,11 @@ class FileFinding:
     """What was found in a file.
 
     Attributes:
-      read: Rows met.
-      kept: Good rows.
-      error: What ended the reading before the end of the file, if anything did.
-      shares: Of each split whose rows could be told, its rows and the positive ones of each label.
+      read: Number of rows read.
+      kept: Number of good rows.
+      error: The error that stopped reading before the end of the file, if any.
+      shares: For each split whose rows could be identified, the number of its rows and of positives
+        of each label.
     """
 
     read: int
@@ -71,7 +72,7 @@ class FileFinding:
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """The folder by which the workers of one pass tell what they found."""
+    """The folder to which the workers of one pass write what they found."""
 
     folder: pathlib.Path
 
@@ -79,25 +80,25 @@ class Findings:
         """What was found in a file.
 
         Raises:
-          UserError: nothing is told, so the workers write to another folder of this name.
+          UserError: it is missing, so the workers wrote to another folder of this name.
         """
         path = self._path("file", job, "json")
         if not path.is_file():
             raise UserError(
                 f"{path.parent.parent}: the Beam workers did not write there; --out must be a "
-                "folder that this process and all workers have under the same path"
+                "folder that this process and all workers share under the same path"
             )
         content = json.loads(path.read_text())
         shares = {split: tuple(counts) for split, counts in content.pop("shares").items()}
         return FileFinding(**content, shares=shares)
 
     def write_finding(self, job: FileJob, finding: FileFinding) -> None:
-        """Tells it."""
+        """Writes what was found in a file."""
         text = json.dumps(dataclasses.asdict(finding))
         write_atomically(self._path("file", job, "json"), text.encode())
 
     def rejected(self, job: FileJob) -> Iterator[RejectedRow]:
-        """The bad rows of a file up to the limit, in its order."""
+        """The bad rows of a file up to the limit, in file order."""
         path = self._path("rejected", job, "jsonl")
         if path.is_file():
             with path.open() as lines:
@@ -107,7 +108,7 @@ class Findings:
 
     @contextlib.contextmanager
     def write_rejected(self, job: FileJob) -> Iterator[Callable[[RejectedRow], None]]:
-        """Gives a function that tells a bad row; they are all there when the file has ended."""
+        """Yields a function that records a bad row; the records are complete on exit."""
         path = self._path("rejected", job, "jsonl")
         temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
         stream = None
@@ -125,12 +126,12 @@ class Findings:
                 os.replace(temporary, path)
 
     def counts(self, column: int) -> list[pa.Table]:
-        """The counted values of a column, each value once."""
+        """The counted values of a column, without duplicates."""
         paths = sorted(self.folder.glob(f"counts-{column}-*.arrow"))
         return [from_bytes(path.read_bytes()) for path in paths]
 
     def write_counts(self, column: int, part: int, counts: pa.Table) -> None:
-        """Tells the counted values of a column whose hash falls in ``part``."""
+        """Writes the counted values of a column whose hash falls in ``part``."""
         write_atomically(self.folder / f"counts-{column}-{part}.arrow", to_bytes(counts))
 
     def _path(self, kind: str, job: FileJob, suffix: str) -> pathlib.Path:
@@ -138,7 +139,7 @@ class Findings:
 
 
 class Survey(beam.DoFn):
-    """Reads files; puts out ``((column, part), counts)`` of the columns that are counted."""
+    """Reads files; outputs ``((column, part), counts)`` of the counted columns."""
 
     def __init__(
         self,
@@ -147,13 +148,13 @@ class Survey(beam.DoFn):
         counted: tuple[str, Mapping[str, Sequence[Column]]] | None,
         parts: int,
     ):
-        """Of files of ``sources``.
+        """Surveys files of ``sources``.
 
         Args:
-          sources: How each is read, and which of its rows belong to a split; None for all.
-          findings: Where to tell what is found.
-          counted: A split, and what is counted in its rows; see ``ValueCounter``.
-          parts: Into how many parts the values of a column are split by their hash.
+          sources: How to read each source, and which of its rows are in each split; None for all.
+          findings: Where to write what is found.
+          counted: A split, and what to count in its rows; see ``ValueCounter``.
+          parts: Number of parts into which the values of a column are split by their hash.
         """
         self._sources = sources
         self._findings = findings
@@ -195,8 +196,8 @@ class Survey(beam.DoFn):
                 error = str(mistake)
         if counter is not None:
             yield from self._parted(counter)
-        told = {name: tuple(counts) for name, counts in shares.items()}
-        finding = FileFinding(report.read, report.kept, error, told)
+        found = {name: tuple(counts) for name, counts in shares.items()}
+        finding = FileFinding(report.read, report.kept, error, found)
         self._findings.write_finding(job, finding)
 
     def _parted(self, counter: ValueCounter) -> Iterator[Any]:
@@ -209,7 +210,7 @@ class Survey(beam.DoFn):
 def shares_of(
     table: pa.Table, chosen: Mapping[str, Choose | None], first_row: int
 ) -> Iterator[tuple[str, pa.Table]]:
-    """The rows of each split; ``first_row`` good rows of the source come before the table."""
+    """The rows of each split; ``first_row`` good rows of the source precede the table."""
     for split, choose in chosen.items():
         if choose is None:
             yield split, table
@@ -218,7 +219,7 @@ def shares_of(
 
 
 class MergeCounts(beam.CombineFn):
-    """Counts of the same values added up."""
+    """Adds up the counts of equal values."""
 
     def create_accumulator(self) -> list[pa.Table]:
         return []
@@ -240,10 +241,10 @@ def _merged(tables: list[pa.Table], at_least: int) -> list[pa.Table]:
 def write_counts(
     element: tuple[tuple[int, int], bytes], findings: Findings, fields: Sequence[Field | None]
 ) -> None:
-    """Tells the merged counts of a column (or of several together) and part.
+    """Writes the merged counts of a part of one column (or of several counted together).
 
-    Of a field with a vocabulary only the values that may be in it: all counts of a value are in one
-    part, so what is too rare there is too rare.
+    For a field with a vocabulary, only values that may be in it are written: all counts of a value
+    are in one part, so a value that is too rare there is too rare overall.
     """
     (column, part), data = element
     counts, field = from_bytes(data), fields[column]
@@ -258,7 +259,7 @@ def _hashes(values: pa.Array) -> np.ndarray:
         hashes = hash_text(values)
     else:
         numbers = values.fill_null(0).to_numpy(zero_copy_only=False)
-        # The bits of a float, for 0.25 and 0.5 are one integer.
+        # The bits of a float, since 0.25 and 0.5 round to the same integer.
         hashes = hash_integers(numbers.view(np.int64) if numbers.dtype == np.float64 else numbers)
     return np.where(pc.is_null(values).to_numpy(zero_copy_only=False), np.uint64(0), hashes)
 
@@ -272,5 +273,5 @@ def to_bytes(table: pa.Table) -> bytes:
 
 
 def from_bytes(data: bytes) -> pa.Table:
-    """Reads what ``to_bytes`` gave."""
+    """Reads a table from the output of ``to_bytes``."""
     return pa.ipc.open_file(pa.py_buffer(data)).read_all()
