@@ -14,7 +14,9 @@ PACKAGE = ROOT / "deepfm_jax"
 FLOORS = (
     ("errors", "typing"),
     ("files", "features", "hyperparameters"),
-    ("schema", "metrics", "distributed"),
+    ("cells", "coders", "metrics", "distributed"),
+    ("columns",),
+    ("schema",),
     ("embedding", "layers", "readers"),
     ("inputs", "heads"),
     ("models", "encoding"),

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deepfm_jax.cells.lists import is_list
+from deepfm_jax.cells.text import as_text, is_text
+from deepfm_jax.cells.times import seconds_of_text
 from deepfm_jax.errors import UserError
-from deepfm_jax.readers.cells import as_text, is_text
-from deepfm_jax.readers.list_cells import is_list
 from deepfm_jax.readers.paths import SourcePath
 from deepfm_jax.readers.shown import plain, shown, shown_names
-from deepfm_jax.readers.times import seconds_of_text
 from deepfm_jax.schema import (
     Categorical,
     Column,
