@@ -79,3 +79,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module("deepfm_jax.schema"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

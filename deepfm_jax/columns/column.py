@@ -16,7 +16,7 @@ from deepfm_jax.cells.typed import TypedCells, TypedValues, type_each
 from deepfm_jax.coders.coder import FieldCoder
 from deepfm_jax.columns.choices import EncodingChoices
 
-# What training needs beside the inputs.
+# What training needs beside the inputs. A column that is a label is a ``Label``, or of a subclass.
 Target: TypeAlias = Literal["label", "weight", "group"]
 # What a column takes of a feature ``id:value`` of libsvm: the id or the value of one, or, of any
 # number of them, ids or pairs of an id and a value.
@@ -109,8 +109,11 @@ class Column:
     def infer(cls, name: str, cells: pa.Array) -> "tuple[Column, str] | None":
         """A column of this kind that a sample of raw cells looks like, and why; None for none.
 
-        The kinds of this package are told apart by ``infer_schema``, after all others were asked.
+        Args:
+          name: Of the column.
+          cells: Raw cells of any type, [rows]; null where missing.
         """
+        # ``infer_schema`` tells the kinds of this package apart, after all kinds were asked.
         del name, cells
         return None
 

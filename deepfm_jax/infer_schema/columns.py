@@ -17,6 +17,7 @@ from deepfm_jax.errors import UserError
 from deepfm_jax.readers.paths import SourcePath
 from deepfm_jax.readers.shown import plain, shown, shown_names
 from deepfm_jax.schema import (
+    KINDS,
     Categorical,
     Column,
     Ignored,
@@ -104,7 +105,15 @@ def _label_values(column: pa.Array) -> tuple[str, str] | None:
 
 
 def infer_column(name: str, column: pa.Array) -> tuple[Column, str]:
-    """What a column is, and why."""
+    """What a column is, and why.
+
+    A kind that knows its own cells is asked first (``Column.infer``). The kinds below are told
+    apart together, for what one of them could be read as may say more as another.
+    """
+    asked = (kind.infer(name, column) for kind in KINDS.values())
+    known = next((found for found in asked if found is not None), None)
+    if known is not None:
+        return known
     cells = column.drop_null()
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         return Timestamp(name, parts=_parts(column)), "times"
