@@ -1,4 +1,4 @@
-"""Cells of numbers: float64 and int64, from text or not, and which of them are none."""
+"""Cells of numbers, in text or not, to float64 and int64."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
@@ -50,7 +50,7 @@ def typed_numbers(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 
 def typed_integers(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Integers as int64 (null: missing), and which cells are no integer of 64 bits."""
+    """Integers as int64 (null: missing), and which cells are not 64-bit integers."""
     bad = np.zeros(len(raw), dtype=bool)
     if is_text(raw.type):
         text = _number_text(raw)

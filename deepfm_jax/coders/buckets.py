@@ -26,7 +26,7 @@ class Log2FloorCoder(VocabularyCoder):
 
     @classmethod
     def kept_counts(cls, field: VocabularyField, counts: pa.Table) -> pa.Table:
-        # A number that is rare may fall in a bucket that is not.
+        # A rare number may fall in a frequent bucket.
         del field
         return counts
 
@@ -39,7 +39,7 @@ class Log2FloorCoder(VocabularyCoder):
 
 @runtime_checkable
 class QuantileField(CodedField, Protocol):
-    """A field of quantile buckets; see ``columns.numeric.Numeric`` for its options."""
+    """A field of quantile buckets; its options are those of ``columns.Numeric``."""
 
     @property
     def buckets(self) -> int:

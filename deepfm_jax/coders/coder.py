@@ -1,4 +1,4 @@
-"""How one field turns values into ids: what all ways of it have in common."""
+"""How one field turns values into ids: the base class of all coders."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 @runtime_checkable
 class CodedField(Protocol):
-    """What a coder knows of the field that it codes; subclasses of ``FieldCoder`` need more."""
+    """What ``FieldCoder`` needs of its field; subclasses need further options."""
 
     @property
     def name(self) -> str:
@@ -29,10 +29,11 @@ class CodedField(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class FieldCoder:
-    """The fitted coding of one field; as it stands, of one that has no ids of its own.
+    """The fitted coding of one field.
 
-    A subclass says which ids its values have (``value_ids``), how many there are (``dim``), and, in
-    ``fit``, what follows from the counts of the training values.
+    A subclass defines the ids of values (``value_ids``), their number (``dim``) and what is fitted
+    to the counts of the training values (``fit``). The base class serves fields without ids of
+    their own: dense fields, and those that share the ids of another.
 
     Attributes:
       field: Its declaration.
@@ -50,19 +51,19 @@ class FieldCoder:
     mean: float = 0.0
     std: float = 1.0
 
-    # Whether ids or statistics follow from the training values, which must then be counted.
+    # Whether ids or statistics are fitted to counts of the training values.
     IS_FITTED: ClassVar[bool] = False
-    # Whether ids are given to the training values, or to buckets of them.
+    # Whether training values, or buckets of them, get ids of their own.
     HAS_VOCABULARY: ClassVar[bool] = False
 
     @property
     def min_count(self) -> int:
-        """Training rows by which a value gets an id."""
+        """Training rows that a value needs to get an id."""
         return 1
 
     @property
     def max_size(self) -> int | None:
-        """Most values that have an id; None for all."""
+        """Most values that get an id; None for all."""
         return None
 
     @property
@@ -164,13 +165,22 @@ class FieldCoder:
 
     @classmethod
     def kept_counts(cls, field: CodedField, counts: pa.Table) -> pa.Table:
-        """Of all the counts of some values, those that ``fit`` needs; ``value`` and ``count``."""
+        """The complete counts of some values, without those that ``fit`` would drop.
+
+        Args:
+          field: What is declared of it.
+          counts: Columns ``value`` and ``count``.
+        """
         del field
         return counts
 
     @classmethod
     def coded_counts(cls, counts: pa.Table) -> pa.Table:
-        """Counts (``value``, ``rows``, ...) of what has ids: of the values, or of their buckets."""
+        """Counts by what ids are given to: by value as they are, or by bucket.
+
+        Args:
+          counts: Columns ``value``, none of them missing, and ``rows``.
+        """
         return counts
 
 

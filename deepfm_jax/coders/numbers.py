@@ -1,4 +1,4 @@
-"""Numbers with the statistics of the training values, and those that are a feature's value."""
+"""Numbers as the values of one id, and the statistics of training values."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
@@ -16,7 +16,7 @@ from deepfm_jax.coders.coder import FieldCoder
 
 @dataclasses.dataclass(frozen=True)
 class NumberCoder(FieldCoder):
-    """A field of numbers, of which the mean and the deviation of the training rows are known."""
+    """A field of numbers, fitted by the mean and the standard deviation of the training rows."""
 
     IS_FITTED: ClassVar[bool] = True
 

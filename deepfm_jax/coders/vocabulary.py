@@ -18,16 +18,16 @@ from deepfm_jax.coders.value_index import ValueIndex
 
 @runtime_checkable
 class VocabularyField(CodedField, Protocol):
-    """A field with a vocabulary; see ``columns.categorical.Categorical`` for its options."""
+    """A field with a vocabulary; its options are those of ``columns.Categorical``."""
 
     @property
     def min_count(self) -> int:
-        """Training rows by which a value gets an id."""
+        """Training rows that a value needs to get an id."""
         ...
 
     @property
     def max_size(self) -> int | None:
-        """Most values that have an id."""
+        """Most values that get an id."""
         ...
 
     @property
@@ -38,7 +38,7 @@ class VocabularyField(CodedField, Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class VocabularyCoder(FieldCoder):
-    """Ids of the training values by frequency; id 0 is every value that is unseen or rare."""
+    """Ids by frequency in the training rows; unseen and rare values share id 0."""
 
     field: VocabularyField
 

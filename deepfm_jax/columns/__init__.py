@@ -2,8 +2,8 @@
 
 from deepfm_jax.columns.categorical import Categorical
 from deepfm_jax.columns.category import Category
-from deepfm_jax.columns.choices import EncodingChoices, NumericTransform
 from deepfm_jax.columns.column import Column, Field
+from deepfm_jax.columns.encoding_options import EncodingOptions, NumericTransform
 from deepfm_jax.columns.group import Group
 from deepfm_jax.columns.history import History
 from deepfm_jax.columns.ignored import Ignored
@@ -20,7 +20,7 @@ __all__ = [
     "Categorical",
     "Category",
     "Column",
-    "EncodingChoices",
+    "EncodingOptions",
     "Field",
     "Group",
     "History",

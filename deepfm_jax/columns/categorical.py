@@ -4,8 +4,8 @@ import dataclasses
 
 from deepfm_jax.cells.categories import CategoricalType
 from deepfm_jax.columns.category import Category
-from deepfm_jax.columns.coding_options import check_coding
 from deepfm_jax.columns.column import Target
+from deepfm_jax.columns.option_checks import check_coding
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,9 +11,9 @@ from deepfm_jax.cells.typed import TypedValues
 from deepfm_jax.coders.coder import FieldCoder
 from deepfm_jax.coders.vocabulary import VocabularyCoder
 from deepfm_jax.coders.without_vocabulary import GivenIdsCoder, HashedCoder
-from deepfm_jax.columns.choices import EncodingChoices, chosen
-from deepfm_jax.columns.coding_options import has_vocabulary
 from deepfm_jax.columns.column import Column, Field
+from deepfm_jax.columns.encoding_options import EncodingOptions, given
+from deepfm_jax.columns.option_checks import has_vocabulary
 
 
 class Category(Field):
@@ -58,15 +58,15 @@ class Category(Field):
     def id_options(self) -> Mapping[str, Any]:
         return {"dtype": self.dtype, "size": self.size}
 
-    def with_choices(self, choices: EncodingChoices) -> Column:
+    def with_options(self, options: EncodingOptions) -> Column:
         if self.shares_with is not None:
             return self
-        options = chosen(separate_missing=choices.separate_missing)
-        if choices.hash_buckets is not None and self.dtype != "id":
-            options |= {"hash_buckets": choices.hash_buckets, "min_count": 1, "max_size": None}
+        changed = given(separate_missing=options.separate_missing)
+        if options.hash_buckets is not None and self.dtype != "id":
+            changed |= {"hash_buckets": options.hash_buckets, "min_count": 1, "max_size": None}
         elif self.has_vocabulary:
-            options |= chosen(min_count=choices.min_count, max_size=choices.max_size)
-        return dataclasses.replace(self, **options)
+            changed |= given(min_count=options.min_count, max_size=options.max_size)
+        return dataclasses.replace(self, **changed)
 
     def type_values(self, cells: pa.Array) -> TypedValues:
         return typed_categories(cells, self.dtype, self.size)

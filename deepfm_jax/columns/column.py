@@ -1,7 +1,7 @@
-"""What every kind of column answers: what its cells are, and what becomes of them.
+"""The base classes of columns: what its cells are, and what becomes of them, for every kind.
 
-A kind is a frozen dataclass, in a file of its own, whose fields are its options. Whoever reads,
-counts, encodes or reports on columns asks the column, and knows none of the kinds.
+A kind is a frozen dataclass in a file of its own, whose fields are its options. Code that reads,
+counts, encodes or reports on columns asks the column, and never checks its kind.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import pyarrow as pa
 from deepfm_jax.cells.text_format import TextFormat
 from deepfm_jax.cells.typed import TypedCells, TypedValues, type_each
 from deepfm_jax.coders.coder import FieldCoder
-from deepfm_jax.columns.choices import EncodingChoices
+from deepfm_jax.columns.encoding_options import EncodingOptions
 
 # What training needs beside the inputs. A column that is a label is a ``Label``, or of a subclass.
 Target: TypeAlias = Literal["label", "weight", "group"]
@@ -27,7 +27,7 @@ FeatureUse: TypeAlias = Literal["id", "value", "ids", "pairs"]
 class Column:
     """A column of raw rows.
 
-    Class variables and properties are facts that a kind states where they differ from these.
+    A kind overrides the class variables, properties and methods that differ for it.
 
     Attributes:
       name: Column name.
@@ -35,9 +35,9 @@ class Column:
 
     name: str
 
-    # Whether its cells are read at all.
+    # Whether its cells are read.
     is_read: ClassVar[bool] = True
-    # What the rows are to training, if the column says so.
+    # What it says of a row to training; None for an input.
     target: ClassVar[Target | None] = None
     # Whether rows can be put in the order of its typed values, as of times and numbers.
     is_ordered: ClassVar[bool] = False
@@ -61,12 +61,12 @@ class Column:
 
     @property
     def vocabulary_field(self) -> "Field | None":
-        """Itself where ids are given to its own training values; None where they are not."""
+        """The column itself if its own training values get ids, else None."""
         return None
 
-    def with_choices(self, choices: EncodingChoices) -> "Column":
-        """The column with the choices that concern its kind."""
-        del choices
+    def with_options(self, options: EncodingOptions) -> "Column":
+        """The column with those of a user's options that concern its kind."""
+        del options
         return self
 
     def type_cells(self, raw: pa.Array, text: TextFormat) -> TypedCells:
@@ -82,7 +82,7 @@ class Column:
         return type_each(raw, text, self.type_values, keep_distinct=self.keeps_distinct)
 
     def type_values(self, cells: pa.Array) -> TypedValues:
-        """Typed values (null: missing), which are bad, [rows] bool, and what is wrong with those.
+        """Typed values (null: missing), a mask of the bad, [rows], and what is wrong with them.
 
         Args:
           cells: Single values of any type, [rows], without what the text's layout adds to them.
@@ -93,27 +93,27 @@ class Column:
         raise NotImplementedError(f"a {self.kind} column types no values")
 
     def derived(self, typed: pa.Array) -> Mapping[str, pa.Array]:
-        """Typed columns that are made of its typed cells, by name, each [rows]."""
+        """Further typed columns made of its typed cells, by name, each [rows]."""
         del typed
         return {}
 
     def counted_values(self, typed: pa.ChunkedArray) -> pa.Array:
-        """The values that are counted before ids are given, of typed cells; [values]."""
+        """The values of typed cells that the encoder counts to fit vocabularies, [values]."""
         return typed.combine_chunks()
 
     def profiled_values(self, typed: pa.Array) -> pa.Array:
-        """The values that a report counts, of typed values; both [values]."""
+        """Typed values as a report counts them; both [values]."""
         return typed
 
     @classmethod
     def infer(cls, name: str, cells: pa.Array) -> "tuple[Column, str] | None":
-        """A column of this kind that a sample of raw cells looks like, and why; None for none.
+        """A column of this kind if a sample of raw cells looks like one, and the reason, else None.
 
         Args:
           name: Of the column.
           cells: Raw cells of any type, [rows]; null where missing.
         """
-        # ``infer_schema`` tells the kinds of this package apart, after all kinds were asked.
+        # ``infer_schema`` chooses among the package's own kinds once every kind was asked.
         del name, cells
         return None
 
@@ -122,15 +122,15 @@ class Field(Column):
     """A column that is one field of a model; see ``features.Feature``."""
 
     keeps_distinct: ClassVar[bool] = True
-    # Ids of a row, how their vectors become one, and numbers of a dense field.
+    # Ids of a row; how the vectors of several become one; numbers of a dense field.
     slots: ClassVar[int] = 1
     pooling: ClassVar[str] = "sum"
     numbers: ClassVar[int] = 0
     # Whether the value of a slot may differ from 1.
     has_values: ClassVar[bool] = False
-    # Whether a cell that has more values than slots keeps the last ones.
+    # Whether a cell with more values than slots keeps its last ones, not its first.
     keeps_last: ClassVar[bool] = False
-    # Whether its values have ids of their own, which may be shared and given vectors.
+    # Whether its values are categories: other columns may share their ids, and files give vectors.
     is_category: ClassVar[bool] = False
     # Name of the column whose ids it has; None for ids of its own.
     owner: ClassVar[str | None] = None
@@ -162,7 +162,7 @@ class Field(Column):
 
     @property
     def cross_fault(self) -> str | None:
-        """Why the field cannot be a part of a cross; None where it can."""
+        """Why the field cannot be part of a cross, else None."""
         if self.slots == 1:
             return None
         return (
@@ -172,7 +172,7 @@ class Field(Column):
 
     @property
     def id_options(self) -> Mapping[str, Any]:
-        """Options that columns of shared ids must have alike."""
+        """Options that must be equal in columns that share ids."""
         return {}
 
     def encode(
@@ -188,11 +188,11 @@ class Field(Column):
           typed: Typed cells, [rows].
           coder: Fitted, of the field or of the one that owns its ids.
           ids: Written, [rows, slots].
-          values: 1 everywhere, [rows, slots], and written where others are meant; None where no
-            field of the schema has values.
+          values: All 1, [rows, slots]; overwritten by fields with values of their own. None where
+            no field of the schema has values.
 
         Returns:
-          How many rows have more values than slots; None where a cell has one.
+          How many rows have more values than slots; None for a field of one value.
 
         Raises:
           UserError: an id that the column cannot have.

@@ -3,8 +3,8 @@
 import dataclasses
 from typing import ClassVar
 
-from deepfm_jax.columns.choices import EncodingChoices, chosen
 from deepfm_jax.columns.column import Column
+from deepfm_jax.columns.encoding_options import EncodingOptions, given
 from deepfm_jax.columns.multi_valued import MultiValued
 
 
@@ -19,6 +19,6 @@ class History(MultiValued):
 
     keeps_last: ClassVar[bool] = True
 
-    def with_choices(self, choices: EncodingChoices) -> Column:
-        shortened = dataclasses.replace(self, **chosen(max_length=choices.history_length))
-        return super(History, shortened).with_choices(choices)
+    def with_options(self, options: EncodingOptions) -> Column:
+        shortened = dataclasses.replace(self, **given(max_length=options.history_length))
+        return super(History, shortened).with_options(options)

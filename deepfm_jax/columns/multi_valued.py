@@ -13,8 +13,8 @@ from deepfm_jax.cells.typed import TypedCells
 from deepfm_jax.coders.coder import FieldCoder
 from deepfm_jax.coders.list_coding import KeptElements, fill_slots, kept_elements
 from deepfm_jax.columns.category import Category
-from deepfm_jax.columns.coding_options import check_coding, check_number
 from deepfm_jax.columns.column import FeatureUse
+from deepfm_jax.columns.option_checks import check_coding, check_number
 from deepfm_jax.errors import UserError
 
 

@@ -10,9 +10,9 @@ from deepfm_jax.cells.typed import TypedValues
 from deepfm_jax.coders.buckets import Log2FloorCoder, QuantileCoder
 from deepfm_jax.coders.coder import FieldCoder
 from deepfm_jax.coders.numbers import LogCoder, StandardCoder
-from deepfm_jax.columns.choices import EncodingChoices, NumericTransform, chosen
-from deepfm_jax.columns.coding_options import check_number
 from deepfm_jax.columns.column import Column, FeatureUse, Field
+from deepfm_jax.columns.encoding_options import EncodingOptions, NumericTransform, given
+from deepfm_jax.columns.option_checks import check_number
 
 _CODERS: dict[NumericTransform, type[FieldCoder]] = {
     "log": LogCoder,
@@ -79,14 +79,14 @@ class Numeric(Field):
             "crossed; make it buckets, by transform 'quantile' or 'log2_floor'"
         )
 
-    def with_choices(self, choices: EncodingChoices) -> Column:
-        options = chosen(
-            transform=choices.numeric,
-            buckets=choices.buckets,
-            min_count=choices.min_count,
-            separate_missing=choices.separate_missing,
+    def with_options(self, options: EncodingOptions) -> Column:
+        changed = given(
+            transform=options.numeric,
+            buckets=options.buckets,
+            min_count=options.min_count,
+            separate_missing=options.separate_missing,
         )
-        return dataclasses.replace(self, **options)
+        return dataclasses.replace(self, **changed)
 
     def type_values(self, cells: pa.Array) -> TypedValues:
         values, bad = typed_numbers(cells)

@@ -1,4 +1,4 @@
-"""All kinds of columns by name; another kind is an entry in ``KINDS``, from wherever it comes."""
+"""All kinds of columns by name. A kind from outside the package becomes an entry in ``KINDS``."""
 
 from deepfm_jax.columns.categorical import Categorical
 from deepfm_jax.columns.column import Column

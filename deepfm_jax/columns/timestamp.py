@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from deepfm_jax.cells.times import TimePart, seconds_of_cells, time_part
 from deepfm_jax.cells.typed import TypedValues
 from deepfm_jax.columns.categorical import Categorical
-from deepfm_jax.columns.choices import EncodingChoices, chosen
 from deepfm_jax.columns.column import Column
+from deepfm_jax.columns.encoding_options import EncodingOptions, given
 from deepfm_jax.errors import UserError
 
 _SECONDS_OF_HOUR = 3600
@@ -62,8 +62,8 @@ class Timestamp(Column):
             for part in self.parts
         )
 
-    def with_choices(self, choices: EncodingChoices) -> Column:
-        return dataclasses.replace(self, **chosen(separate_missing=choices.separate_missing))
+    def with_options(self, options: EncodingOptions) -> Column:
+        return dataclasses.replace(self, **given(separate_missing=options.separate_missing))
 
     def type_values(self, cells: pa.Array) -> TypedValues:
         """Seconds since 1970 (UTC); see ``Column.type_values``."""

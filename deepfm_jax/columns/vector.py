@@ -10,8 +10,8 @@ from deepfm_jax.cells.text_format import TextFormat
 from deepfm_jax.cells.typed import TypedCells
 from deepfm_jax.cells.vectors import typed_vectors
 from deepfm_jax.coders.coder import FieldCoder
-from deepfm_jax.columns.coding_options import check_number
 from deepfm_jax.columns.column import Field
+from deepfm_jax.columns.option_checks import check_number
 from deepfm_jax.errors import UserError
 
 

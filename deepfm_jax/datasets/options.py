@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deepfm_jax.columns import EncodingChoices
+from deepfm_jax.columns import EncodingOptions
 from deepfm_jax.encoding.encoder import Encoder
 from deepfm_jax.errors import UserError
 from deepfm_jax.readers.paths import absolute
@@ -15,10 +15,10 @@ OPTIONS_FILE, SOURCE_FILE = "options.json", "source.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class BuildOptions(EncodingChoices):
+class BuildOptions(EncodingOptions):
     """What a user may change about the encoding; None keeps the builder's own choice.
 
-    Attributes beside those of ``EncodingChoices``:
+    Attributes beside those of ``EncodingOptions``:
       max_bad_rows: Bad rows tolerated (and counted) in each split.
       rows: Training rows to simulate; the ``synthetic`` data set only.
       crosses: Columns of each cross-product feature, added to those of the builder.
@@ -64,7 +64,7 @@ class BuildOptions(EncodingChoices):
         crosses = (Cross(tuple(columns), self.cross_buckets) for columns in self.crosses)
         return dataclasses.replace(
             schema,
-            columns=tuple(column.with_choices(self) for column in schema.columns),
+            columns=tuple(column.with_options(self) for column in schema.columns),
             crosses=(*schema.crosses, *crosses),
         )
 

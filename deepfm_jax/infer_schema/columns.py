@@ -107,8 +107,8 @@ def _label_values(column: pa.Array) -> tuple[str, str] | None:
 def infer_column(name: str, column: pa.Array) -> tuple[Column, str]:
     """What a column is, and why.
 
-    A kind that knows its own cells is asked first (``Column.infer``). The kinds below are told
-    apart together, for what one of them could be read as may say more as another.
+    Each kind is asked first whether it knows the cells (``Column.infer``). The rules below then
+    choose among the package's own kinds, as most cells fit several of them.
     """
     asked = (kind.infer(name, column) for kind in KINDS.values())
     known = next((found for found in asked if found is not None), None)

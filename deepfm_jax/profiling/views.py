@@ -1,4 +1,4 @@
-"""What a report tells of a column's values: of categories, of numbers, of times."""
+"""How a report describes values and compares splits: as categories, numbers or times."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
@@ -52,12 +52,15 @@ class View:
         return value_bins(train, counts)
 
     def unseen(self, train: pa.Table, other: pa.Table) -> float | None:
-        """Share of a split's rows with a value that is new to it; None where that says nothing."""
+        """Of a split's rows with a value, the share whose value no training row has.
+
+        None where that says nothing of the split.
+        """
         return 1 - known_share(with_value(other), train["value"].combine_chunks())
 
 
 class NumberView(View):
-    """Numbers, by their spread; one outside of the range of the training rows is new."""
+    """Numbers, by their spread; those outside the range of the training rows count as unseen."""
 
     def __init__(self, counted: ValueCounts, values: pa.Table, total: int):
         super().__init__(counted, values, total)
@@ -82,7 +85,7 @@ class NumberView(View):
 
 
 class TimeView(View):
-    """Hours since 1970, by the hour of the day and by the day; a later time is always new."""
+    """Hours since 1970, by hour of the day and by day; later times are always unseen."""
 
     def details(self) -> dict[str, Any]:
         if self.counted.first is None or self.counted.last is None:

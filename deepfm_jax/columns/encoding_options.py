@@ -1,4 +1,4 @@
-"""What a user may change about the encoding of all columns of a kind."""
+"""Options of a user that change how all columns of a kind are encoded."""
 
 import dataclasses
 from typing import Any, Literal, TypeAlias
@@ -7,7 +7,7 @@ NumericTransform: TypeAlias = Literal["log", "log2_floor", "standardise", "quant
 
 
 @dataclasses.dataclass(frozen=True)
-class EncodingChoices:
+class EncodingOptions:
     """Changes to the columns of a schema; None keeps each column's own option.
 
     Attributes:
@@ -32,6 +32,6 @@ class EncodingChoices:
     separate_missing: bool | None = None
 
 
-def chosen(**options: Any) -> dict[str, Any]:
-    """The options that were chosen, which are those that are not None."""
+def given(**options: Any) -> dict[str, Any]:
+    """The options that are not None."""
     return {key: value for key, value in options.items() if value is not None}
