@@ -1,4 +1,4 @@
-"""The base classes of columns: what its cells are, and what becomes of them, for every kind.
+"""The base classes of columns: what cells are, and what becomes of them, for every kind.
 
 A kind is a frozen dataclass in a file of its own, whose fields are its options. Code that reads,
 counts, encodes or reports on columns asks the column, and never checks its kind.
