@@ -4,6 +4,9 @@ Preparation, training and serving are imported by name (``deepfm_jax.training``,
 package costs a researcher no TensorFlow import.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from deepfm_jax.errors import UserError
 from deepfm_jax.features import Feature
 from deepfm_jax.models import (
@@ -21,21 +24,23 @@ from deepfm_jax.models import (
     XDeepFM,
     build_model,
 )
-from deepfm_jax.schema import (
-    Categorical,
-    Cross,
-    Group,
-    History,
-    Ignored,
-    Label,
-    MultiValued,
-    Numeric,
-    Schema,
-    TextFormat,
-    Timestamp,
-    Vector,
-    Weight,
-)
+
+if TYPE_CHECKING:
+    from deepfm_jax.schema import (
+        Categorical,
+        Cross,
+        Group,
+        History,
+        Ignored,
+        Label,
+        MultiValued,
+        Numeric,
+        Schema,
+        TextFormat,
+        Timestamp,
+        Vector,
+        Weight,
+    )
 
 __all__ = [
     "DNN",
@@ -67,3 +72,14 @@ __all__ = [
     "XDeepFM",
     "build_model",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the columns and the schema, and with them pyarrow, where they are first asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("deepfm_jax.schema"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

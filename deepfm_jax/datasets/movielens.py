@@ -35,7 +35,7 @@ from deepfm_jax.schema import (
 
 _CHUNK_ROWS = 1 << 16
 _OF_USERS = ("age", "gender", "occupation", "zip_area")
-_TIME = "timestamp"
+_TIME, _HISTORY = "timestamp", "history"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,7 @@ class MovieLens(ClickLogBuilder, skip_registration=True):
             Categorical("year", dtype="integer", min_count=2),
             MultiValued("genres", max_length=10),
             Timestamp(_TIME, format="unix", parts=("hour", "weekday")),
-            History("history", dtype="integer", max_length=50, shares_with="item"),
+            History(_HISTORY, dtype="integer", max_length=50, shares_with="item"),
         )
     )
 
@@ -105,11 +105,11 @@ class MovieLens(ClickLogBuilder, skip_registration=True):
         rejected: list[RejectedRow] = []
         report = RowReport(on_rejected=rejected.append)
         ratings = read_ratings(source, release, self.options.max_bad_rows, report)
-        history = next(c for c in self.schema.columns if isinstance(c, History))
+        history = next(field for field in self.schema.fields if field.name == _HISTORY)
         return _Release(
             ratings=ratings,
             histories=past_items(
-                ratings.users, ratings.times, ratings.items, ratings.liked, history.max_length
+                ratings.users, ratings.times, ratings.items, ratings.liked, history.slots
             ),
             movies=read_movies(source, release),
             users=read_users(source, release) if has_users(source, release) else None,
@@ -153,7 +153,7 @@ class MovieLens(ClickLogBuilder, skip_registration=True):
             "user": users,
             "item": items,
             _TIME: ratings.times[rows],
-            "history": read.histories.lists(rows),
+            _HISTORY: read.histories.lists(rows),
         }
         movies = self._known(read.movies, items, "movie", 1)
         columns |= {name: movies[name] for name in ("year", "genres")}

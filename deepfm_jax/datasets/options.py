@@ -5,38 +5,20 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deepfm_jax.columns import EncodingOptions
 from deepfm_jax.encoding.encoder import Encoder
 from deepfm_jax.errors import UserError
 from deepfm_jax.readers.paths import absolute
-from deepfm_jax.schema import (
-    Category,
-    Column,
-    Cross,
-    History,
-    Numeric,
-    NumericTransform,
-    Schema,
-    Timestamp,
-)
+from deepfm_jax.schema import Cross, Schema
 
 OPTIONS_FILE, SOURCE_FILE = "options.json", "source.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class BuildOptions:
+class BuildOptions(EncodingOptions):
     """Options of the encoding; None keeps the builder's own choice.
 
-    Attributes:
-      min_count: For every vocabulary: of categorical columns, with one value or several, and of
-        ``log2_floor`` buckets. (A column that shares another's vocabulary follows the options of
-        that column.)
-      max_size: For every categorical column with a vocabulary.
-      hash_buckets: For every categorical column, instead of its vocabulary; columns whose values
-        are ids already stay unchanged.
-      numeric: Transform of every numeric column.
-      buckets: Number of quantile buckets.
-      history_length: Most values of every history column.
-      separate_missing: Whether missing values have their own id.
+    Attributes beside those of ``EncodingOptions``:
       max_bad_rows: Number of bad rows tolerated (and counted) in each split.
       rows: Training rows to simulate; only for the ``synthetic`` data set.
       crosses: Columns of each cross-product feature, added to those of the builder.
@@ -51,13 +33,6 @@ class BuildOptions:
       UserError: ``crosses`` is not a list of lists of column names, or ``schema`` is not valid.
     """
 
-    min_count: int | None = None
-    max_size: int | None = None
-    hash_buckets: int | None = None
-    numeric: NumericTransform | None = None
-    buckets: int | None = None
-    history_length: int | None = None
-    separate_missing: bool | None = None
     max_bad_rows: int = 0
     rows: int | None = None
     crosses: Sequence[Sequence[str]] = ()
@@ -86,36 +61,10 @@ class BuildOptions:
         Raises:
           UserError: the schema cannot have a cross (see ``Schema``).
         """
-        numeric = {
-            "transform": self.numeric,
-            "buckets": self.buckets,
-            "min_count": self.min_count,
-            "separate_missing": self.separate_missing,
-        }
-
-        def changed(column: Column) -> Column:
-            options: dict[str, Any] = {"separate_missing": self.separate_missing}
-            if isinstance(column, History) and self.history_length is not None:
-                column = dataclasses.replace(column, max_length=self.history_length)
-            if isinstance(column, Numeric):
-                options = numeric
-            elif isinstance(column, Category):
-                if column.shares_with is not None:
-                    return column
-                if self.hash_buckets is not None and column.dtype != "id":
-                    options |= {"hash_buckets": self.hash_buckets, "min_count": 1}
-                    column = dataclasses.replace(column, max_size=None)
-                elif column.has_vocabulary:
-                    options |= {"min_count": self.min_count, "max_size": self.max_size}
-            elif not isinstance(column, Timestamp):
-                return column
-            set_options = {key: value for key, value in options.items() if value is not None}
-            return dataclasses.replace(column, **set_options)
-
         crosses = (Cross(tuple(columns), self.cross_buckets) for columns in self.crosses)
         return dataclasses.replace(
             schema,
-            columns=tuple(map(changed, schema.columns)),
+            columns=tuple(column.with_options(self) for column in schema.columns),
             crosses=(*schema.crosses, *crosses),
         )
 

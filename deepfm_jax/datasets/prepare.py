@@ -27,7 +27,6 @@ from deepfm_jax.features import total_rows
 from deepfm_jax.files import is_full_disk, only_writer
 from deepfm_jax.readers.paths import is_url
 from deepfm_jax.readers.rejects import REJECTS_FILE
-from deepfm_jax.schema import MultiValued
 
 # Name of a data set while another takes its place.
 _REPLACED = "replaced"
@@ -286,10 +285,10 @@ def _longer(summary: SplitSummary, encoder: Encoder) -> Iterator[str]:
     """By column, the number of rows with more values than slots."""
     for field in encoder.schema.fields:
         longer = summary.longer.get(field.name, 0)
-        if isinstance(field, MultiValued) and longer:
+        if longer:
             kept = "last" if field.keeps_last else "first"
             yield (
-                f"  {field.name}: {longer:,} rows have more than max_length={field.max_length} "
+                f"  {field.name}: {longer:,} rows have more than max_length={field.slots} "
                 f"values; the {kept} ones are kept"
             )
 

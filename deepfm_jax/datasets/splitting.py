@@ -11,12 +11,12 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from deepfm_jax.encoding.encoder import count_values
+from deepfm_jax.cells.text import decoded
+from deepfm_jax.encoding.counting import count_values
 from deepfm_jax.errors import UserError
-from deepfm_jax.readers.cells import decoded
 from deepfm_jax.readers.row_checker import RowReport
 from deepfm_jax.readers.sources import Files, read_tables
-from deepfm_jax.schema import Categorical, Column, Numeric, Schema, Timestamp
+from deepfm_jax.schema import Column, Schema
 
 # Reads a split from its start; called once per pass, with a report to fill or None.
 ReadSplit: TypeAlias = Callable[[RowReport | None], Iterator[pa.Table]]
@@ -161,12 +161,7 @@ def split_by_time(
       UserError: ``column`` does not hold times or numbers, a row has no time, or there are too few
         distinct times for three splits.
     """
-    kinds = {
-        kind.name: kind
-        for kind in schema.columns
-        if isinstance(kind, Timestamp | Numeric)
-        or (isinstance(kind, Categorical) and kind.dtype != "string")
-    }
+    kinds = {kind.name: kind for kind in schema.columns if kind.is_ordered}
     if column not in kinds:
         known = f"columns that do: {', '.join(kinds)}" if kinds else "no column does"
         raise UserError(f"time_column {column!r} does not hold times or numbers; {known}")

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Int32
 
-from deepfm_jax.encoding.hashing import GOLDEN_GAMMA, mix
+from deepfm_jax.coders.hashing import GOLDEN_GAMMA, mix
 
 
 def cross_ids(parts: Int32[np.ndarray, "rows parts"], buckets: int) -> Int32[np.ndarray, "rows"]:

@@ -9,7 +9,7 @@ import io
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,19 +18,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pa_parquet
 from jaxtyping import Float32, Int32
 
+from deepfm_jax.coders.coder import FieldCoder, fit_field
+from deepfm_jax.encoding.counting import count_values, counted_columns
 from deepfm_jax.encoding.crosses import cross_ids
 from deepfm_jax.encoding.groups import encode_groups
-from deepfm_jax.encoding.list_coding import fill_slots, kept_elements
-from deepfm_jax.encoding.vocabulary import FieldCoder, fit_field, merge_counts
 from deepfm_jax.errors import UserError
 from deepfm_jax.features import Feature, as_features
 from deepfm_jax.files import write_atomically, write_json
-from deepfm_jax.schema import Column, Field, MultiValued, Numeric, Schema
+from deepfm_jax.schema import Schema
 
 _FORMAT = 1
 _JSON, _PARQUET = "encoder.json", "encoder.parquet"
-# Chunks of counts merged at a time: few enough to bound memory, enough to keep merging cheap.
-_MERGE_EVERY = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,23 +108,12 @@ class Encoder:
             self.schema.fields, self.coders, field_slots, strict=True
         ):
             column = table[field.name]
-            if isinstance(field, MultiValued):
-                assert values is not None  # The schema has a field of several values: this one.
-                kept = kept_elements(column, field)
-                longer[field.name] = kept.longer
-                fill_slots(
-                    kept,
-                    coder.category_ids,
-                    coder.missing_id,
-                    ids[:, of_field],
-                    values[:, of_field],
-                )
-            elif field.numbers:
-                numbers = column.combine_chunks().flatten().to_numpy()
-                dense.append(numbers.reshape(rows, field.numbers))
-            else:
-                slot = of_field.start
-                coder.encode(column, ids[:, slot], None if values is None else values[:, slot])
+            of_slots = None if values is None else values[:, of_field]
+            more = field.encode(column, coder, ids[:, of_field], of_slots)
+            if more is not None:
+                longer[field.name] = more
+            if field.numbers:
+                dense.append(field.dense_numbers(column))
         names = (field.name for field in self.schema.fields)
         slot_of = {name: of.start for name, of in zip(names, field_slots, strict=True)}
         for slot, cross in enumerate(self.schema.crosses, start=field_slots[-1].stop):
@@ -192,7 +179,7 @@ class Encoder:
         coders = []
         for field, statistics in zip(schema.fields, content["statistics"], strict=True):
             rows = table.filter(pc.equal(table["column"], field.name))
-            coders.append(FieldCoder.from_saved(field, statistics, rows))
+            coders.append(field.coder.from_saved(field, statistics, rows))
         return cls(schema=schema, coders=tuple(coders[owner] for owner in schema.owners))
 
     def fingerprint(self) -> str:
@@ -268,91 +255,10 @@ def fit(tables: Iterable[pa.Table], schema: Schema) -> Encoder:
     return fit_counts(count_values(tables, counted_columns(schema)), schema)
 
 
-def counted_columns(schema: Schema) -> dict[str, tuple[Field, ...]]:
-    """The columns whose values each field is fitted on, if any: its own and those that share it.
-
-    Of each field that has a vocabulary of its own, or statistics, by its name.
-    """
-    counted: dict[str, tuple[Field, ...]] = {}
-    for field, owner_number in zip(schema.fields, schema.owners, strict=True):
-        owner = schema.fields[owner_number]
-        if isinstance(owner, Numeric) or owner.has_vocabulary:
-            counted[owner.name] = (*counted.get(owner.name, ()), field)
-    return counted
-
-
 def fit_counts(counts: Mapping[str, pa.Table], schema: Schema) -> Encoder:
     """Fits an encoder on the counts of ``counted_columns``, as ``count_values`` gives them."""
     nothing = pa.table({"value": pa.array([], pa.int64()), "count": pa.array([], pa.int64())})
-    coders = [fit_field(field, counts.get(field.name, nothing)) for field in schema.fields]
+    coders = [
+        fit_field(field.coder, field, counts.get(field.name, nothing)) for field in schema.fields
+    ]
     return Encoder(schema=schema, coders=tuple(coders[owner] for owner in schema.owners))
-
-
-def count_values(
-    tables: Iterable[pa.Table], counted: Mapping[str, Sequence[Column]]
-) -> dict[str, pa.Table]:
-    """How often each value stands in typed rows, by name; see ``ValueCounter``.
-
-    Raises:
-      UserError: no rows.
-    """
-    counter, seen = ValueCounter(counted), False
-    for table in tables:
-        seen = True
-        counter.add(table)
-    check_seen(seen)
-    return counter.counts()
-
-
-def check_seen(seen: bool) -> None:
-    """Whether there is any row to fit an encoder on.
-
-    Raises:
-      UserError: there is none.
-    """
-    if not seen:
-        raise UserError("the training split has no rows to fit an encoder on")
-
-
-class ValueCounter:
-    """Counts how often each value of some columns stands in the rows that are added.
-
-    Of lists each value that is kept is counted.
-    """
-
-    def __init__(self, counted: Mapping[str, Sequence[Column]]):
-        """Counts by name, each of the values of one column or of several together."""
-        self._counted = counted
-        self._counts: dict[str, list[pa.Table]] = {name: [] for name in counted}
-
-    def add(self, table: pa.Table) -> None:
-        """Counts the typed rows of a table."""
-        for name, columns in self._counted.items():
-            parts = self._counts[name]
-            for column in columns:
-                if isinstance(column, MultiValued):
-                    values = kept_elements(table[column.name], column).values
-                else:
-                    values = table[column.name].combine_chunks()
-                parts.append(_counted(values))
-            if len(parts) >= _MERGE_EVERY:
-                parts[:] = [merge_counts(parts)]
-
-    @property
-    def size(self) -> int:
-        """Counts held, a value may have several of them."""
-        return sum(part.num_rows for parts in self._counts.values() for part in parts)
-
-    def counts(self) -> dict[str, pa.Table]:
-        """By name, if any rows were added; columns ``value`` and ``count``."""
-        return {name: merge_counts(parts) for name, parts in self._counts.items() if parts}
-
-
-def _counted(cells: pa.Array) -> pa.Table:
-    if not pa.types.is_dictionary(cells.type):
-        return pa.table(pc.value_counts(cells).flatten(), names=["value", "count"])
-    # A missing cell is the last of the distinct ones.
-    distinct = pa.concat_arrays([cells.dictionary, pa.nulls(1, cells.dictionary.type)])
-    places = cells.indices.fill_null(len(cells.dictionary))
-    counts = pa.array(np.bincount(places, minlength=len(distinct)))
-    return pa.table({"value": distinct, "count": counts}).filter(pc.greater(counts, 0))

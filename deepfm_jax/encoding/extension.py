@@ -9,8 +9,8 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deepfm_jax.coders.coder import FieldCoder
 from deepfm_jax.encoding.encoder import Encoder, fit
-from deepfm_jax.encoding.vocabulary import FieldCoder
 from deepfm_jax.errors import UserError
 from deepfm_jax.schema import Schema
 
@@ -123,7 +123,7 @@ def describe_growth(old: Encoder, new: Encoder) -> str:
 def _grown(old: FieldCoder, fresh: FieldCoder) -> FieldCoder:
     is_new = pc.invert(pc.is_in(fresh.vocabulary, value_set=old.vocabulary))
     values, counts = fresh.vocabulary.filter(is_new), fresh.counts.filter(is_new)
-    limit = getattr(old.field, "max_size", None)
+    limit = old.max_size
     if limit is not None:
         # The fresh one is limited too, to ``limit`` values of which no more than the old are old:
         # the most frequent new ones, as many as there is room for, are in it.

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int32, Int64
 
-from deepfm_jax.encoding.hashing import hash_integers, hash_text
-from deepfm_jax.readers.cells import decoded
+from deepfm_jax.cells.text import decoded
+from deepfm_jax.coders.hashing import hash_integers, hash_text
 
 _NONE = np.int64(-1)
 

@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pa_parquet
 from jaxtyping import Float32, Int64
 
+from deepfm_jax.cells.lists import is_list
+from deepfm_jax.cells.text import cleaned, decoded, is_text
+from deepfm_jax.coders.coder import FieldCoder
 from deepfm_jax.encoding.encoder import Encoder
-from deepfm_jax.encoding.vocabulary import FieldCoder
 from deepfm_jax.errors import UserError, one_line
-from deepfm_jax.readers.cells import cleaned, decoded, is_text, typed_categories
-from deepfm_jax.readers.list_cells import is_list
 from deepfm_jax.readers.paths import SourcePath, find_files, open_random
-from deepfm_jax.schema import Category, TextFormat
+from deepfm_jax.schema import Field, TextFormat
 
 _VALUE, _VECTOR = "value", "vector"
 _PARQUET_ROWS = 1 << 14
@@ -61,14 +61,14 @@ def field_of_values(encoder: Encoder, column: str) -> int:
     valued = {
         field.name: owner
         for field, owner in zip(schema.fields, schema.owners, strict=True)
-        if isinstance(field, Category)
+        if field.is_category
     }
     if column in valued:
         return valued[column]
     what = "is no column of the schema"
     declared = {each.name: each for each in (*schema.columns, *schema.fields)}
     if column in declared:
-        what = f"is a {type(declared[column]).__name__.lower()} column, whose values have no ids"
+        what = f"is a {declared[column].kind} column, whose values have no ids"
     raise UserError(f"column {column!r} {what}; those with ids are {', '.join(valued) or 'none'}")
 
 
@@ -91,10 +91,11 @@ def read_value_vectors(path: str | os.PathLike[str], encoder: Encoder, column: s
         column has a vector.
     """
     number = field_of_values(encoder, column)
+    field = encoder.schema.fields[number]
     coder, text = encoder.coders[number], encoder.schema.text
     files = find_files(path)
-    kept = [_with_ids(part, coder) for part in _checked_parts(files, column, coder, text)]
-    possible = coder.dim - (0 if coder.is_id else coder.first_id)
+    kept = [_with_ids(part, coder) for part in _checked_parts(files, column, field, text)]
+    possible = coder.dim - coder.first_id
     if not any(len(part.ids) for part in kept):
         raise UserError(
             f"{path}: none of the {possible:,} values of column {column!r} has a vector; are the "
@@ -128,8 +129,8 @@ class _Part(NamedTuple):
 
 def _with_ids(part: _Part, coder: FieldCoder) -> _Part:
     """The rows whose values have an id of their own, with it."""
-    ids = coder.category_ids(part.values).astype(np.int64)
-    has_id = ids >= (0 if coder.is_id else coder.first_id)
+    ids = coder.value_ids(part.values).astype(np.int64)
+    has_id = ids >= coder.first_id
     if has_id.all():
         return part._replace(ids=ids)
     return part._replace(
@@ -142,14 +143,14 @@ def _with_ids(part: _Part, coder: FieldCoder) -> _Part:
 
 
 def _checked_parts(
-    files: Sequence[SourcePath], column: str, coder: FieldCoder, text: TextFormat
+    files: Sequence[SourcePath], column: str, field: Field, text: TextFormat
 ) -> Iterator[_Part]:
     """The rows of files, some at a time, without their ids."""
     length = None
     for file in files:
         row = 1
         for raw_values, raw_vectors in _raw_parts(file, column):
-            values = _typed_values(raw_values, coder, text, f"{file}, row ", row)
+            values = _typed_values(raw_values, field, text, f"{file}, row ", row)
             vectors = _typed_vectors(raw_vectors, length, f"{file}, row ", row)
             length = vectors.shape[1]
             rows = np.arange(row, row + len(values))
@@ -187,19 +188,15 @@ def _raw_parts(file: SourcePath, column: str) -> Iterator[tuple[pa.Array, pa.Arr
         ) from None
 
 
-def _typed_values(
-    raw: pa.Array, coder: FieldCoder, text: TextFormat, where: str, row: int
-) -> pa.Array:
+def _typed_values(raw: pa.Array, field: Field, text: TextFormat, where: str, row: int) -> pa.Array:
     """Values as the cells of the column are read; none is null."""
-    field = coder.field
-    assert isinstance(field, Category)  # See ``field_of_values``.
     cells = decoded(raw)
     try:
         cells = cleaned(cells, text) if is_text(cells.type) else cells
-        values, bad, reason = typed_categories(cells, field)
+        values, bad, reason = field.type_values(cells)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UserError(
-            f"{where}{row}: values of type {raw.type} cannot be read as {field.dtype}s "
+            f"{where}{row}: values of type {raw.type} cannot be read as {field.value_noun}s "
             f"({one_line(error)})"
         ) from None
     if bad.any():

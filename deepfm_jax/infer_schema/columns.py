@@ -10,13 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deepfm_jax.cells.lists import is_list
+from deepfm_jax.cells.text import as_text, is_text
+from deepfm_jax.cells.times import seconds_of_text
 from deepfm_jax.errors import UserError
-from deepfm_jax.readers.cells import as_text, is_text
-from deepfm_jax.readers.list_cells import is_list
 from deepfm_jax.readers.paths import SourcePath
 from deepfm_jax.readers.shown import plain, shown, shown_names
-from deepfm_jax.readers.times import seconds_of_text
 from deepfm_jax.schema import (
+    KINDS,
     Categorical,
     Column,
     Ignored,
@@ -104,7 +105,15 @@ def _label_values(column: pa.Array) -> tuple[str, str] | None:
 
 
 def infer_column(name: str, column: pa.Array) -> tuple[Column, str]:
-    """What a column is, and why."""
+    """What a column is, and why.
+
+    Each kind is asked first whether it knows the cells (``Column.infer``). The rules below then
+    choose among the package's own kinds, as most cells fit several of them.
+    """
+    asked = (kind.infer(name, column) for kind in KINDS.values())
+    known = next((found for found in asked if found is not None), None)
+    if known is not None:
+        return known
     cells = column.drop_null()
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         return Timestamp(name, parts=_parts(column)), "times"

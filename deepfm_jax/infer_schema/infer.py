@@ -23,7 +23,7 @@ from deepfm_jax.readers.paths import SourcePath, find_files, open_random, open_t
 from deepfm_jax.readers.shown import plain, shown
 from deepfm_jax.readers.sources import text_extension
 from deepfm_jax.readers.text_files import cause, no_header, no_rows
-from deepfm_jax.schema import Column, Label, Schema, TextFormat
+from deepfm_jax.schema import Column, Schema, TextFormat
 
 _SAMPLE_ROWS = 100_000
 _SAMPLE_BYTES = 32 << 20
@@ -54,8 +54,7 @@ class Inference:
         names = [plain(column.name) for column in self.schema.columns]
         width = max(map(len, names))
         for name, column in zip(names, self.schema.columns, strict=True):
-            kind = type(column).__name__.lower()
-            lines.append(f"{name:{width}}  {kind:12} {self.reasons[column.name]}")
+            lines.append(f"{name:{width}}  {column.kind:12} {self.reasons[column.name]}")
         return "\n".join(lines)
 
 
@@ -99,9 +98,8 @@ def infer_schema(path: str | os.PathLike[str], label: str | None = None) -> Infe
 
 
 def _check_fields(file: SourcePath, columns: Sequence[Column]) -> None:
-    used = [column for column in columns if type(column).__name__ not in ("Ignored", "Label")]
-    if not used:
-        labels = [column.name for column in columns if isinstance(column, Label)]
+    if not any(column.fields for column in columns):
+        labels = [column.name for column in columns if column.target == "label"]
         raise UserError(
             f"{file}: no column but the label {shown(labels[0])} can be a field of a model"
         )

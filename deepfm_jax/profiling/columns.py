@@ -4,32 +4,27 @@
 # pyright: reportAttributeAccessIssue=false
 
 import dataclasses
-import datetime
 from collections.abc import Mapping
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepfm_jax.profiling.counts import SECONDS_OF_HOUR, SplitCounts, ValueCounts
+from deepfm_jax.profiling.counts import SplitCounts
 from deepfm_jax.profiling.coverage import (
     MIN_COUNTS,
     Coverage,
     coded_counts,
     coverage,
     fitted,
-    has_vocabulary,
     known_share,
     rank_curve,
+    with_value,
 )
-from deepfm_jax.profiling.drift import Drift, edge_bins, hour_bins, stability_index, value_bins
-from deepfm_jax.profiling.groups import Group, groups_by
-from deepfm_jax.profiling.numbers import Numbers, describe_numbers, number_text
-from deepfm_jax.schema.columns import Column, Numeric, Timestamp
-
-_TOP = 20
-_EPOCH = datetime.datetime(1970, 1, 1)
+from deepfm_jax.profiling.drift import Drift, stability_index
+from deepfm_jax.profiling.groups import Group
+from deepfm_jax.profiling.numbers import Numbers
+from deepfm_jax.profiling.views import VIEWS, View, rows_of
+from deepfm_jax.schema import Column
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +54,7 @@ class ColumnReport:
     rows: int
     distinct: int
     missing: Group
-    top: tuple[Group, ...]
+    top: tuple[Group, ...] = ()
     coverage: Coverage | None = None
     coverages: tuple[Coverage, ...] = ()
     ranks: tuple[tuple[int, float], ...] = ()
@@ -80,123 +75,58 @@ def report_column(column: Column, splits: Mapping[str, SplitCounts]) -> ColumnRe
         for split, found in splits.items()
         if split != "train" and found.columns[column.name].seen
     }
-    valid = pc.is_valid(counts["value"])
-    values, missing = counts.filter(valid), counts.filter(pc.invert(valid))
+    values, missing = with_value(counts), counts.filter(pc.is_null(counts["value"]))
     total = pc.sum(counts["rows"]).as_py()
-    details: dict[str, Any] = {}
-    if isinstance(column, Timestamp):
-        details |= _times(counted, values, total)
-    else:
-        details["top"] = _top(values, total)
-    if isinstance(column, Numeric) and values.num_rows:
-        details["numbers"] = describe_numbers(values)
-    kept = None
-    if has_vocabulary(column):
-        coder = fitted(column, counts)
-        kept = coder.vocabulary
+    assert column.profile is not None  # Others are not counted.
+    view = VIEWS[column.profile](counted, values, total)
+    details = view.details()
+    covered = {}
+    field = column.vocabulary_field
+    if field is not None:
+        coder = fitted(field, counts)
         details["coverage"] = coverage(coder, counts)
         details["coverages"] = tuple(
-            coverage(fitted(column, counts, min_count=least), counts) for least in MIN_COUNTS
+            coverage(fitted(field, counts, min_count=least), counts) for least in MIN_COUNTS
         )
-        details["ranks"] = rank_curve(coded_counts(column, counts))
+        details["ranks"] = rank_curve(coded_counts(field, counts))
+        covered = {
+            split: known_share(coded_counts(field, other), coder.vocabulary)
+            for split, other in others.items()
+        }
     return ColumnReport(
         name=column.name,
         kind=kind_text(column),
         rows=total,
         distinct=values.num_rows,
-        missing=Group.of("missing", _sum(missing, "rows"), _sum(missing, "positives"), total),
+        missing=Group.of("missing", rows_of(missing), rows_of(missing, "positives"), total),
         drift={
-            split: _drift(column, counts, other, details.get("numbers"), kept)
+            split: _drift(view, counts, other, covered.get(split))
             for split, other in others.items()
         },
-        **{"top": (), **details},
+        **details,
     )
 
 
 def kind_text(column: Column) -> str:
     """A column's kind, and the options that are not the kind's own."""
-    kind = type(column).__name__.lower()
     options = []
     for field in dataclasses.fields(column):
         value = getattr(column, field.name)
-        if field.name == "name" or (value == field.default and field.name != "transform"):
+        usual = value == field.default and field.name not in column.SHOWN_OPTIONS
+        if field.name == "name" or usual:
             continue
         told = ",".join(map(str, value)) if isinstance(value, tuple) else value
         options.append(field.name if value is True else f"{field.name}={told}")
-    return f"{kind} ({', '.join(options)})" if options else kind
+    return f"{column.kind} ({', '.join(options)})" if options else column.kind
 
 
-def _sum(counts: pa.Table, name: str) -> int:
-    return pc.sum(counts[name]).as_py() or 0
-
-
-def _top(values: pa.Table, total: int) -> tuple[Group, ...]:
-    top = values.sort_by([("rows", "descending"), ("value", "ascending")]).slice(0, _TOP)
-    return tuple(
-        Group.of(_named(row["value"]), row["rows"], row["positives"], total)
-        for row in top.to_pylist()
-    )
-
-
-def _named(value: Any) -> str:
-    return number_text(value) if isinstance(value, float) else str(value)
-
-
-def _times(counted: ValueCounts, values: pa.Table, total: int) -> dict[str, Any]:
-    if counted.first is None or counted.last is None:
-        return {}
-    hours = values["value"].to_numpy()
-    dates = hours // 24
-    # Dates without rows are no groups: data of two far days would be nearly all of such.
-    found, keys = np.unique(dates, return_inverse=True)
-    names = [f"{_time(int(date) * 24 * SECONDS_OF_HOUR):%Y-%m-%d}" for date in found]
-    return {
-        "first": _time(counted.first).isoformat(sep=" "),
-        "last": _time(counted.last).isoformat(sep=" "),
-        "hours": groups_by(hours % 24, values, [f"{hour:02}" for hour in range(24)], total),
-        "days": groups_by(keys, values, names, total),
-    }
-
-
-def _time(seconds: int | float) -> datetime.datetime:
-    return _EPOCH + datetime.timedelta(seconds=seconds)
-
-
-def _drift(
-    column: Column,
-    train: pa.Table,
-    other: pa.Table,
-    numbers: Numbers | None,
-    kept: pa.Array | None,
-) -> Drift:
-    unseen = None
-    if isinstance(column, Timestamp):
-        bins = [hour_bins(counts) for counts in (train, other)]
-    elif isinstance(column, Numeric):
-        edges = () if numbers is None else numbers.edges
-        bins = [edge_bins(edges, counts) for counts in (train, other)]
-        unseen = _outside(numbers, other)
-    else:
-        bins = [value_bins(train, counts) for counts in (train, other)]
-        unseen = 1 - known_share(other, column, train["value"].combine_chunks())
-    psi, by_chance = stability_index(*bins)
+def _drift(view: View, train: pa.Table, other: pa.Table, covered: float | None) -> Drift:
+    psi, by_chance = stability_index(view.bins(train, train), view.bins(train, other))
     missing = other.filter(pc.is_null(other["value"]))
     return Drift(
-        missing=_sum(missing, "rows") / _sum(other, "rows"),
-        unseen=unseen,
-        covered=None if kept is None else known_share(other, column, kept),
+        missing=rows_of(missing) / rows_of(other),
+        unseen=view.unseen(train, other),
+        covered=covered,
         psi=psi,
         psi_by_chance=by_chance,
     )
-
-
-def _outside(numbers: Numbers | None, other: pa.Table) -> float:
-    other = other.filter(pc.is_valid(other["value"]))
-    total = _sum(other, "rows")
-    if not total:
-        return 0.0
-    if numbers is None:
-        return 1.0
-    values = other["value"].to_numpy()
-    outside = (values < numbers.percentiles[0]) | (values > numbers.percentiles[-1])
-    return float(other["rows"].to_numpy()[outside].sum() / total)

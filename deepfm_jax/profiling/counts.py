@@ -10,10 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepfm_jax.readers.cells import decoded
-from deepfm_jax.schema import Column, Ignored, Label, Schema, Timestamp, Vector
+from deepfm_jax.cells.text import decoded
+from deepfm_jax.schema import Column, Schema
 
-SECONDS_OF_HOUR = 3600
 # Counts that wait to be merged, beside as many as are merged already.
 _WAITING = 1 << 17
 
@@ -47,10 +46,7 @@ class ValueCounts:
             values = pc.add(values, 0.0)  # -0 and 0 would be two values.
         if not pa.types.is_string(values.type):
             self._widen(values)
-        if isinstance(self._column, Timestamp):
-            # Seconds may be as many as rows; hours are as many as the data last.
-            hours = values.fill_null(0).to_numpy() // SECONDS_OF_HOUR
-            values = pa.array(hours, mask=pc.is_null(values).to_numpy(zero_copy_only=False))
+        values = self._column.profiled_values(values)
         table = pa.table({"value": values, "rows": np.ones_like(labels), "positives": labels})
         self._waiting.append(_added_up(table))
         merged = 0 if self._merged is None else self._merged.num_rows
@@ -94,7 +90,7 @@ class SplitCounts:
 
 def inspected_columns(schema: Schema) -> tuple[Column, ...]:
     """The columns that a report is made of."""
-    return tuple(c for c in schema.columns if not isinstance(c, Ignored | Label | Vector))
+    return tuple(c for c in schema.columns if c.profile is not None)
 
 
 def count_split(tables: Iterable[pa.Table], schema: Schema) -> SplitCounts:

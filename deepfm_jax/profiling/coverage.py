@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepfm_jax.encoding.vocabulary import FieldCoder, fit_field, log2_floor
-from deepfm_jax.schema.columns import Categorical, Column, MultiValued, Numeric
+from deepfm_jax.coders.coder import FieldCoder, fit_field
+from deepfm_jax.schema import Field
 
 MIN_COUNTS = (1, 2, 5, 10)
 _CURVE_POINTS = 60
@@ -33,52 +33,49 @@ class Coverage:
     share: float
 
 
-def has_vocabulary(column: Column) -> bool:
-    """Whether ids are given to the values of the training rows, or to their ``log2_floor``."""
-    if isinstance(column, Numeric):
-        return column.transform == "log2_floor"
-    return isinstance(column, Categorical | MultiValued) and column.has_vocabulary
-
-
-def coded_counts(column: Column, counts: pa.Table) -> pa.Table:
-    """Counts of the values that have ids: of the buckets for ``log2_floor``; none are missing.
+def coded_counts(field: Field, counts: pa.Table) -> pa.Table:
+    """Counts of what has ids: of the values, or of the buckets of numbers; none are missing.
 
     Args:
-      column: One with a vocabulary.
+      field: One with a vocabulary.
       counts: Columns ``value``, ``rows`` and ``positives``.
     """
-    counts = counts.filter(pc.is_valid(counts["value"]))
-    if not isinstance(column, Numeric):
-        return counts
-    buckets = log2_floor(counts["value"].to_numpy())
-    merged = pa.table({"value": buckets, "rows": counts["rows"]}).group_by("value")
-    return merged.aggregate([("rows", "sum")]).rename_columns({"rows_sum": "rows"})
+    return field.coder.coded_counts(with_value(counts))
 
 
-def fitted(column: Column, counts: pa.Table, **options: int) -> FieldCoder:
+def with_value(counts: pa.Table) -> pa.Table:
+    """The counts of rows that have a value."""
+    return counts.filter(pc.is_valid(counts["value"]))
+
+
+def fitted(field: Field, counts: pa.Table, **options: int) -> FieldCoder:
     """What ``prepare`` would fit on the training rows' counts, with changed options."""
-    changed = dataclasses.replace(column, **options)
+    changed = dataclasses.replace(field, **options)
     renamed = counts.select(["value", "rows"]).rename_columns(["value", "count"])
-    return fit_field(changed, renamed)  # pyright: ignore[reportArgumentType]
+    return fit_field(changed.coder, changed, renamed)
 
 
 def coverage(coder: FieldCoder, counts: pa.Table) -> Coverage:
     """How many of the training rows that a vocabulary was fitted on it keeps."""
-    total = pc.sum(counts.filter(pc.is_valid(counts["value"]))["rows"]).as_py() or 0
+    total = pc.sum(with_value(counts)["rows"]).as_py() or 0
     kept = pc.sum(coder.counts).as_py() or 0
     return Coverage(
-        min_count=coder.field.min_count,
-        max_size=getattr(coder.field, "max_size", None),
+        min_count=coder.min_count,
+        max_size=coder.max_size,
         values=len(coder.vocabulary),
         share=kept / total if total else 1.0,
     )
 
 
-def known_share(counts: pa.Table, column: Column, values: pa.Array | pa.ChunkedArray) -> float:
-    """Of rows that have a value, those whose value is one of ``values``; 1 where none has one."""
-    coded = coded_counts(column, counts)
-    total = pc.sum(coded["rows"]).as_py() or 0
-    found = coded.filter(pc.is_in(coded["value"], value_set=values))
+def known_share(counts: pa.Table, values: pa.Array | pa.ChunkedArray) -> float:
+    """Of rows that have a value, those whose value is one of ``values``; 1 where none has one.
+
+    Args:
+      counts: Columns ``value`` and ``rows``; none is missing.
+      values: The known ones.
+    """
+    total = pc.sum(counts["rows"]).as_py() or 0
+    found = counts.filter(pc.is_in(counts["value"], value_set=values))
     return (pc.sum(found["rows"]).as_py() or 0) / total if total else 1.0
 
 

@@ -11,13 +11,15 @@ from deepfm_jax.errors import UserError
 from deepfm_jax.readers.libsvm_text import FeatureRows, parse_rows
 from deepfm_jax.readers.paths import SourcePath, extension, open_text
 from deepfm_jax.readers.row_checker import Fault, GoodRows, MalformedRow, RowChecker
-from deepfm_jax.schema import Column, Ignored, Label, MultiValued, Numeric, Schema
+from deepfm_jax.schema import Column, Schema
 
 _WITH_FIELDS = (".libffm", ".ffm")
 FEATURE_EXTENSIONS = (".libsvm", ".libfm", ".svm", *_WITH_FIELDS)
 # Parsing takes about 25 times the bytes of a block for a while.
 _BLOCK_BYTES = 4 << 20
 _OTHER_VALUE = "is an id with another value than 1, in a column of ids alone"
+# Uses of features, any number of them in a row.
+_SEVERAL = ("ids", "pairs")
 FIELD_COLUMN = "field_"  # Followed by the number of the field.
 
 
@@ -109,13 +111,13 @@ class _Columns:
 
     def __init__(self, path: SourcePath, schema: Schema, every: bool):
         self._label = schema.label
-        self._features = [column for column in schema.columns if not isinstance(column, Label)]
+        self._features = [column for column in schema.columns if column.target != "label"]
         self._every = every
         self._negative: float | None = None
         self._numeric_ids: dict[str, int] = {}
         self._order = np.arange(len(self._features))
         self.width: int | None = len(self._features)
-        self._takes_all = isinstance(self._features[0], MultiValued) and self.width == 1
+        self._takes_all = self.width == 1 and self._features[0].feature_use in _SEVERAL
         if self._takes_all:
             self.width = None
         if names_fields(path):
@@ -138,14 +140,14 @@ class _Columns:
         ids[cells], values[cells] = rows.ids[known], rows.values[known]
         ids, values = ids.reshape(shape), values.reshape(shape)
         for slot, column in enumerate(self._features):
-            if isinstance(column, Ignored) and not self._every:
+            if not (column.is_read or self._every):
                 continue
-            if isinstance(column, MultiValued):
+            if column.feature_use in _SEVERAL:
                 columns[column.name] = self._lists(column, rows, slots == slot, faults)
                 continue
-            if not isinstance(column, Ignored):
+            if column.is_read:
                 self._check(column, ids[:, slot], values[:, slot], counts[:, slot], faults)
-            cell = values if isinstance(column, Numeric) else ids
+            cell = values if column.feature_use == "value" else ids
             columns[column.name] = pa.array(cell[:, slot], mask=counts[:, slot] == 0)
         return pa.table(columns), faults
 
@@ -162,8 +164,8 @@ class _Columns:
                 faults.setdefault(int(row_of[feature]), Fault("", None, reason))
         return np.where(known, self._order[at], -1)
 
-    def _lists(self, column: MultiValued, rows: FeatureRows, chosen, faults) -> pa.ListArray:
-        weighted = column.weight_separator is not None
+    def _lists(self, column: Column, rows: FeatureRows, chosen, faults) -> pa.ListArray:
+        weighted = column.feature_use == "pairs"
         if not weighted:
             row_of = rows.rows
             for feature in np.flatnonzero(chosen & (rows.values != 1)):
@@ -176,7 +178,7 @@ class _Columns:
         for row in np.flatnonzero(counts > 1):
             reason = f"column {column.name}: {counts[row]} features of one field"
             faults.setdefault(int(row), Fault("", None, reason))
-        if isinstance(column, Numeric):
+        if column.feature_use == "value":
             if there.any():
                 self._numeric_ids.setdefault(column.name, int(ids[there][0]))
             first = self._numeric_ids.get(column.name)

@@ -8,11 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from deepfm_jax.errors import UserError, one_line
-from deepfm_jax.readers.cells import typed_column
-from deepfm_jax.readers.list_cells import typed_lists
-from deepfm_jax.readers.times import time_part
-from deepfm_jax.readers.vector_cells import typed_vectors
-from deepfm_jax.schema import Ignored, MultiValued, Schema, Timestamp, Vector
+from deepfm_jax.schema import Schema
 
 _REMEDY = "fix the row, or pass --max_bad_rows=N to skip and count up to N such rows"
 KEPT_MESSAGES = 10
@@ -152,7 +148,7 @@ class RowChecker:
         Returns:
           Typed, categorical columns are string or int64, numeric ones float64 (null: missing),
           times int64 seconds since 1970 with their parts beside them, and the label float32.
-          Columns of several values are lists (see ``list_cells.typed_lists``), those of vectors
+          Columns of several values are lists (see ``cells.lists.typed_lists``), those of vectors
           lists of one size of float32.
           A field whose raw column is dictionary-encoded, as those of text files are where the cells
           themselves are not wanted, stays so: each distinct cell is then typed once.
@@ -167,24 +163,21 @@ class RowChecker:
         places = {name: place for place, name in enumerate(table.column_names)}
         for column in self.schema.columns:
             # A label, or a time that rows are split by, may be absent; fields may not.
-            if isinstance(column, Ignored) or column.name not in places:
+            if not column.is_read or column.name not in places:
                 continue
             raw = table.column(places[column.name]).combine_chunks()
             try:
-                values, found = self._typed(raw, column)
+                values, found = column.type_cells(raw, self.schema.text)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-                kind = type(column).__name__.lower()
                 raise UserError(
                     f"{self.source}, column {column.name}: cells of type {raw.type} cannot be read "
-                    f"as a {kind} column ({one_line(error)})"
+                    f"as a {column.kind} column ({one_line(error)})"
                 ) from None
             columns[column.name] = values
-            if isinstance(column, Timestamp):
-                for part, field in zip(column.parts, column.fields, strict=True):
-                    columns[field.name] = time_part(values, part)
-            for row, fault in found.items():
+            columns |= column.derived(values)
+            for row, bad in found.items():
                 # A row with several faults is one bad row, told by its first column.
-                faults.setdefault(row, fault)
+                faults.setdefault(row, Fault(column.name, *bad))
         self.report.read += table.num_rows + len(malformed)
         self._reject_all(table, positions, malformed, faults)
         typed = pa.table(columns)
@@ -194,21 +187,6 @@ class RowChecker:
             table, typed = table.filter(pa.array(good)), typed.filter(pa.array(good))
         self.report.kept += typed.num_rows
         return GoodRows(raw=table, typed=typed, source=self.source)
-
-    def _typed(self, raw: pa.Array, column) -> tuple[pa.Array, dict[int, Fault]]:
-        text = self.schema.text
-        if isinstance(column, MultiValued):
-            lists, bad_elements = typed_lists(raw, column, text)
-            return lists, {row: Fault(column.name, *bad) for row, bad in bad_elements.items()}
-        if isinstance(column, Vector):
-            values, bad, reason = typed_vectors(raw, column, text)
-        else:
-            values, bad, reason = typed_column(raw, column, text)
-        faults = {}
-        for row in np.flatnonzero(bad).tolist():
-            value = raw[row].as_py()
-            faults[row] = Fault(column.name, None if value is None else str(value), reason)
-        return values, faults
 
     def _reject_all(self, table, positions, malformed, faults: Mapping[int, Fault]) -> None:
         rejected = [(row.position, Fault("", None, row.reason), row.text) for row in malformed]

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 
+from deepfm_jax.cells.lists import is_list
+from deepfm_jax.cells.text import is_text
 from deepfm_jax.errors import UserError, one_line
-from deepfm_jax.readers.cells import is_text
 from deepfm_jax.readers.libsvm_files import FEATURE_EXTENSIONS, feature_extension, read_features
-from deepfm_jax.readers.list_cells import is_list
 from deepfm_jax.readers.paths import SourcePath, find_files, open_random
 from deepfm_jax.readers.row_checker import GoodRows, RowChecker, RowReport
 from deepfm_jax.readers.text_files import (
@@ -21,7 +21,7 @@ from deepfm_jax.readers.text_files import (
     text_columns,
     text_extension,
 )
-from deepfm_jax.schema import Ignored, Schema
+from deepfm_jax.schema import Schema
 
 _BLOCK_BYTES = 4 << 20
 _PARQUET_ROWS = 1 << 16
@@ -231,7 +231,7 @@ def _check_alike(files: Sequence[SourcePath], schema: Schema, labelled, every: b
     The values of a category are compared as text, and so 5 in a column of integers and 5 in one of
     timestamps would be two.
     """
-    declared = {column.name for column in schema.columns if not isinstance(column, Ignored)}
+    declared = {column.name for column in schema.columns if column.is_read}
     first: dict[str, str] = {}
     for file in files:
         kinds = _column_kinds(file, schema, labelled)
@@ -276,7 +276,7 @@ def _read_parquet(path, schema, labelled, checker, every) -> Iterator[GoodRows]:
     with open_random(path) as stream, pa_parquet.ParquetFile(stream) as file:
         names = file.schema_arrow.names
         check_names(os.fspath(path), names, schema, labelled)
-        declared = {c.name for c in schema.columns if not isinstance(c, Ignored)}
+        declared = {c.name for c in schema.columns if c.is_read}
         wanted = [name for name in names if every or name in declared]
         row = 1
         for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=wanted):

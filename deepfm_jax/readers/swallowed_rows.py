@@ -4,7 +4,7 @@ import re
 
 import pyarrow as pa
 
-from deepfm_jax.readers.cells import rows_with, typed_column
+from deepfm_jax.cells.text import rows_with
 from deepfm_jax.readers.row_checker import Fault
 from deepfm_jax.schema import Schema
 
@@ -58,7 +58,7 @@ def _are_rows(
             at = names.index(label.name)
             cells = [*first[at - place : at - place + 1]] if at >= place else []
             cells += [*last[at : at + 1]]
-            _, bad, _ = typed_column(pa.array(cells, pa.string()), label, schema.text)
-            if bad.any():
+            _, bad = label.type_cells(pa.array(cells, pa.string()), schema.text)
+            if bad:
                 return False
     return True

@@ -21,7 +21,7 @@ from deepfm_jax.readers.read_ahead import read_ahead
 from deepfm_jax.readers.row_checker import GoodRows, MalformedRow, RowChecker
 from deepfm_jax.readers.shown import shown, shown_names
 from deepfm_jax.readers.swallowed_rows import swallowed_rows
-from deepfm_jax.schema import Ignored, Schema, TextFormat
+from deepfm_jax.schema import Schema, TextFormat
 
 EXTENSIONS = (".tsv", ".csv", ".txt", ".data", ".test", ".dat")
 _FIRST_LINE_BYTES = 1 << 20
@@ -143,7 +143,7 @@ def read_text(
       UserError: see ``sources.read_tables``.
     """
     names = text_columns(path, schema, labelled)
-    wanted = {column.name for column in schema.columns if not isinstance(column, Ignored)}
+    wanted = {column.name for column in schema.columns if column.is_read}
     include = [name for name in names if every or name in wanted]
     # Where the cells themselves are not wanted, typing each distinct one once is several times
     # as fast.

@@ -1,6 +1,8 @@
 """What the columns of a click log mean: declared once, carried by data, checkpoint and model."""
 
-from deepfm_jax.schema.columns import (
+from deepfm_jax.cells.text_format import TextFormat
+from deepfm_jax.columns import (
+    KINDS,
     Categorical,
     Category,
     Column,
@@ -16,9 +18,11 @@ from deepfm_jax.schema.columns import (
     Vector,
     Weight,
 )
-from deepfm_jax.schema.schema import Cross, Schema, TextFormat
+from deepfm_jax.schema.cross import Cross
+from deepfm_jax.schema.schema import Schema
 
 __all__ = [
+    "KINDS",
     "Categorical",
     "Category",
     "Column",

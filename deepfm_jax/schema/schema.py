@@ -5,91 +5,17 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, cast
 
+from deepfm_jax.cells.text_format import TextFormat
+from deepfm_jax.columns.column import Column, Field, Target
+from deepfm_jax.columns.label import Label
+from deepfm_jax.columns.registry import KINDS
 from deepfm_jax.dataclass_data import from_data, to_data
 from deepfm_jax.errors import UserError
-from deepfm_jax.schema.columns import (
-    Categorical,
-    Category,
-    Column,
-    Field,
-    Group,
-    Label,
-    Numeric,
-    Timestamp,
-    Weight,
-)
+from deepfm_jax.schema.cross import Cross
 
-_KINDS = {kind.__name__.lower(): kind for kind in get_args(Column)}
-
-
-@dataclasses.dataclass(frozen=True)
-class Cross:
-    """A cross-product feature: which values stand together in a row, as a category of its own.
-
-    phi_k(x) = prod_i x_i^{c_ki}, c_ki in {0, 1}: feature k is 1 where all of its parts are. The
-    features of one cross take one value of each of its columns.
-
-    Deviation: the paper gives each conjunction a weight of its own; here they are hashed into
-    buckets, and the conjunctions of one bucket share it.
-
-    Source: Cheng et al. 2016, Wide & Deep, Eq. 1 (arXiv 1606.07792).
-
-    Attributes:
-      columns: Two or more columns that are read as categories. Their order does not matter.
-      buckets: Ids of the conjunctions, below 2^31; id 0, for what is unseen or missing, is one
-        more.
-
-    Raises:
-      UserError: fewer than two columns, one of them twice, or a number of buckets out of range.
-    """
-
-    columns: tuple[str, ...]
-    buckets: int = 100_000
-
-    def __post_init__(self):
-        if len(self.columns) < 2:
-            raise UserError(f"cross {self.name!r} needs two columns or more")
-        for column in self.columns:
-            if self.columns.count(column) > 1:
-                raise UserError(f"cross {self.name!r} has column {column!r} twice")
-        if not 1 <= self.buckets < 2**31:
-            raise UserError(f"cross {self.name!r}: buckets={self.buckets} must be 1 to 2^31 - 1")
-
-    @property
-    def name(self) -> str:
-        """What it is called for people."""
-        return " x ".join(self.columns)
-
-
-@dataclasses.dataclass(frozen=True)
-class TextFormat:
-    """How rows stand in a text file.
-
-    Attributes:
-      delimiter: One character between cells.
-      header: Whether the first line names the columns. Without a header, the columns of the
-        schema must be those of the file, in the file's order.
-      quoting: Whether ``"`` may quote a cell.
-      trim: Whether spaces around a cell are no part of it. (Around numbers they never are.)
-      missing: Texts that stand for a missing value, as ``NA``; an empty cell always does.
-
-    Raises:
-      UserError: a delimiter that is not one character.
-    """
-
-    delimiter: str = ","
-    header: bool = True
-    quoting: bool = True
-    trim: bool = False
-    missing: tuple[str, ...] = ()
-
-    def __post_init__(self):
-        if len(self.delimiter) != 1 or not self.delimiter.isascii():
-            raise UserError(f"delimiter={self.delimiter!r} must be one (ASCII) character")
-        if self.delimiter in "\r\n" or (self.quoting and self.delimiter == '"'):
-            raise UserError(f"delimiter={self.delimiter!r} ends lines or quotes cells; use another")
+_PLAIN = TextFormat()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,14 +29,14 @@ class Schema:
     """
 
     columns: tuple[Column, ...]
-    text: TextFormat = TextFormat()
+    text: TextFormat = _PLAIN
     crosses: tuple[Cross, ...] = ()
 
     def __post_init__(self):
         names = [column.name for column in self.columns]
+        # A field that is made of another column has a name of its own.
         for column in self.columns:
-            if isinstance(column, Timestamp):
-                names += [field.name for field in column.fields]
+            names += [field.name for field in column.fields if field != column]
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise UserError(f"schema declares column {twice[0]!r} twice; give each its own name")
@@ -122,7 +48,7 @@ class Schema:
             self._check_owner(field)
         if not self.labels:
             raise UserError("schema declares no label; declare one column or more as labels")
-        for kind, columns in (("weight", self._weights), ("group", self._groups)):
+        for kind, columns in (("weight", self._names("weight")), ("group", self._names("group"))):
             if len(columns) > 1:
                 raise UserError(f"schema declares {columns[0]!r} and {columns[1]!r} as {kind}s")
         for cross in self.crosses:
@@ -135,27 +61,26 @@ class Schema:
                 )
 
     def _check_owner(self, field: Field) -> None:
-        if isinstance(field, Numeric) or field.shares_with is None:
+        if field.owner is None:
             return
-        where = f"column {field.name!r} shares the vocabulary of {field.shares_with!r}"
+        where = f"column {field.name!r} shares the vocabulary of {field.owner!r}"
         # The parts of times are fields, but their values are not those of any cell.
-        owners = {each.name: each for each in self.columns if isinstance(each, Category)}
-        if field.shares_with not in owners:
+        declared = [each for column in self.columns for each in column.fields if each == column]
+        owners = {each.name: each for each in declared if each.is_category}
+        if field.owner not in owners:
             others = [name for name in owners if name != field.name]
             raise UserError(
                 f"{where}, which is not a categorical, multi-valued or history column; "
                 + (f"those are {', '.join(others)}" if others else "there is no other")
             )
-        owner = owners[field.shares_with]
-        if owner.shares_with is not None:
-            raise UserError(
-                f"{where}, which shares that of {owner.shares_with!r}; name {owner.shares_with!r}"
-            )
-        for key in ("dtype", "size"):
-            if getattr(field, key) != getattr(owner, key):
+        owner = owners[field.owner]
+        if owner.owner is not None:
+            raise UserError(f"{where}, which shares that of {owner.owner!r}; name {owner.owner!r}")
+        theirs = owner.id_options
+        for key, value in field.id_options.items():
+            if value != theirs.get(key):
                 raise UserError(
-                    f"{where}, but has {key}={getattr(field, key)!r} where that has "
-                    f"{getattr(owner, key)!r}"
+                    f"{where}, but has {key}={value!r} where that has {theirs.get(key)!r}"
                 )
 
     def _check_columns(self, cross: Cross) -> None:
@@ -166,47 +91,26 @@ class Schema:
                     f"cross {cross.name!r}: {name!r} is not a categorical or numeric column; "
                     f"those are {', '.join(fields)}"
                 )
-            field = fields[name]
-            if field.slots != 1:
-                raise UserError(
-                    f"cross {cross.name!r}: column {name!r} holds several values in a row, which "
-                    "cannot be crossed; cross columns of one value"
-                )
-            if isinstance(field, Numeric) and field.is_value_field:
-                raise UserError(
-                    f"cross {cross.name!r}: transform {field.transform!r} makes column {name!r} a "
-                    "value, which cannot be crossed; make it buckets, by transform 'quantile' or "
-                    "'log2_floor'"
-                )
+            fault = fields[name].cross_fault
+            if fault is not None:
+                raise UserError(f"cross {cross.name!r}: {fault}")
 
     @functools.cached_property
     def fields(self) -> tuple[Field, ...]:
         """The columns that carry features, in the order of the model's fields."""
-        fields: list[Field] = []
-        for column in self.columns:
-            if isinstance(column, Field):
-                fields.append(column)
-            elif isinstance(column, Timestamp):
-                fields += column.fields
-        return tuple(fields)
+        return tuple(field for column in self.columns for field in column.fields)
 
     @property
     def inputs(self) -> tuple[Column, ...]:
         """The columns that features are made of, which every row must have."""
-        return tuple(
-            column
-            for column in self.columns
-            if isinstance(column, Field) or (isinstance(column, Timestamp) and column.parts)
-        )
+        return tuple(column for column in self.columns if column.fields)
 
     @property
     def owners(self) -> tuple[int, ...]:
         """For each field, the index of the field whose vocabulary it reads; its own as a rule."""
         index = {field.name: number for number, field in enumerate(self.fields)}
         return tuple(
-            number
-            if isinstance(field, Numeric) or field.shares_with is None
-            else index[field.shares_with]
+            number if field.owner is None else index[field.owner]
             for number, field in enumerate(self.fields)
         )
 
@@ -222,12 +126,7 @@ class Schema:
 
         The slots of a field of several values are ``NAME[0]``, ``NAME[1]`` and so on.
         """
-        names: list[str] = []
-        for field in self.fields:
-            if (field.slots == 1 and not field.has_values) or isinstance(field, Numeric):
-                names.append(field.name)
-            else:
-                names += [f"{field.name}[{place}]" for place in range(field.slots)]
+        names = itertools.chain.from_iterable(field.slot_names for field in self.fields)
         return (*names, *(cross.name for cross in self.crosses))
 
     @property
@@ -243,7 +142,8 @@ class Schema:
     @property
     def labels(self) -> tuple[Label, ...]:
         """The columns to predict, in the order of the tasks."""
-        labels = [column for column in self.columns if isinstance(column, Label)]
+        # Those that are labels are of the kind ``Label``.
+        labels = cast("list[Label]", self._of_target("label"))
         return tuple(sorted(labels, key=lambda label: label.rank))
 
     @property
@@ -268,39 +168,30 @@ class Schema:
     @property
     def weight(self) -> str | None:
         """Name of the column of weights; None where all rows count alike."""
-        return next(iter(self._weights), None)
+        return next(iter(self._names("weight")), None)
 
     @property
     def group(self) -> str | None:
         """Name of the column of groups; None without any."""
-        return next(iter(self._groups), None)
+        return next(iter(self._names("group")), None)
 
-    @property
-    def _weights(self) -> list[str]:
-        return [column.name for column in self.columns if isinstance(column, Weight)]
+    def _of_target(self, target: Target) -> list[Column]:
+        return [column for column in self.columns if column.target == target]
 
-    @property
-    def _groups(self) -> list[str]:
-        return [
-            column.name
-            for column in self.columns
-            if isinstance(column, Group) or (isinstance(column, Categorical) and column.group)
-        ]
+    def _names(self, target: Target) -> list[str]:
+        return [column.name for column in self._of_target(target)]
 
     @property
     def targets(self) -> tuple[str, ...]:
         """The columns that training needs beside the inputs: labels, weight and group."""
         labels = [label.name for label in self.labels]
-        return tuple(dict.fromkeys([*labels, *self._weights, *self._groups]))
+        return tuple(dict.fromkeys([*labels, *self._names("weight"), *self._names("group")]))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; ``from_dict`` reads it back."""
         return {
             "text": to_data(self.text),
-            "columns": [
-                {"kind": type(column).__name__.lower(), **to_data(column)}
-                for column in self.columns
-            ],
+            "columns": [{"kind": column.kind, **to_data(column)} for column in self.columns],
             "crosses": to_data(self.crosses),
         }
 
@@ -322,9 +213,9 @@ class Schema:
                 raise UserError(f"column {entry!r} needs a kind and a name")
             options = dict(entry)
             kind = options.pop("kind")
-            if not isinstance(kind, str) or kind not in _KINDS:
-                raise UserError(f"column kind {kind!r} is unknown; use one of {sorted(_KINDS)}")
-            columns.append(from_data(_KINDS[kind], options, f"column {entry['name']!r}"))
+            if not isinstance(kind, str) or kind not in KINDS:
+                raise UserError(f"column kind {kind!r} is unknown; use one of {sorted(KINDS)}")
+            columns.append(from_data(KINDS[kind], options, f"column {entry['name']!r}"))
         text = from_data(TextFormat, data.get("text", {}), "text")
         crosses = data.get("crosses", [])
         if not isinstance(crosses, list):

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepfm_jax import Categorical, Label, Numeric, Schema, UserError
+from deepfm_jax.coders.buckets import log2_floor
 from deepfm_jax.encoding.crosses import cross_ids
 from deepfm_jax.encoding.encoder import Encoder, fit
-from deepfm_jax.encoding.vocabulary import log2_floor
 from deepfm_jax.schema import Cross
 from tests.encoders import field_rows
 

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepfm_jax import Categorical, Label, Numeric, Schema, Timestamp, UserError
+from deepfm_jax.coders.buckets import log2_floor
 from deepfm_jax.datasets.options import SOURCE_FILE, BuildOptions, origin
 from deepfm_jax.datasets.prepare import dataset_folder, prepare
 from deepfm_jax.encoding.encoder import Encoder, fit
 from deepfm_jax.encoding.extension import check_grown, describe_growth, extend
-from deepfm_jax.encoding.vocabulary import log2_floor
 from deepfm_jax.input.pipeline import PreparedData
 from deepfm_jax.schema import Cross
 from tests import click_logs

@@ -109,7 +109,7 @@ def test_hashed_values_of_one_bucket_have_their_mean(encoder, tmp_path):
     values, vectors = [f"site{i}" for i in range(7)], rng.normal(size=(7, 2)).astype(np.float32)
     path = write(tmp_path / "v.parquet", values, list(vectors), "site")
     found = read_value_vectors(path, encoder, "site")
-    ids = encoder.coders[found.field].category_ids(pa.array(values))
+    ids = encoder.coders[found.field].value_ids(pa.array(values))
     buckets = {}
     for id_, vector in zip(ids, vectors, strict=True):
         buckets.setdefault(int(id_), []).append(vector.astype(np.float64))

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from deepfm_jax import Categorical, Label, Numeric, Schema, Timestamp, UserError
+from deepfm_jax.coders.buckets import log2_floor
 from deepfm_jax.datasets.options import BuildOptions
-from deepfm_jax.encoding.vocabulary import log2_floor
 from deepfm_jax.profiling import counts as counting
 from deepfm_jax.profiling import describe, inspect_source, write_inspection
 from deepfm_jax.profiling.columns import report_column

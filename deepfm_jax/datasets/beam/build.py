@@ -17,7 +17,8 @@ from deepfm_jax.datasets.beam.engine import BeamEngine
 from deepfm_jax.datasets.beam.passes import BeamPasses, Source, SourceFinding
 from deepfm_jax.datasets.blocks import SplitTally, check_classes
 from deepfm_jax.datasets.splitting import Choose, ReadFiles, ReadShare, ReadSplit
-from deepfm_jax.encoding.encoder import Encoder, check_seen, counted_columns, fit_counts
+from deepfm_jax.encoding.counting import check_seen, counted_columns
+from deepfm_jax.encoding.encoder import Encoder, fit_counts
 from deepfm_jax.encoding.extension import check_same_schema, grow
 from deepfm_jax.errors import UserError
 from deepfm_jax.readers.rejects import rejects_file

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import apache_beam as beam
 import pyarrow as pa
 
+from deepfm_jax.coders.vocabulary import merge_counts
 from deepfm_jax.datasets.beam.engine import BeamEngine
 from deepfm_jax.datasets.beam.survey import (
     FileFinding,
@@ -20,8 +21,7 @@ from deepfm_jax.datasets.beam.survey import (
     write_counts,
 )
 from deepfm_jax.datasets.splitting import Choose, Passes, ReadFiles, ReadSplit
-from deepfm_jax.encoding.encoder import check_seen
-from deepfm_jax.encoding.vocabulary import merge_counts
+from deepfm_jax.encoding.counting import check_seen
 from deepfm_jax.errors import UserError
 from deepfm_jax.readers.paths import source_path, stored_bytes
 from deepfm_jax.readers.row_checker import KEPT_MESSAGES, RowReport

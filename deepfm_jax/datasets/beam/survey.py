@@ -20,16 +20,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deepfm_jax.coders.hashing import hash_integers, hash_text
+from deepfm_jax.coders.vocabulary import merge_counts
 from deepfm_jax.datasets.splitting import Choose, ReadFiles
-from deepfm_jax.encoding.encoder import ValueCounter
-from deepfm_jax.encoding.hashing import hash_integers, hash_text
-from deepfm_jax.encoding.vocabulary import fit_field, merge_counts
+from deepfm_jax.encoding.counting import ValueCounter
 from deepfm_jax.errors import UserError
 from deepfm_jax.files import write_atomically
 from deepfm_jax.readers.paths import source_path
 from deepfm_jax.readers.row_checker import Fault, RejectedRow, RowReport
 from deepfm_jax.readers.sources import read_file
-from deepfm_jax.schema import Column, Field, Numeric
+from deepfm_jax.schema import Column, Field
 
 # Number of distinct values, over all columns, that a worker counts before it passes them on.
 _HELD_VALUES = 1 << 23
@@ -248,9 +248,8 @@ def write_counts(
     """
     (column, part), data = element
     counts, field = from_bytes(data), fields[column]
-    if field is not None and not isinstance(field, Numeric):
-        coder = fit_field(field, counts)
-        counts = pa.table({"value": coder.vocabulary, "count": coder.counts})
+    if field is not None:
+        counts = field.coder.kept_counts(field, counts)
     findings.write_counts(column, part, counts)
 
 

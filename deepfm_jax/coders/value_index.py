@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepfm_jax.encoding.hashing import hash_text
+from deepfm_jax.coders.hashing import hash_text
 
 # Of the vocabulary; from there on a binary search is faster than a look at each of its values.
 _LARGE = 200_000

@@ -20,7 +20,6 @@ from deepfm_jax import (
     UserError,
     Weight,
 )
-from deepfm_jax.readers.cells import typed_column
 from deepfm_jax.readers.sources import read_tables, typed_table
 
 PLAIN = TextFormat()
@@ -179,9 +178,9 @@ def test_ids_are_integers_below_their_number(cells, expected):
 def test_what_an_integer_is_does_not_depend_on_the_cells_beside_it(cell, value, other):
     array = pa.array([cell, *other])
     for cells in (array, array.dictionary_encode()):
-        values, bad, _ = typed_column(cells, Categorical("n", dtype="integer"), PLAIN)
+        values, bad = INTEGER.type_cells(cells, PLAIN)
         assert values[0].as_py() == value
-        assert bad.tolist() == [value is None, *(True for _ in other)]
+        assert [row in bad for row in range(len(cells))] == [value is None, *(True for _ in other)]
 
 
 @pytest.mark.parametrize("cell", ["++5", "+", "+-5", "0x1f"])
@@ -212,7 +211,7 @@ def test_large_integers_of_a_typed_table():
     ],
 )
 def test_a_whole_number_of_64_bits_is_an_integer_whatever_stands_beside_it(cell, value, other):
-    values, bad, _ = typed_column(pa.array([cell, *other]), INTEGER, PLAIN)
+    values, bad, _ = INTEGER.type_values(pa.array([cell, *other]))
     assert values.to_pylist() == [None if value == "missing" else value, *(None for _ in other)]
     assert bad.tolist() == [value is None, *(True for _ in other)]
 
@@ -224,7 +223,7 @@ def test_a_whole_number_of_64_bits_is_an_integer_whatever_stands_beside_it(cell,
 def test_an_integer_among_decimals_is_no_float(kind, other):
     cells = [2**60 + 1, -(2**63), 2**63, None]
     array = pa.array([None if n is None else decimal.Decimal(n) for n in cells] + other, kind)
-    values, bad, _ = typed_column(array, INTEGER, PLAIN)
+    values, bad, _ = INTEGER.type_values(array)
     assert values.to_pylist() == [2**60 + 1, -(2**63), None, None, *(None for _ in other)]
     assert bad.tolist() == [False, False, True, False, *(True for _ in other)]
 

@@ -11,7 +11,6 @@ import pyarrow as pa
 from jaxtyping import Float32, Int32
 
 from deepfm_jax.features import PADDING_ID
-from deepfm_jax.schema.list_columns import MultiValued
 
 
 class KeptElements(NamedTuple):
@@ -30,15 +29,24 @@ class KeptElements(NamedTuple):
     longer: int
 
 
-def kept_elements(column: pa.ChunkedArray, field: MultiValued) -> KeptElements:
-    """The first ``max_length`` elements of each row of typed lists; of a history the last."""
+def kept_elements(
+    column: pa.ChunkedArray, max_length: int, *, weighted: bool, keep_last: bool
+) -> KeptElements:
+    """The first ``max_length`` elements of each row of typed lists, or the last.
+
+    Args:
+      column: Lists of values, or of structs of ``value`` and ``weight``, [rows].
+      max_length: Slots of a row.
+      weighted: Whether they are such structs.
+      keep_last: Whether the last elements are kept.
+    """
     lists = column.combine_chunks()
     offsets = lists.offsets.to_numpy()
     lengths = np.diff(offsets)
-    kept = np.minimum(lengths, field.max_length)
-    longer = int((lengths > field.max_length).sum())
+    kept = np.minimum(lengths, max_length)
+    longer = int((lengths > max_length).sum())
     if longer:
-        starts = offsets[:-1] + (lengths - kept if field.keeps_last else 0)
+        starts = offsets[:-1] + (lengths - kept if keep_last else 0)
         # Of each element its place in its row, counted on from where the row starts.
         ends = np.cumsum(kept)
         places = np.arange(ends[-1]) - np.repeat(ends - kept, kept)
@@ -46,7 +54,7 @@ def kept_elements(column: pa.ChunkedArray, field: MultiValued) -> KeptElements:
     else:
         elements = lists.values.slice(offsets[0], offsets[-1] - offsets[0])
     weights = None
-    if field.weight_separator is not None:
+    if weighted:
         elements, weight_column = elements.flatten()
         weights = weight_column.to_numpy()
     return KeptElements(elements, weights, kept, longer)
@@ -59,7 +67,7 @@ def fill_slots(
     ids: Int32[np.ndarray, "rows slots"],
     values: Float32[np.ndarray, "rows slots"],
 ) -> None:
-    """Writes ids and values of a field's slots, from the left; see ``schema.columns.MultiValued``.
+    """Writes ids and values of a field's slots, from the left; see ``columns.MultiValued``.
 
     Args:
       kept: Of the rows.

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepfm_jax.encoding.hashing import GOLDEN_GAMMA, hash_integers, hash_text
+from deepfm_jax.coders.hashing import GOLDEN_GAMMA, hash_integers, hash_text
 
 WORD = 2**64
 
@@ -63,7 +63,7 @@ def test_hashes_stay_what_they_are():
 
 def test_another_process_finds_the_same():
     code = (
-        "import pyarrow as pa; from deepfm_jax.encoding.hashing import hash_text; "
+        "import pyarrow as pa; from deepfm_jax.coders.hashing import hash_text; "
         "print(hash_text(pa.array(['a', 'b', 'abcdefghij'])).tolist())"
     )
     found = hash_text(pa.array(["a", "b", "abcdefghij"])).tolist()

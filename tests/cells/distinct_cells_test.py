@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepfm_jax import Categorical, Label, Numeric, Schema, TextFormat, Timestamp
+from deepfm_jax.cells.text import rows_with
 from deepfm_jax.encoding.encoder import fit
-from deepfm_jax.readers.cells import rows_with
 from deepfm_jax.readers.sources import RowReport, read_rows, read_tables, typed_table
 
 COLUMNS = (

@@ -7,21 +7,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepfm_jax.readers.cells import typed_numbers
-from deepfm_jax.readers.list_cells import list_elements
-from deepfm_jax.schema import TextFormat
-from deepfm_jax.schema.columns import Vector
+from deepfm_jax.cells.lists import list_elements
+from deepfm_jax.cells.numbers import typed_numbers
+from deepfm_jax.cells.text_format import TextFormat
+from deepfm_jax.cells.typed import TypedCells, bad_cells
 
 
-def typed_vectors(
-    raw: pa.Array, column: Vector, text: TextFormat
-) -> tuple[pa.FixedSizeListArray, np.ndarray, str]:
-    """Vectors of float32 (zeros: missing), which rows are bad, and what is wrong with those.
+def typed_vectors(raw: pa.Array, text: TextFormat, *, size: int, separator: str) -> TypedCells:
+    """Lists of ``size`` numbers of float32 (zeros: missing), and the bad cells by row.
+
+    Args:
+      raw: Lists, or text with separators.
+      text: How a file's text writes them.
+      size: Numbers of a vector.
+      separator: Text between them.
 
     Raises:
       pa.ArrowInvalid, pa.ArrowNotImplementedError: cells of a type that cannot be read as vectors.
     """
-    lengths, elements = list_elements(raw, column.separator, text)
+    lengths, elements = list_elements(raw, separator, text)
     numbers, bad_elements = typed_numbers(elements)
     found = pc.is_valid(numbers).to_numpy(zero_copy_only=False)
     values = numbers.fill_null(0.0).to_numpy(zero_copy_only=False)
@@ -31,8 +35,8 @@ def typed_vectors(
     # An empty text has one element, which is empty.
     missing = (lengths <= 1) & (np.bincount(rows[found | bad_elements], minlength=len(raw)) == 0)
     counts = np.bincount(rows[good_elements], minlength=len(raw))
-    good = (lengths == column.size) & (counts == column.size)
-    vectors = np.zeros((len(raw), column.size), np.float32)
-    vectors[good] = values[good[rows]].reshape(-1, column.size)
-    typed = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), column.size)
-    return typed, ~(good | missing), f"is not a vector of {column.size} finite numbers"
+    good = (lengths == size) & (counts == size)
+    vectors = np.zeros((len(raw), size), np.float32)
+    vectors[good] = values[good[rows]].reshape(-1, size)
+    typed = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), size)
+    return typed, bad_cells(raw, ~(good | missing), f"is not a vector of {size} finite numbers")

@@ -1,10 +1,9 @@
-"""What the columns of categories have in common: how values get their ids, and whose ids."""
+"""Checks of the options that say how values get their ids, and whose ids."""
 
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from deepfm_jax.errors import UserError
 
-CategoricalType: TypeAlias = Literal["string", "integer", "id"]
 _MOST_IDS = 2**31 - 1
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepfm_jax.encoding import value_index
-from deepfm_jax.encoding.value_index import ValueIndex
+from deepfm_jax.coders import value_index
+from deepfm_jax.coders.value_index import ValueIndex
 
 VALUES = st.one_of(
     st.tuples(st.just(pa.string()), st.lists(st.text(max_size=12), unique=True)),

@@ -3,45 +3,50 @@
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepfm_jax.readers.cells import as_text, cleaned, is_text, typed_categories, typed_numbers
-from deepfm_jax.schema import TextFormat
-from deepfm_jax.schema.list_columns import MultiValued
-
-
-class BadElement(NamedTuple):
-    """The first element of a cell that cannot be read: its text, and what is wrong with it."""
-
-    text: str
-    reason: str
+from deepfm_jax.cells.numbers import typed_numbers
+from deepfm_jax.cells.text import as_text, cleaned, is_text
+from deepfm_jax.cells.text_format import TextFormat
+from deepfm_jax.cells.typed import BadCell, TypedCells, TypedValues
 
 
 def typed_lists(
-    raw: pa.Array, column: MultiValued, text: TextFormat
-) -> tuple[pa.ListArray, Mapping[int, BadElement]]:
-    """Typed lists of all values of each cell, and, by row, what is wrong with the bad ones.
+    raw: pa.Array,
+    text: TextFormat,
+    type_values: Callable[[pa.Array], TypedValues],
+    *,
+    separator: str,
+    weight_separator: str | None = None,
+) -> TypedCells:
+    """Typed lists of all values of each cell, and, by row, the first bad value of the bad ones.
+
+    Args:
+      raw: Lists, or text with separators.
+      text: How a file's text writes them.
+      type_values: Types the values of all cells.
+      separator: Text between values.
+      weight_separator: Text between a value and its weight; None where there are no weights.
 
     Returns:
-      Lists of strings or int64, or, with weights, of structs of ``value`` and ``weight`` (float32,
+      Lists of the typed values, or, with weights, of structs of ``value`` and ``weight`` (float32,
       above 0). None is null, and a missing cell has an empty one.
 
     Raises:
       pa.ArrowInvalid, pa.ArrowNotImplementedError: cells of a type that cannot be read as lists.
     """
-    lengths, elements = list_elements(raw, column.separator, text)
+    lengths, elements = list_elements(raw, separator, text)
     weights, bad_weights = None, np.zeros(len(elements), dtype=bool)
     values = elements
-    if column.weight_separator is not None:
-        values, weights, bad_weights = _weighted(elements, column.weight_separator)
+    if weight_separator is not None:
+        values, weights, bad_weights = _weighted(elements, weight_separator)
     if is_text(values.type):
         values = cleaned(values, text)
-    typed, bad_values, reason = typed_categories(values, column)
+    typed, bad_values, reason = type_values(values)
     kept = pc.is_valid(typed).to_numpy(zero_copy_only=False)
     if weights is not None:
         bad_weights &= kept | bad_values  # A weight of nothing has no say.
@@ -50,12 +55,12 @@ def typed_lists(
             [typed, pa.array(weights, pa.float32())], names=["value", "weight"]
         )
     rows = np.repeat(np.arange(len(raw)), lengths)
-    faults: dict[int, BadElement] = {}
+    faults: dict[int, BadCell] = {}
     for element in np.flatnonzero(bad_values | bad_weights):
         told = reason
         if not bad_values[element]:
-            told = f"needs a weight after {column.weight_separator!r}, a finite number from 0 on"
-        faults.setdefault(int(rows[element]), BadElement(str(elements[int(element)].as_py()), told))
+            told = f"needs a weight after {weight_separator!r}, a finite number from 0 on"
+        faults.setdefault(int(rows[element]), BadCell(str(elements[int(element)].as_py()), told))
     if not kept.all():
         typed = typed.filter(pa.array(kept))
     offsets = np.zeros(len(raw) + 1, np.int32)

@@ -1,19 +1,25 @@
-"""Columns whose cells hold several values of one vocabulary: sets, weighted ones, and histories."""
+"""Columns whose cells hold several values of one vocabulary: sets, and weighted ones."""
 
 import dataclasses
 from typing import ClassVar
 
+import numpy as np
+import pyarrow as pa
+
+from deepfm_jax.cells.categories import CategoricalType
+from deepfm_jax.cells.lists import typed_lists
+from deepfm_jax.cells.text_format import TextFormat
+from deepfm_jax.cells.typed import TypedCells
+from deepfm_jax.coders.coder import FieldCoder
+from deepfm_jax.coders.list_coding import KeptElements, fill_slots, kept_elements
+from deepfm_jax.columns.category import Category
+from deepfm_jax.columns.column import FeatureUse
+from deepfm_jax.columns.option_checks import check_coding, check_number
 from deepfm_jax.errors import UserError
-from deepfm_jax.schema.column_options import (
-    CategoricalType,
-    check_coding,
-    check_number,
-    has_vocabulary,
-)
 
 
 @dataclasses.dataclass(frozen=True)
-class MultiValued:
+class MultiValued(Category):
     """A column whose cells hold several values, as the genres of a movie; one field of the model.
 
     A cell is text (``Comedy|Drama``), or a list in Parquet and in tables in memory; the elements of
@@ -50,7 +56,6 @@ class MultiValued:
       UserError: an option that does not exist, is out of range, or does not go with another.
     """
 
-    name: str
     dtype: CategoricalType = "string"
     separator: str = "|"
     max_length: int = 20
@@ -63,7 +68,6 @@ class MultiValued:
     size: int | None = None
     shares_with: str | None = None
 
-    numbers: ClassVar[int] = 0
     has_values: ClassVar[bool] = True
 
     def __post_init__(self):
@@ -87,25 +91,38 @@ class MultiValued:
         return self.combiner
 
     @property
-    def has_vocabulary(self) -> bool:
-        """Whether ids are given to the column's own training values."""
-        return has_vocabulary(self)
+    def slot_names(self) -> tuple[str, ...]:
+        return tuple(f"{self.name}[{place}]" for place in range(self.slots))
 
     @property
-    def keeps_last(self) -> bool:
-        """Whether a cell that is too long keeps its last values, and not its first."""
-        return False
+    def feature_use(self) -> FeatureUse:
+        return "ids" if self.weight_separator is None else "pairs"
 
+    def type_cells(self, raw: pa.Array, text: TextFormat) -> TypedCells:
+        return typed_lists(
+            raw,
+            text,
+            self.type_values,
+            separator=self.separator,
+            weight_separator=self.weight_separator,
+        )
 
-@dataclasses.dataclass(frozen=True)
-class History(MultiValued):
-    """A column of what came before, oldest first, as the items that a user clicked on.
+    def counted_values(self, typed: pa.ChunkedArray) -> pa.Array:
+        """The values that are kept, of all cells; a longer cell counts no others."""
+        return self._kept(typed).values
 
-    As ``MultiValued``, but for a cell that is too long: it keeps its *last* ``max_length`` values,
-    the newest, in their order. With ``shares_with`` naming the column of the item in question, an
-    item has one embedding in both.
-    """
+    def encode(
+        self,
+        typed: pa.ChunkedArray,
+        coder: FieldCoder,
+        ids: np.ndarray,
+        values: np.ndarray | None,
+    ) -> int | None:
+        assert values is not None  # The schema has a field of several values: this one.
+        kept = self._kept(typed)
+        fill_slots(kept, coder.value_ids, coder.missing_id, ids, values)
+        return kept.longer
 
-    @property
-    def keeps_last(self) -> bool:
-        return True
+    def _kept(self, typed: pa.ChunkedArray) -> KeptElements:
+        weighted = self.weight_separator is not None
+        return kept_elements(typed, self.max_length, weighted=weighted, keep_last=self.keeps_last)

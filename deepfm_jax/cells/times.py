@@ -5,12 +5,16 @@
 
 import datetime
 from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepfm_jax.schema.columns import TimePart
+from deepfm_jax.cells.numbers import typed_numbers
+from deepfm_jax.cells.text import trimmed
+
+TimePart: TypeAlias = Literal["hour", "weekday", "weekend", "day", "month"]
 
 # The years 1 to 9999, which dates of Python can have.
 _FIRST, _LAST = -62_135_596_800, 253_402_300_799
@@ -24,8 +28,24 @@ _PARTS: dict[TimePart, Callable[[pa.Array], pa.Array]] = {
 
 
 def time_part(seconds: pa.Array, part: TimePart) -> pa.Array:
-    """A part of each time as int64 (see ``schema.columns.Timestamp``); null where the time is."""
+    """A part of each time as int64 (see ``columns.Timestamp``); null where the time is."""
     return _PARTS[part](seconds.cast(pa.timestamp("s"))).cast(pa.int64())
+
+
+def seconds_of_cells(raw: pa.Array, layout: str) -> tuple[pa.Array, np.ndarray]:
+    """Whole seconds since 1970 of cells of any type (null: missing), and which are no time.
+
+    Args:
+      raw: Times or dates, or numbers or text in the layout.
+      layout: ``"iso"``, ``"unix"``, ``"unix_ms"`` or one of strptime.
+    """
+    if pa.types.is_timestamp(raw.type) or pa.types.is_date(raw.type):
+        return seconds_of_times(raw), np.zeros(len(raw), dtype=bool)
+    if layout in ("unix", "unix_ms"):
+        numbers, bad = typed_numbers(raw)
+        seconds, impossible = seconds_of_numbers(numbers, 1.0 if layout == "unix" else 1e-3)
+        return seconds, bad | impossible
+    return seconds_of_text(trimmed(raw), layout)
 
 
 def seconds_of_times(times: pa.Array) -> pa.Array:

@@ -1,0 +1,68 @@
+"""Raw cells as text: how the layout of a file writes them, and which of them are missing."""
+
+# pyarrow.compute makes its functions when imported, out of the type checker's sight.
+# pyright: reportAttributeAccessIssue=false
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from deepfm_jax.cells.text_format import TextFormat
+
+
+def cleaned(raw: pa.Array, text: TextFormat) -> pa.Array:
+    """Cells without the spaces and the signs of a missing value that the layout knows."""
+    if not (text.trim or text.missing):
+        return raw
+    cells = as_text(raw)
+    if text.trim:
+        cells = pc.utf8_trim_whitespace(cells)
+    if text.missing:
+        missing = pc.is_in(cells, value_set=pa.array(text.missing, pa.string()))
+        cells = pc.if_else(missing, pa.scalar(None, pa.string()), cells)
+    return cells
+
+
+def rows_with(text: pa.Array, character: str) -> np.ndarray:
+    """Which rows hold an ASCII character; where none does, that costs a look at the bytes."""
+    if pa.types.is_dictionary(text.type):
+        found = rows_with(text.dictionary, character)
+        return np.flatnonzero(np.isin(text.indices.fill_null(-1), found)) if len(found) else found
+    data = text.buffers()[2]
+    if data is None or not (np.frombuffer(data, np.uint8) == ord(character)).any():
+        return np.zeros(0, np.int64)
+    found = pc.fill_null(pc.match_substring(text, character), False)
+    return np.flatnonzero(found.to_numpy(zero_copy_only=False))
+
+
+def empty_to_null(text: pa.Array) -> pa.Array:
+    """Texts, those without a character null."""
+    empty = pc.fill_null(pc.equal(pc.utf8_length(text), 0), False)
+    return pc.if_else(empty, pa.scalar(None, pa.string()), text)
+
+
+def trimmed(raw: pa.Array) -> pa.Array:
+    """Cells of any type as text without the spaces around it, empty ones null."""
+    return empty_to_null(pc.utf8_trim_whitespace(as_text(raw)))
+
+
+def decoded(cells: pa.Array) -> pa.Array:
+    """Typed cells, one for each row, where they may be dictionary-encoded."""
+    return cells.dictionary_decode() if pa.types.is_dictionary(cells.type) else cells
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether cells of this type are strings, in whatever encoding."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(test(kind) for test in tests)
+
+
+def as_text(raw: pa.Array) -> pa.Array:
+    """Cells of any type as strings; NaN is a missing one."""
+    if pa.types.is_dictionary(raw.type):  # Not every kind of string can be taken from one.
+        words = raw.dictionary.cast(pa.string())
+        return pa.DictionaryArray.from_arrays(raw.indices, words).cast(pa.string())
+    if pa.types.is_floating(raw.type):
+        raw = pc.if_else(pc.fill_null(pc.is_nan(raw), False), pa.scalar(None, raw.type), raw)
+    return raw.cast(pa.string())

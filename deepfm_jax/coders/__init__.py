@@ -1,0 +1,1 @@
+"""Typed values of one field to ids and values: vocabularies, hashes, quantiles, numbers."""
