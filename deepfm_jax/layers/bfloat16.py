@@ -5,7 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float32
+
+from deepfm_jax.shardings import sharding_like
 
 
 @jax.custom_vjp
@@ -32,7 +35,11 @@ def _forward(inputs, kernel):
 def _backward(residuals, cotangent):
     inputs, kernel = residuals
     cotangent = _rounded(cotangent)
-    return _product(cotangent, _transposed(kernel)), _product(_transposed(inputs), cotangent)
+    # On an explicit mesh a sum over the batch, which is split, must say where it goes.
+    return (
+        _product(cotangent, _transposed(kernel), sharding_like(2, inputs)),
+        _product(_transposed(inputs), cotangent, sharding_like(2, kernel)),
+    )
 
 
 bfloat16_matmul.defvjp(_forward, _backward)
@@ -50,8 +57,8 @@ def _rounded(array: jax.Array) -> jax.Array:
     return array.astype(jnp.bfloat16)
 
 
-def _product(left: jax.Array, right: jax.Array) -> jax.Array:
-    return jnp.dot(left, right, preferred_element_type=jnp.float32)
+def _product(left: jax.Array, right: jax.Array, sharding: NamedSharding | None = None) -> jax.Array:
+    return jnp.dot(left, right, preferred_element_type=jnp.float32, out_sharding=sharding)
 
 
 def _transposed(array: jax.Array) -> jax.Array:
