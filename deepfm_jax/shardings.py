@@ -1,8 +1,9 @@
-"""What explicit meshes ask of operations whose result JAX cannot place without being told.
+"""What meshes ask of a program whose types they are part of.
 
 On an explicit mesh, JAX's default, the sharding of an array is part of its type. Lookups, products
 over the batch and some reshapes then need an ``out_sharding``. Without such a mesh it is None, and
-the program is the one that has no sharding in it.
+the program is the one that has no sharding in it. Inside ``jax.shard_map`` the type says over which
+axes of the mesh an array varies.
 """
 
 from collections.abc import Callable
@@ -47,3 +48,18 @@ def placed(
         if kind == AxisType.Explicit
     )
     return jax.sharding.auto_axes(function, axes=explicit, out_sharding=sharding)(*arguments)
+
+
+def vary_alike(*arrays: Array) -> tuple[Array, ...]:
+    """The arrays, all varying over the same axes of the mesh; unchanged outside ``jax.shard_map``.
+
+    A function with derivatives of its own needs it: the gradient of an array that did not vary is
+    then summed over the devices.
+    """
+    varying = [jax.typeof(array).manual_axis_type.varying for array in arrays]  # pyright: ignore[reportAttributeAccessIssue]
+    all_axes = frozenset().union(*varying)
+    missing = [tuple(sorted(all_axes - axes)) for axes in varying]
+    return tuple(
+        jax.lax.pcast(array, axes, to="varying") if axes else array
+        for array, axes in zip(arrays, missing, strict=True)
+    )

@@ -35,7 +35,7 @@ def from_stored(array: Shaped[AnyArray, "..."]) -> Shaped[Array, "..."]:
 def read(
     array: Shaped[AnyArray, "rows *dim"],
     row_ids: Int[AnyArray, "*reads"],
-    empty: Bool[AnyArray, "*#reads"] | None = None,
+    empty: Bool[AnyArray, "..."] | None = None,
 ) -> Shaped[Array, "..."]:
     """Rows of ``array``, [*reads, *dim], as floats; an out-of-range row reads as NaN.
 
@@ -47,7 +47,7 @@ def read(
       array: As a train state or a model keeps it.
       row_ids: Rows to read.
       empty: Readings that give 0 in place of NaN where they are out of range, of a float array
-        alone; None for none.
+        alone: [*reads] or what broadcasts to it, None for none.
     """
     if array.dtype == jnp.uint16:
         bits = jnp.take(array, row_ids, axis=0, mode="fill", fill_value=_NAN_BITS)

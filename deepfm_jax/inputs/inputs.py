@@ -103,12 +103,12 @@ class Inputs(nn.Module):
 
     def _check(self, rows: Rows, values: Values | None, dense: Dense | None) -> None:
         features = self.layout.features
-        batch = len(next(iter(rows.arrays.values()))) if rows.arrays else None
+        batch = next(iter(rows.arrays.values())).shape[0] if rows.arrays else None
         slots = sum(slot_counts(features))
         if values is None:
             if max(slot_counts(features)) > 1:
                 raise UserError("a field has several slots: pass values, 0 in slots that are empty")
-        elif values.ndim != 2 or values.shape[1] != slots or batch not in (None, len(values)):
+        elif values.ndim != 2 or values.shape[1] != slots or batch not in (None, values.shape[0]):
             raise UserError(
                 f"values have shape {values.shape}, and the ids {(batch, slots)}; pass one value "
                 "for each id"

@@ -8,10 +8,9 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float32
 
-from deepfm_jax.shardings import sharding_like
+from deepfm_jax.shardings import sharding_like, vary_alike
 
 
-@jax.custom_vjp
 def bfloat16_matmul(
     inputs: Float32[Array, "batch width"], kernel: Float32[Array, "width out"]
 ) -> Float32[Array, "batch out"]:
@@ -24,6 +23,11 @@ def bfloat16_matmul(
     They are of reverse mode alone: ``jax.jvp``, ``jax.jacfwd`` and ``jax.hessian`` of a model in
     bfloat16 raise a TypeError. Take these of the same weights with ``compute_dtype="float32"``.
     """
+    return _matmul(*vary_alike(inputs, kernel))
+
+
+@jax.custom_vjp
+def _matmul(inputs, kernel):
     return _product(_rounded(inputs), _rounded(kernel))
 
 
@@ -42,7 +46,7 @@ def _backward(residuals, cotangent):
     )
 
 
-bfloat16_matmul.defvjp(_forward, _backward)
+_matmul.defvjp(_forward, _backward)
 
 
 def bfloat16_dot_general(

@@ -35,7 +35,7 @@ class FNN(TowerModel):
         """Logit, and the tower's last hidden layer."""
         z = jnp.concatenate([fields.first_order[:, :, None], fields.embeddings], axis=2)
         w_0 = self.param("bias", nn.initializers.zeros, (), working_dtype(z))
-        w_0 = jnp.broadcast_to(w_0, (len(z), 1), out_sharding=sharding_like(2, z))
+        w_0 = jnp.broadcast_to(w_0, (z.shape[0], 1), out_sharding=sharding_like(2, z))
         inputs = jnp.concatenate([w_0, flatten(z)], axis=1)
         tower = self.make_tower(activation=self.activation)
         logit, hidden = tower.with_hidden(inputs, train=train)
