@@ -13,7 +13,7 @@ PACKAGE = ROOT / "deepfm_jax"
 # From the ground up; a module may import its own room and those below, not those beside it.
 FLOORS = (
     ("errors", "typing", "annotations"),
-    ("files", "features", "dataclass_data"),
+    ("files", "features", "dataclass_data", "precision", "shardings"),
     ("hyperparameters",),
     ("cells", "coders", "metrics", "distributed"),
     ("columns",),

@@ -5,11 +5,14 @@ scatter, the compiler would convert the whole table to float32 and back at every
 bitcast of the whole table inside the step would be a copy of it too.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Shaped
+from jaxtyping import Array, Bool, Int, Shaped
 
 from deepfm_jax.embedding.runs import run_starts, sort_by_row, spread_over_runs
+from deepfm_jax.shardings import placed, sharding_like
 from deepfm_jax.typing import AnyArray
 
 _NAN_BITS = 0x7FC0
@@ -30,31 +33,56 @@ def from_stored(array: Shaped[AnyArray, "..."]) -> Shaped[Array, "..."]:
 
 
 def read(
-    array: Shaped[AnyArray, "rows *dim"], row_ids: Int[AnyArray, "*reads"]
+    array: Shaped[AnyArray, "rows *dim"],
+    row_ids: Int[AnyArray, "*reads"],
+    empty: Bool[AnyArray, "..."] | None = None,
 ) -> Shaped[Array, "..."]:
     """Rows of ``array``, [*reads, *dim], as floats; an out-of-range row reads as NaN.
 
     Of a float array it can be differentiated, in both modes. The gradient of a row is the sum over
-    its readings; see ``runs`` for how a GPU adds them.
+    its readings; see ``runs`` for how a GPU adds them. On an explicit mesh the rows are split over
+    devices as ``row_ids`` are, wherever the array lies.
+
+    Args:
+      array: As a train state or a model keeps it.
+      row_ids: Rows to read.
+      empty: Readings that give 0 in place of NaN where they are out of range, of a float array
+        alone: [*reads] or what broadcasts to it, None for none.
     """
     if array.dtype == jnp.uint16:
         bits = jnp.take(array, row_ids, axis=0, mode="fill", fill_value=_NAN_BITS)
         return from_stored(bits)
-    return _read(jnp.asarray(array), row_ids)
+    array = jnp.asarray(array)
+    sharding = sharding_like(row_ids.ndim + array.ndim - 1, row_ids, array)
+    return placed(_read, sharding, array, row_ids, empty)
 
 
 @jax.custom_jvp
-def _read(array, row_ids):
-    return jnp.take(array, row_ids, axis=0, mode="fill", fill_value=jnp.nan)
+def _read(array, row_ids, empty):
+    if empty is None:
+        return jnp.take(array, row_ids, axis=0, mode="fill", fill_value=jnp.nan)
+    return _read_but_empty(array, row_ids, empty)
 
 
 @_read.defjvp
 def _read_tangent(primals, tangents):
-    array, row_ids = primals
+    array, row_ids, empty = primals
     tangent = jax.lax.platform_dependent(
         tangents[0], row_ids, cuda=read_runs, rocm=read_runs, default=_read_each
     )
-    return _read(array, row_ids), tangent
+    return _read(array, row_ids, empty), tangent
+
+
+# A program of its own, for jax_debug_nans looks at the result of each: no NaN is made and dropped.
+@functools.partial(jax.jit, inline=True)
+def _read_but_empty(array, row_ids, empty):
+    rows = array.at[row_ids].get(mode="clip")
+    otherwise = jnp.where(empty, 0, jnp.nan).astype(array.dtype)
+    in_range, otherwise = (
+        jnp.expand_dims(jnp.broadcast_to(each, row_ids.shape), range(row_ids.ndim, rows.ndim))
+        for each in (row_ids < len(array), otherwise)
+    )
+    return jnp.where(in_range, rows, jnp.broadcast_to(otherwise, rows.shape))
 
 
 def _read_each(array, row_ids):

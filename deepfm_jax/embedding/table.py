@@ -8,17 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from deepfm_jax.embedding.gather_scatter import read
 from deepfm_jax.embedding.initializers import normal_by_position
-from deepfm_jax.embedding.layout import TableLayout, lowest_ids
+from deepfm_jax.embedding.layout import Space, TableLayout, lowest_ids
 from deepfm_jax.embedding.stripes import striped_rows
 from deepfm_jax.errors import UserError
 from deepfm_jax.features import Feature, by_slot, slot_counts
-from deepfm_jax.typing import AnyArray, Ids
-
-TABLE_DTYPES = ("float32", "bfloat16")
+from deepfm_jax.precision import table_dtype, working_dtype
+from deepfm_jax.typing import AnyArray, Ids, Values
 
 
 @flax.struct.dataclass
@@ -84,7 +83,8 @@ class EmbeddingTable(nn.Module):
       layout: Which arrays there are, and whose rows are where.
       init_std: Standard deviation of the normal initialiser of the vectors. First-order weights
         start at 0 (Rendle 2012, "Factorization Machines with libFM", Alg. 1).
-      dtype: What rows are stored in, ``"float32"`` or ``"bfloat16"``; rows read are float32.
+      dtype: What rows are stored in, ``"float32"``, ``"bfloat16"`` or ``"float64"``; rows read are
+        float32, of a float64 table float64.
     """
 
     layout: TableLayout
@@ -92,16 +92,18 @@ class EmbeddingTable(nn.Module):
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, ids: Ids, stripes: int = 1) -> Rows:
+    def __call__(self, ids: Ids, stripes: int = 1, values: Values | None = None) -> Rows:
         """Rows of ``ids`` [B, S]; an id out of range reads NaN under ``jit``.
 
         Args:
           ids: Local to each field.
           stripes: Shards over which rows are striped (see ``embedding.stripes``). Above 1 the call
             serves ``init``, for the layout: it returns other rows than those of ``ids``.
+          values: [B, S]; where given, padding (value 0 in a field of several slots) reads 0 in
+            place of NaN, so that valid ids give no NaN at all (see ``jax_debug_nans``).
 
         Raises:
-          UserError: see ``check_ids``; or an unknown dtype.
+          UserError: see ``check_ids`` and ``precision.table_dtype``.
         """
         check_ids(ids, self.layout.features)
         dtype, found = table_dtype(self.dtype), {}
@@ -110,8 +112,26 @@ class EmbeddingTable(nn.Module):
                 name: self._array(name, rows, length, stripes, dtype)
                 for name, rows, length in space.arrays
             }
-            found.update(read_rows(arrays, row_ids))
+            for name, array in arrays.items():
+                unused = self._unused(space, name, ids, values)
+                found |= read_rows({name: array}, row_ids, unused)
         return Rows(found)
+
+    def _unused(
+        self, space: Space, array: str, ids: Ids, values: Values | None
+    ) -> Bool[AnyArray, "_ _"] | None:
+        """Which readings of an array are not used, as values show them; None for none."""
+        features = self.layout.features
+        counts = [features[field].slots for field in space.fields]
+        has_none = [self.layout.vectors_of(field) != array for field in space.fields]
+        unused = np.repeat(np.array(has_none) & (array != "first_order"), counts)[None, :]
+        several = np.repeat(np.array(counts) > 1, counts)[None, :]
+        # Values of another shape are refused where they are multiplied.
+        if values is not None and values.shape == ids.shape and several.any():
+            slots = self.layout.slots_of(space)
+            of_space = values if len(slots) == values.shape[1] else values[:, slots]
+            return unused | (several & (of_space == 0))
+        return unused if unused.any() else None
 
     def _array(self, name: str, rows: int, length: int, stripes: int, dtype):
         count = striped_rows(rows, stripes)
@@ -122,18 +142,18 @@ class EmbeddingTable(nn.Module):
 
 
 def read_rows(
-    arrays: Mapping[str, AnyArray], row_ids: Int[Array, "batch slots"]
+    arrays: Mapping[str, AnyArray],
+    row_ids: Int[Array, "batch slots"],
+    empty: AnyArray | None = None,
 ) -> dict[str, jax.Array]:
-    """Rows of the arrays of one space, in float32; an out-of-range row reads as NaN."""
-    return {name: read(array, row_ids).astype(jnp.float32) for name, array in arrays.items()}
+    """Rows of the arrays of one space, in float32 at least; an out-of-range row reads as NaN.
 
-
-def table_dtype(name: str) -> jnp.dtype:
-    """The dtype that rows are stored in.
-
-    Raises:
-      UserError: neither ``float32`` nor ``bfloat16``.
+    Args:
+      arrays: By the table's names.
+      row_ids: Of the space.
+      empty: See ``gather_scatter.read``.
     """
-    if name not in TABLE_DTYPES:
-        raise UserError(f"table dtype {name!r} is unknown; use 'float32' or 'bfloat16'")
-    return jnp.dtype(name)
+    return {
+        name: read(array, row_ids, empty).astype(working_dtype(array.dtype))
+        for name, array in arrays.items()
+    }

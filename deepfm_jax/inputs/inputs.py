@@ -15,6 +15,7 @@ from deepfm_jax.inputs.encoder import InputEncoder
 from deepfm_jax.inputs.mean_pooling import MeanPooling
 from deepfm_jax.inputs.sqrtn_pooling import SqrtNPooling
 from deepfm_jax.inputs.sum_pooling import SumPooling
+from deepfm_jax.precision import working_dtype
 from deepfm_jax.typing import AnyArray, Dense, Embeddings, FirstOrder, Values
 
 ENCODERS: dict[str, type[InputEncoder]] = {
@@ -62,10 +63,13 @@ class Inputs(nn.Module):
       layout: Of the table; it has the fields.
       init_std: Standard deviation of the initialiser of W, as of the table's vectors. First-order
         weights of dense fields start at 0.
+      dtype: Of parameters, ``"float32"`` or ``"float64"``. Values and dense numbers are converted
+        to it.
     """
 
     layout: TableLayout
     init_std: float = 0.01
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(
@@ -84,6 +88,8 @@ class Inputs(nn.Module):
         """
         features = self.layout.features
         self._check(rows, values, dense)
+        values = None if values is None else jnp.asarray(values, self.dtype)
+        dense = None if dense is None else jnp.asarray(dense, self.dtype)
         first_order, vectors = [], []
         for run in _runs(self.layout):
             if features[run[0]].is_dense:
@@ -97,12 +103,12 @@ class Inputs(nn.Module):
 
     def _check(self, rows: Rows, values: Values | None, dense: Dense | None) -> None:
         features = self.layout.features
-        batch = len(next(iter(rows.arrays.values()))) if rows.arrays else None
+        batch = next(iter(rows.arrays.values())).shape[0] if rows.arrays else None
         slots = sum(slot_counts(features))
         if values is None:
             if max(slot_counts(features)) > 1:
                 raise UserError("a field has several slots: pass values, 0 in slots that are empty")
-        elif values.ndim != 2 or values.shape[1] != slots or batch not in (None, len(values)):
+        elif values.ndim != 2 or values.shape[1] != slots or batch not in (None, values.shape[0]):
             raise UserError(
                 f"values have shape {values.shape}, and the ids {(batch, slots)}; pass one value "
                 "for each id"
@@ -152,9 +158,13 @@ class Inputs(nn.Module):
             return vectors
         init = nn.initializers.glorot_normal()
         projected = [
-            nn.Dense(self.layout.dim, use_bias=False, kernel_init=init, name=f"projection_{field}")(
-                vectors[:, place]
-            )
+            nn.Dense(
+                self.layout.dim,
+                use_bias=False,
+                kernel_init=init,
+                param_dtype=working_dtype(vectors),
+                name=f"projection_{field}",
+            )(vectors[:, place])
             for place, field in enumerate(run)
         ]
         return jnp.stack(projected, axis=1)
@@ -165,16 +175,20 @@ class Inputs(nn.Module):
         features = self.layout.features
         size, own = features[field].size, features[field].dim
         start = dense_size(features[:field])
-        numbers = jnp.asarray(dense)[:, start : start + size]
+        numbers = dense[:, start : start + size]
         linear = vectors = None
         if self.layout.first_order:
             zeros = nn.initializers.zeros
-            weights = self.param(f"dense_{field}_first_order", zeros, (size,))
+            weights = self.param(
+                f"dense_{field}_first_order", zeros, (size,), jnp.dtype(self.dtype)
+            )
             linear = jnp.einsum("bn,n->b", numbers, weights)[:, None]
         length = self.layout.dim if own is None else own
         if self.layout.dim and length:
             init = nn.initializers.normal(self.init_std)
-            kernel = self.param(f"dense_{field}_kernel", init, (size, length))
+            kernel = self.param(
+                f"dense_{field}_kernel", init, (size, length), jnp.dtype(self.dtype)
+            )
             vectors = self._projected([field], (numbers @ kernel)[:, None, :])
         return linear, vectors
 

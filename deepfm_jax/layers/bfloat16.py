@@ -5,10 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float32
 
+from deepfm_jax.shardings import sharding_like, vary_alike
 
-@jax.custom_vjp
+
 def bfloat16_matmul(
     inputs: Float32[Array, "batch width"], kernel: Float32[Array, "width out"]
 ) -> Float32[Array, "batch out"]:
@@ -21,6 +23,11 @@ def bfloat16_matmul(
     They are of reverse mode alone: ``jax.jvp``, ``jax.jacfwd`` and ``jax.hessian`` of a model in
     bfloat16 raise a TypeError. Take these of the same weights with ``compute_dtype="float32"``.
     """
+    return _matmul(*vary_alike(inputs, kernel))
+
+
+@jax.custom_vjp
+def _matmul(inputs, kernel):
     return _product(_rounded(inputs), _rounded(kernel))
 
 
@@ -32,10 +39,14 @@ def _forward(inputs, kernel):
 def _backward(residuals, cotangent):
     inputs, kernel = residuals
     cotangent = _rounded(cotangent)
-    return _product(cotangent, _transposed(kernel)), _product(_transposed(inputs), cotangent)
+    # On an explicit mesh a sum over the batch, which is split, must say where it goes.
+    return (
+        _product(cotangent, _transposed(kernel), sharding_like(2, inputs)),
+        _product(_transposed(inputs), cotangent, sharding_like(2, kernel)),
+    )
 
 
-bfloat16_matmul.defvjp(_forward, _backward)
+_matmul.defvjp(_forward, _backward)
 
 
 def bfloat16_dot_general(
@@ -50,8 +61,8 @@ def _rounded(array: jax.Array) -> jax.Array:
     return array.astype(jnp.bfloat16)
 
 
-def _product(left: jax.Array, right: jax.Array) -> jax.Array:
-    return jnp.dot(left, right, preferred_element_type=jnp.float32)
+def _product(left: jax.Array, right: jax.Array, sharding: NamedSharding | None = None) -> jax.Array:
+    return jnp.dot(left, right, preferred_element_type=jnp.float32, out_sharding=sharding)
 
 
 def _transposed(array: jax.Array) -> jax.Array:

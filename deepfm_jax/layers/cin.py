@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from deepfm_jax.errors import UserError
+from deepfm_jax.precision import working_dtype
 from deepfm_jax.typing import Embeddings
 
 
@@ -52,7 +53,7 @@ class CompressedInteractionNetwork(nn.Module):
                 )
             shape = (maps.shape[1], embeddings.shape[1], width)
             init = nn.initializers.glorot_normal(in_axis=(0, 1), out_axis=2)
-            kernel = self.param(f"layer_{layer}_kernel", init, shape)
+            kernel = self.param(f"layer_{layer}_kernel", init, shape, working_dtype(embeddings))
             # I: maps of the layer before, F: fields. The pairs first: their product with the kernel
             # is then one matrix product.
             pairs = jnp.einsum("bid,bfd->bdif", maps, embeddings)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from deepfm_jax.precision import working_dtype
 from deepfm_jax.typing import AnyArray
 
 
@@ -26,8 +27,11 @@ class CrossNetwork(nn.Module):
         """x_L [B, X] of x_0 [B, X]."""
         init = nn.initializers.glorot_normal()
         x_0 = crossed = jnp.asarray(inputs)
+        dtype = working_dtype(x_0)
         for layer in range(self.layers):
-            dense = nn.Dense(inputs.shape[1], kernel_init=init, name=f"cross_{layer}")
+            dense = nn.Dense(
+                inputs.shape[1], kernel_init=init, param_dtype=dtype, name=f"cross_{layer}"
+            )
             crossed = x_0 * dense(crossed) + crossed
         return crossed
 
@@ -60,11 +64,12 @@ class LowRankCrossNetwork(nn.Module):
         """x_L [B, X] of x_0 [B, X]."""
         width = inputs.shape[1]
         x_0 = crossed = jnp.asarray(inputs)
+        dtype = working_dtype(x_0)
         for layer in range(self.layers):
-            v = self._kernel(f"v_{layer}_kernel", width, self.rank)
-            c = self._kernel(f"c_{layer}_kernel", self.rank, self.rank)
-            u = self._kernel(f"u_{layer}_kernel", self.rank, width)
-            bias = self.param(f"bias_{layer}", nn.initializers.zeros, (width,))
+            v = self._kernel(f"v_{layer}_kernel", width, self.rank, dtype)
+            c = self._kernel(f"c_{layer}_kernel", self.rank, self.rank, dtype)
+            u = self._kernel(f"u_{layer}_kernel", self.rank, width, dtype)
+            bias = self.param(f"bias_{layer}", nn.initializers.zeros, (width,), dtype)
             # Q is R again, after C.
             low = jnp.tanh(jnp.einsum("bx,exr->ber", crossed, v))
             low = jnp.tanh(jnp.einsum("ber,erq->beq", low, c))
@@ -72,6 +77,7 @@ class LowRankCrossNetwork(nn.Module):
                 self.experts,
                 use_bias=False,
                 kernel_init=nn.initializers.glorot_normal(),
+                param_dtype=dtype,
                 name=f"gate_{layer}",
             )(crossed)
             gate = jax.nn.softmax(scores)
@@ -80,6 +86,8 @@ class LowRankCrossNetwork(nn.Module):
             crossed = x_0 * (experts + bias[None, :]) + crossed
         return crossed
 
-    def _kernel(self, name: str, rows: int, columns: int) -> Float[Array, "experts rows columns"]:
+    def _kernel(
+        self, name: str, rows: int, columns: int, dtype: jnp.dtype
+    ) -> Float[Array, "experts rows columns"]:
         init = nn.initializers.glorot_normal(in_axis=1, out_axis=2, batch_axis=0)
-        return self.param(name, init, (self.experts, rows, columns))
+        return self.param(name, init, (self.experts, rows, columns), dtype)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from deepfm_jax.errors import UserError
 from deepfm_jax.layers.mlp import MLP
+from deepfm_jax.precision import working_dtype
 from deepfm_jax.typing import AnyArray
 
 
@@ -41,7 +42,9 @@ class FeatureGate(nn.Module):
         """
         if context is None:
             shape = (1, self.gate_dims[0] if self.gate_dims else 1)
-            context = self.param("context", nn.initializers.normal(0.01), shape)
+            context = self.param(
+                "context", nn.initializers.normal(0.01), shape, working_dtype(inputs)
+            )
         gate = MLP(self.gate_dims, out_dim=inputs.shape[1], name="gate")(context)
         return 2 * jax.nn.sigmoid(gate) * inputs
 
@@ -75,12 +78,15 @@ class BilinearFusion(nn.Module):
             if width % self.heads:
                 raise UserError(f"heads={self.heads} does not divide a stream's width {width}")
         init = nn.initializers.glorot_normal()
-        linear = nn.Dense(1, kernel_init=init, name="first")(first)
-        linear += nn.Dense(1, kernel_init=init, use_bias=False, name="second")(second)
+        dtype = working_dtype(first)
+        linear = nn.Dense(1, kernel_init=init, param_dtype=dtype, name="first")(first)
+        linear += nn.Dense(1, kernel_init=init, use_bias=False, param_dtype=dtype, name="second")(
+            second
+        )
         shape = (self.heads, first.shape[1] // self.heads, second.shape[1] // self.heads)
         # All products of pairs are the inputs, and the logit the one output, of a linear layer.
         product_init = nn.initializers.glorot_normal(in_axis=(0, 1, 2), out_axis=())
-        kernel = self.param("kernel", product_init, shape)
+        kernel = self.param("kernel", product_init, shape, dtype)
         # Head by head: of three axes, a CPU transposes the streams.
         parts = jnp.split(first, self.heads, axis=1)
         mixed = [part @ matrix for part, matrix in zip(parts, kernel, strict=True)]

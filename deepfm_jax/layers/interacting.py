@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from deepfm_jax.precision import working_dtype
+from deepfm_jax.shardings import sharding_like
 from deepfm_jax.typing import Embeddings
 
 
@@ -59,7 +61,8 @@ class InteractingLayer(nn.Module):
         shape = (embeddings.shape[2], self.heads, self.head_dim)
         # Each head's matrix is one of [D, A]: its fans are those of a head.
         init = nn.initializers.glorot_normal(in_axis=0, out_axis=2, batch_axis=1)
-        kernel = self.param(f"{name}_kernel", init, shape)
+        kernel = self.param(f"{name}_kernel", init, shape, working_dtype(embeddings))
         # As a product of two matrices: of more axes, a CPU transposes what it need not.
         flat = jnp.dot(embeddings.reshape(-1, shape[0]), kernel.reshape(shape[0], -1))
-        return flat.reshape(*embeddings.shape[:2], *shape[1:])
+        sharding = sharding_like(4, embeddings)
+        return jnp.reshape(flat, (*embeddings.shape[:2], *shape[1:]), out_sharding=sharding)

@@ -9,6 +9,8 @@ from jaxtyping import Array, Float
 from deepfm_jax.errors import UserError
 from deepfm_jax.layers.bfloat16 import bfloat16_dot_general
 from deepfm_jax.layers.compute_dtype import COMPUTE_DTYPES, resolve_compute_dtype
+from deepfm_jax.layers.dropout import Dropout
+from deepfm_jax.precision import working_dtype
 from deepfm_jax.typing import AnyArray
 
 # None is flax's own product.
@@ -26,7 +28,8 @@ class MLP(nn.Module):
         probability of keeping one).
       compute_dtype: ``"float32"``, or ``"bfloat16"`` for the products of the hidden layers, with
         sums, parameters and everything else in float32 (see ``bfloat16_matmul``); ``"auto"`` for
-        the faster one on the first device (see ``resolve_compute_dtype``).
+        the faster one on the first device (see ``resolve_compute_dtype``). Of float64 inputs all is
+        float64, and ``"bfloat16"`` is refused.
       batch_norm: Normalise each block before its activation; statistics live in ``batch_stats`` and
         move only when ``train``. A training batch of one row has no variance, so that every row
         gives the same output. The variance is E[x^2] - E[x]^2 in float32, which is lost in rounding
@@ -60,7 +63,8 @@ class MLP(nn.Module):
         Dropping units in training needs the rng ``dropout``.
 
         Raises:
-          UserError: an activation or a compute dtype that does not exist.
+          UserError: an activation or a compute dtype that does not exist, or bfloat16 products of
+            float64 inputs.
         """
         if self.compute_dtype not in COMPUTE_DTYPES:
             raise UserError(
@@ -68,23 +72,42 @@ class MLP(nn.Module):
             )
         if self.activation not in _ACTIVATIONS:
             raise UserError(f"activation={self.activation!r} is not one of {sorted(_ACTIVATIONS)}")
-        dot = _DOTS[resolve_compute_dtype(self.compute_dtype).name]
+        hidden = jnp.asarray(inputs)
+        dtype, dot = working_dtype(hidden), self._dot(hidden)
         activation = _ACTIVATIONS[self.activation]
         kernel_init = nn.initializers.glorot_normal()
-        hidden = jnp.asarray(inputs)
         for layer, width in enumerate(self.mlp_dims):
-            dense = nn.Dense(width, kernel_init=kernel_init, dot_general=dot, name=f"dense_{layer}")
-            hidden = dense(hidden)
+            hidden = nn.Dense(
+                width,
+                kernel_init=kernel_init,
+                param_dtype=dtype,
+                dot_general=dot,
+                name=f"dense_{layer}",
+            )(hidden)
             if self.batch_norm:
                 # Momentum 0.9 and epsilon 1e-5 are what the published recipes were tuned with.
                 hidden = nn.BatchNorm(
                     use_running_average=not train,
                     momentum=0.9,
                     epsilon=1e-5,
+                    param_dtype=dtype,
+                    force_float32_reductions=dtype == jnp.float32,
                     name=f"batch_norm_{layer}",
                 )(hidden)
             hidden = activation(hidden)
-            hidden = nn.Dropout(self.dropout, deterministic=not train)(hidden)
+            hidden = Dropout(self.dropout, deterministic=not train)(hidden)
         if self.out_dim is None:
             return hidden, hidden
-        return nn.Dense(self.out_dim, kernel_init=kernel_init, name="out")(hidden), hidden
+        out = nn.Dense(self.out_dim, kernel_init=kernel_init, param_dtype=dtype, name="out")
+        return out(hidden), hidden
+
+    def _dot(self, inputs):
+        """The product of the hidden layers; None for flax's own."""
+        if inputs.dtype != jnp.float64:
+            return _DOTS[resolve_compute_dtype(self.compute_dtype).name]
+        if self.compute_dtype == "bfloat16":
+            raise UserError(
+                "compute_dtype='bfloat16' rounds what is float64: leave it at 'float32', which "
+                "computes in float64 where the inputs are, or use a float32 table"
+            )
+        return None

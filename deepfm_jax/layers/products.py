@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from deepfm_jax.errors import UserError
+from deepfm_jax.precision import working_dtype
 from deepfm_jax.typing import Embeddings
 
 
@@ -58,7 +59,8 @@ class KernelProducts(nn.Module):
         if fields < 2:
             raise UserError("kernel products are of pairs of fields, and there is but one field")
         init = nn.initializers.glorot_normal(in_axis=1, out_axis=2, batch_axis=0)
-        kernel = self.param("kernel", init, (fields * (fields - 1) // 2, dim, dim))
+        shape = (fields * (fields - 1) // 2, dim, dim)
+        kernel = self.param("kernel", init, shape, working_dtype(embeddings))
         by_input = kernel.transpose(1, 0, 2)
         products, start = [], 0
         # The pairs of a field with all after it are one matrix product; all pairs at once would

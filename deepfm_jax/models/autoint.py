@@ -9,6 +9,7 @@ from deepfm_jax.annotations import PositiveInt, ShareBelowOne
 from deepfm_jax.inputs import Fields
 from deepfm_jax.layers import InteractingLayer
 from deepfm_jax.models.model import Outputs, TowerModel, flatten
+from deepfm_jax.precision import working_dtype
 
 
 class AutoInt(TowerModel):
@@ -55,7 +56,8 @@ class AutoInt(TowerModel):
             )(attended)
         hidden = [flatten(attended)]
         init = nn.initializers.glorot_normal()
-        logit = nn.Dense(1, kernel_init=init, name="out")(hidden[0])[:, 0]
+        dtype = working_dtype(hidden[0])
+        logit = nn.Dense(1, kernel_init=init, param_dtype=dtype, name="out")(hidden[0])[:, 0]
         if self.mlp_dims:
             deep, last = self.make_tower().with_hidden(flatten(fields.embeddings), train=train)
             logit += deep[:, 0]

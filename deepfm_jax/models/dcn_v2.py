@@ -9,6 +9,7 @@ from deepfm_jax.annotations import NonNegativeInt, PositiveInt
 from deepfm_jax.inputs import Fields
 from deepfm_jax.layers import CrossNetwork, LowRankCrossNetwork
 from deepfm_jax.models.model import Outputs, TowerModel, flatten
+from deepfm_jax.precision import working_dtype
 
 
 class DCNv2(TowerModel):
@@ -52,5 +53,6 @@ class DCNv2(TowerModel):
             x_final = jnp.concatenate([crossed, tower(x_0, train=train)], axis=1)
         else:
             x_final = crossed
-        logit = nn.Dense(1, kernel_init=nn.initializers.glorot_normal(), name="out")(x_final)
+        init, dtype = nn.initializers.glorot_normal(), working_dtype(x_final)
+        logit = nn.Dense(1, kernel_init=init, param_dtype=dtype, name="out")(x_final)
         return Outputs(logit[:, 0], x_final)

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 
 from deepfm_jax.inputs import Fields
 from deepfm_jax.models.model import Outputs, TowerModel, flatten
+from deepfm_jax.precision import working_dtype
+from deepfm_jax.shardings import sharding_like
 
 
 class FNN(TowerModel):
@@ -32,8 +34,9 @@ class FNN(TowerModel):
     def interact(self, fields: Fields, *, train: bool) -> Outputs:
         """Logit, and the tower's last hidden layer."""
         z = jnp.concatenate([fields.first_order[:, :, None], fields.embeddings], axis=2)
-        w_0 = self.param("bias", nn.initializers.zeros, ())
-        inputs = jnp.concatenate([jnp.broadcast_to(w_0, (len(z), 1)), flatten(z)], axis=1)
+        w_0 = self.param("bias", nn.initializers.zeros, (), working_dtype(z))
+        w_0 = jnp.broadcast_to(w_0, (z.shape[0], 1), out_sharding=sharding_like(2, z))
+        inputs = jnp.concatenate([w_0, flatten(z)], axis=1)
         tower = self.make_tower(activation=self.activation)
         logit, hidden = tower.with_hidden(inputs, train=train)
         return Outputs(logit[:, 0], hidden)

@@ -13,6 +13,7 @@ from deepfm_jax.features import Feature, FieldDims, as_features
 from deepfm_jax.hyperparameters import check_hyperparameters
 from deepfm_jax.inputs import Fields, Inputs
 from deepfm_jax.layers import MLP
+from deepfm_jax.precision import table_dtype, working_dtype
 from deepfm_jax.typing import AnyArray, Dense, Embeddings, Ids, Logits, Values
 
 
@@ -35,11 +36,13 @@ class Model(nn.Module):
     Attributes:
       field_dims: Rows of each field, or a ``Feature`` for a field with several slots, with the rows
         of another, or of dense numbers.
-      table_dtype: Dtype of the table, ``"float32"`` or ``"bfloat16"``.
+      table_dtype: Dtype of the table, ``"float32"``, ``"bfloat16"`` or ``"float64"``. With float64,
+        for which JAX must be in its 64-bit mode, all of the model is float64: parameters, products
+        and logits. With the others all but the table is float32.
     """
 
     field_dims: FieldDims
-    table_dtype: Literal["float32", "bfloat16"] = "float32"
+    table_dtype: Literal["float32", "bfloat16", "float64"] = "float32"
 
     # Whether the table has first-order weights.
     first_order: ClassVar[bool] = True
@@ -56,7 +59,8 @@ class Model(nn.Module):
     def setup(self):
         check_hyperparameters(self)
         self.table = EmbeddingTable(self.layout, self.vectors_std, self.table_dtype)
-        self.inputs = Inputs(self.layout, self.vectors_std)
+        dtype = working_dtype(table_dtype(self.table_dtype))
+        self.inputs = Inputs(self.layout, self.vectors_std, dtype.name)
 
     @property
     def features(self) -> tuple[Feature, ...]:
@@ -110,7 +114,7 @@ class Model(nn.Module):
         train: bool = False,
     ) -> Outputs:
         """Logit and last hidden representation; see ``__call__``."""
-        return self.from_rows(self.table(ids), values, dense, train=train)
+        return self.from_rows(self.table(ids, values=values), values, dense, train=train)
 
     def from_rows(
         self,
@@ -129,7 +133,7 @@ class Model(nn.Module):
 
     def first_order_logit(self, fields: Fields) -> Logits:
         """w_0 + sum_f of the linear terms, [B]; creates w_0 as the parameter ``bias``."""
-        bias = self.param("bias", nn.initializers.zeros, ())
+        bias = self.param("bias", nn.initializers.zeros, (), working_dtype(fields.first_order))
         return bias + jnp.einsum("bf->b", fields.first_order)
 
 
@@ -164,7 +168,7 @@ class TowerModel(EmbeddingModel):
       dropout: Probability of dropping a hidden unit in training.
       batch_norm: Whether the tower normalises its blocks.
       compute_dtype: Dtype of the tower's products, ``"float32"``, ``"bfloat16"``, or ``"auto"`` for
-        the faster one (see ``MLP``); sums are float32.
+        the faster one (see ``MLP``); sums are float32. With a float64 table they are float64.
     """
 
     mlp_dims: Sequence[PositiveInt] = (400, 400, 400)

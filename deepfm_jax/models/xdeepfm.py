@@ -10,6 +10,7 @@ from deepfm_jax.errors import UserError
 from deepfm_jax.inputs import Fields
 from deepfm_jax.layers import CompressedInteractionNetwork
 from deepfm_jax.models.model import Outputs, TowerModel, flatten
+from deepfm_jax.precision import working_dtype
 
 
 class XDeepFM(TowerModel):
@@ -47,7 +48,14 @@ class XDeepFM(TowerModel):
             cin = CompressedInteractionNetwork(self.cin_dims, self.split_half, name="cin")
             pooled = cin(fields.embeddings)
             init = nn.initializers.glorot_normal()
-            logit += nn.Dense(1, use_bias=False, kernel_init=init, name="cin_out")(pooled)[:, 0]
+            out = nn.Dense(
+                1,
+                use_bias=False,
+                kernel_init=init,
+                param_dtype=working_dtype(pooled),
+                name="cin_out",
+            )
+            logit += out(pooled)[:, 0]
             hidden.append(pooled)
         if self.mlp_dims:
             flat = flatten(fields.embeddings)
