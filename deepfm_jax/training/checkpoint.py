@@ -13,7 +13,7 @@ from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from deepfm_jax.distributed.partitioning import array_path, is_table_rows
 from deepfm_jax.embedding import restripe, stripes_of
-from deepfm_jax.errors import UserError
+from deepfm_jax.errors import PreemptedError, UserError
 from deepfm_jax.training.state import TrainState, Weights
 
 # Each checkpoint has all points of the loss, so there must be an end to them.
@@ -120,9 +120,9 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind, *exception):
-        lost = kind is not None and issubclass(kind, jax.errors.JaxRuntimeError)
-        if lost and jax.process_count() > 1:
-            return  # Another process may be gone, and waiting for it would not end.
+        early = kind is not None and not issubclass(kind, PreemptedError)
+        if early and jax.process_count() > 1:
+            return  # The others may be gone or busy, and waiting for them would not end.
         self._manager.wait_until_finished()
         self._manager.close()
 
