@@ -104,7 +104,7 @@ def report_column(column: Column, splits: Mapping[str, SplitCounts]) -> ColumnRe
         kind=kind_text(column),
         rows=total,
         distinct=values.num_rows,
-        missing=Group.of("missing", _sum(missing, "rows"), _sum(missing, "positives"), total),
+        missing=groups_by(np.zeros(missing.num_rows, int), missing, ["missing"], total)[0],
         drift={
             split: _drift(column, counts, other, details.get("numbers"), kept)
             for split, other in others.items()
@@ -133,7 +133,7 @@ def _sum(counts: pa.Table, name: str) -> int:
 def _top(values: pa.Table, total: int) -> tuple[Group, ...]:
     top = values.sort_by([("rows", "descending"), ("value", "ascending")]).slice(0, _TOP)
     return tuple(
-        Group.of(_named(row["value"]), row["rows"], row["positives"], total)
+        Group.of(_named(row["value"]), row["rows"], row["labelled"], row["positives"], total)
         for row in top.to_pylist()
     )
 

@@ -14,6 +14,8 @@ from deepfm_jax.readers.cells import decoded
 from deepfm_jax.schema import Column, Ignored, Label, Schema, Timestamp, Vector
 
 SECONDS_OF_HOUR = 3600
+# All rows of a value, those that have the label, and those of label 1.
+COUNTS = ("rows", "labelled", "positives")
 # Counts that wait to be merged, beside as many as are merged already.
 _WAITING = 1 << 17
 
@@ -39,7 +41,7 @@ class ValueCounts:
         return self._merged is not None or bool(self._waiting)
 
     def add(self, values: pa.Array, labels: np.ndarray) -> None:
-        """Counts rows: typed cells, and int64 labels of 0 and 1."""
+        """Counts rows: typed cells, and labels of 0 and 1, or NaN where a row has none."""
         values = decoded(values)
         if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
             values, labels = _elements(values, labels)
@@ -51,14 +53,21 @@ class ValueCounts:
             # Seconds may be as many as rows; hours are as many as the data last.
             hours = values.fill_null(0).to_numpy() // SECONDS_OF_HOUR
             values = pa.array(hours, mask=pc.is_null(values).to_numpy(zero_copy_only=False))
-        table = pa.table({"value": values, "rows": np.ones_like(labels), "positives": labels})
+        table = pa.table(
+            {
+                "value": values,
+                "rows": np.ones(len(labels), np.int64),
+                "labelled": (~np.isnan(labels)).astype(np.int64),
+                "positives": (labels > 0).astype(np.int64),
+            }
+        )
         self._waiting.append(_added_up(table))
         merged = 0 if self._merged is None else self._merged.num_rows
         if sum(part.num_rows for part in self._waiting) > max(merged, _WAITING):
             self.table()
 
     def table(self) -> pa.Table:
-        """Columns ``value`` (null: missing), ``rows`` and ``positives``, by value ascending.
+        """Columns ``value`` (null: missing) and ``COUNTS``, by value ascending.
 
         The values of a time column are hours since 1970.
         """
@@ -82,12 +91,14 @@ class SplitCounts:
     Attributes:
       columns: By name: all that are read, but for the label.
       rows: Good rows.
+      labelled: Those that have the label.
       positives: Those of label 1.
       rejected: Bad rows that were left out.
     """
 
     columns: dict[str, ValueCounts]
     rows: int = 0
+    labelled: int = 0
     positives: int = 0
     rejected: int = 0
 
@@ -101,9 +112,10 @@ def count_split(tables: Iterable[pa.Table], schema: Schema) -> SplitCounts:
     """Counts typed rows (see ``readers.sources``) of one split, in one pass."""
     counts = SplitCounts({column.name: ValueCounts(column) for column in inspected_columns(schema)})
     for table in tables:
-        labels = table[schema.label.name].to_numpy().astype(np.int64)
+        labels = table[schema.label.name].to_numpy()
         counts.rows += len(labels)
-        counts.positives += int(labels.sum())
+        counts.labelled += int((~np.isnan(labels)).sum())
+        counts.positives += int((labels > 0).sum())
         for name, column in counts.columns.items():
             # A time that no field is made of may be absent.
             if name in table.column_names and len(labels):
@@ -124,6 +136,6 @@ def _elements(lists: pa.Array, labels: np.ndarray) -> tuple[pa.Array, np.ndarray
 
 
 def _added_up(counts: pa.Table) -> pa.Table:
-    added = counts.group_by("value").aggregate([("rows", "sum"), ("positives", "sum")])
-    added = added.rename_columns({"rows_sum": "rows", "positives_sum": "positives"})
-    return added.select(["value", "rows", "positives"])
+    added = counts.group_by("value").aggregate([(name, "sum") for name in COUNTS])
+    added = added.rename_columns({f"{name}_sum": name for name in COUNTS})
+    return added.select(["value", *COUNTS])

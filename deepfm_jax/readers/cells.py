@@ -94,6 +94,14 @@ def cleaned(raw: pa.Array, text: TextFormat) -> pa.Array:
     return cells
 
 
+def missing_cells(raw: pa.Array, text: TextFormat) -> np.ndarray:
+    """Which cells hold nothing: null, NaN, blank text, or a text that the layout calls missing."""
+    raw = decoded(raw)
+    if is_text(raw.type):
+        raw = _empty_to_null(pc.utf8_trim_whitespace(as_text(cleaned(raw, text))))
+    return pc.is_null(raw, nan_is_null=True).to_numpy(zero_copy_only=False)
+
+
 def typed_categories(raw: pa.Array, column: Category) -> tuple[pa.Array, np.ndarray, str]:
     """Strings or int64 of values (null: missing), which are bad, and what is wrong with those."""
     if column.dtype == "string":

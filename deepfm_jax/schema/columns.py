@@ -206,7 +206,7 @@ class Vector:
 
 @dataclasses.dataclass(frozen=True)
 class Label:
-    """A column to predict, 0 or 1 in every row.
+    """A column to predict, 0 or 1; in a schema with several labels a row may lack some of them.
 
     Attributes:
       name: Column name.
