@@ -1,4 +1,4 @@
-"""The exception for mistakes that a user can fix: a bad row, file, option or workdir."""
+"""The exceptions for mistakes that a user can fix: a bad row, file, option or workdir."""
 
 
 class UserError(ValueError):
@@ -14,6 +14,19 @@ class PreemptedError(UserError):
 
     Launchers exit with status 75, which tells a scheduler that a retry makes sense.
     """
+
+
+class PeerError(UserError):
+    """Another process of the job failed, and this one ends for that reason alone."""
+
+
+def describe(error: BaseException) -> str:
+    """What went wrong, in one line: a ``UserError`` speaks for itself, any other has its name."""
+    if isinstance(error, UserError):
+        return one_line(error) or "refused"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def one_line(error: BaseException) -> str:

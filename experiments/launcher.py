@@ -7,6 +7,7 @@ import pathlib
 import platform
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from deepfm_jax.errors import PreemptedError, UserError, one_line
+from deepfm_jax.errors import PreemptedError, UserError, describe, one_line
 from deepfm_jax.files import is_full_disk
 
 from . import config_files
@@ -92,19 +93,47 @@ def run(main: Callable[[], None]) -> None:
             logging.set_verbosity(logging.WARNING)
         try:
             main()
-        except PreemptedError as error:
-            _fail(str(error), status=_TRY_AGAIN)
-        except UserError as error:
-            _fail(str(error))
-        except OSError as error:
-            if not is_full_disk(error):
+        except (Exception, KeyboardInterrupt) as error:
+            ending = _ending(error)
+            if ending is None:
                 raise
-            _fail(f"{error.filename or 'output'}: {error.strerror}; free some and start again")
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            sys.exit(128 + signal.SIGINT)
+            line, status = ending
+            print(line, file=sys.stderr)
+            sys.exit(status)
 
     app.run(body, flags_parser=_parse)
+
+
+def end_at_once(error: BaseException) -> None:
+    """Ends a process of a job of several, with one line on stderr and without an ordinary exit.
+
+    At an ordinary exit JAX waits for the other processes, and one of them may be gone. The status
+    is that of ``run``, and 2 for any other error, which leaves its trace too: it is a fault of
+    ours, or of the machine.
+    """
+    ending = _ending(error)
+    if ending is None:
+        traceback.print_exception(error)
+        ending = f"error: {describe(error)}", 2
+    line, status = ending
+    print(line, file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def _ending(error: BaseException) -> tuple[str, int] | None:
+    """The line and the exit status of an error that needs no trace; None for any other."""
+    match error:
+        case PreemptedError():
+            return f"error: {error}", _TRY_AGAIN
+        case UserError():
+            return f"error: {error}", 2
+        case KeyboardInterrupt():
+            return "interrupted", 128 + signal.SIGINT
+        case OSError() if is_full_disk(error):
+            place = error.filename or "output"
+            return f"error: {place}: {error.strerror}; free some and start again", 2
+    return None
 
 
 def clean_up_on_signals() -> None:

@@ -14,7 +14,9 @@ from collections.abc import Iterator
 
 from absl import flags
 
-from deepfm_jax.errors import UserError
+from deepfm_jax.errors import PreemptedError, UserError
+
+from . import launcher
 
 _MULTIHOST = flags.DEFINE_bool(
     "multihost", False, "Join the other processes of a job; start one on each host."
@@ -51,13 +53,18 @@ def job() -> Iterator[None]:
         return
     import jax
 
+    from deepfm_jax.distributed.early_end import end_together
+
     _join()
     # Where a collective never returns, the runtime ends this process with a message about the one
     # that was lost; absl's stack traces of all threads would bury it.
     faulthandler.disable()
     signal.signal(signal.SIGINT, _stop_all)
     try:
-        yield
+        with end_together():
+            yield
+    except PreemptedError:
+        raise  # All processes stop together.
     except jax.errors.JaxRuntimeError as error:
         cause = " ".join(str(error).split())[:300]
         print(
@@ -69,15 +76,17 @@ def job() -> Iterator[None]:
         )
         # At an ordinary exit a process waits for the others, and one of them is gone.
         os._exit(1)
+    except BaseException as error:
+        launcher.end_at_once(error)
     jax.distributed.shutdown()
 
 
 def _stop_all(*_) -> None:
     """Makes Ctrl-C in one process stop the job as the scheduler's SIGTERM does: all, at one step.
 
-    A second Ctrl-C ends this process at once; the others notice after ``--heartbeat_timeout``.
+    A second Ctrl-C ends this process at once, and the others with it.
     """
-    signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print("stopping all processes after a checkpoint; interrupt again to end at once", flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -23,6 +23,14 @@ def cleaned(raw: pa.Array, text: TextFormat) -> pa.Array:
     return cells
 
 
+def missing_cells(raw: pa.Array, text: TextFormat) -> np.ndarray:
+    """Which cells hold nothing: null, NaN, blank text, or a text that the layout calls missing."""
+    raw = decoded(raw)
+    if is_text(raw.type):
+        raw = trimmed(cleaned(raw, text))
+    return pc.is_null(raw, nan_is_null=True).to_numpy(zero_copy_only=False)
+
+
 def rows_with(text: pa.Array, character: str) -> np.ndarray:
     """Which rows hold an ASCII character; where none does, that costs a look at the bytes."""
     if pa.types.is_dictionary(text.type):

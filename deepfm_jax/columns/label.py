@@ -18,7 +18,7 @@ from deepfm_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Label(Column):
-    """A column to predict, 0 or 1 in every row.
+    """A column to predict, 0 or 1; in a schema with several labels a row may lack some of them.
 
     Attributes:
       name: Column name.

@@ -35,6 +35,7 @@ class SplitSummary:
       first_errors: Messages about the first bad rows.
       positives_of: Number of positives of each label, by name.
       longer: For each column of several values, the number of rows with more values than are kept.
+      missing_of: Number of examples without a label, by name, for labels that any example lacks.
     """
 
     read: int
@@ -45,6 +46,15 @@ class SplitSummary:
     first_errors: list[str] = dataclasses.field(default_factory=list)
     longer: dict[str, int] = dataclasses.field(default_factory=dict)
     positives_of: dict[str, int] = dataclasses.field(default_factory=dict)
+    missing_of: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def positive_rates(self) -> dict[str, float]:
+        """Positives of each label as a share of the examples that have it."""
+        return {
+            label: positives / (self.rows - self.missing_of.get(label, 0))
+            for label, positives in self.positives_of.items()
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +64,13 @@ class BlockTally:
     Attributes:
       rows: Number of examples.
       positives: Number of positives of each label.
+      missing: Number of examples without each label.
       digest: Hash of the arrays.
     """
 
     rows: int
     positives: tuple[int, ...]
+    missing: tuple[int, ...]
     digest: bytes
 
     @classmethod
@@ -67,8 +79,9 @@ class BlockTally:
         digest = hashlib.sha256()
         for array in block.values():
             digest.update(np.ascontiguousarray(array).tobytes())
-        positives = block["labels"].sum(axis=0, dtype=np.int64)
-        return cls(len(block["ids"]), tuple(positives.tolist()), digest.digest())
+        counts = (block["labels"] > 0).sum(axis=0), np.isnan(block["labels"]).sum(axis=0)
+        positives, missing = (tuple(of_labels.tolist()) for of_labels in counts)
+        return cls(len(block["ids"]), positives, missing, digest.digest())
 
 
 class SplitTally:
@@ -80,6 +93,7 @@ class SplitTally:
         self._labels = tuple(label.name for label in encoder.schema.labels)
         self._digest = hashlib.sha256(encoder.fingerprint().encode())
         self._positives: list[tuple[int, ...]] = []
+        self._missing: list[tuple[int, ...]] = []
         self._longer: Counter[str] = Counter()
         self.rows = 0
 
@@ -87,6 +101,7 @@ class SplitTally:
         """Adds the next block."""
         self._digest.update(block.digest)
         self._positives.append(block.positives)
+        self._missing.append(block.missing)
         self.rows += block.rows
 
     def add_longer(self, longer: Mapping[str, int]) -> None:
@@ -99,19 +114,36 @@ class SplitTally:
         return np.array(self._positives, np.int64).reshape(-1, len(self._labels))
 
     @property
+    def block_missing(self) -> np.ndarray:
+        """Number of examples without a label in each block, [blocks, tasks]."""
+        return np.array(self._missing, np.int64).reshape(-1, len(self._labels))
+
+    @property
     def positives(self) -> tuple[int, ...]:
         """Number of positives of each label."""
         return tuple(self.block_positives.sum(axis=0).tolist())
 
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Number of examples without each label."""
+        return tuple(self.block_missing.sum(axis=0).tolist())
+
     def write(self, folder: pathlib.Path, report: RowReport) -> None:
         """Writes the counts beside the blocks: a ``SplitSummary`` and ``positives_file``.
 
+        If any example lacks a label, it writes ``missing_file`` too.
+
         Raises:
-          UserError: the split has no rows, or a label is the same in all of them.
+          UserError: the split has no rows, or a label is the same in all that have it.
         """
-        check_classes(self._split, self._labels, self.rows, self.positives)
+        check_classes(self._split, self._labels, self.rows, self.positives, self.missing)
         positives_of = dict(zip(self._labels, self.positives, strict=True))
+        missing_of = {
+            label: rows for label, rows in zip(self._labels, self.missing, strict=True) if rows
+        }
         np.save(folder / positives_file(self._split), self.block_positives)
+        if missing_of:
+            np.save(folder / missing_file(self._split), self.block_missing)
         summary = SplitSummary(
             read=report.read or self.rows,
             rows=self.rows,
@@ -121,6 +153,7 @@ class SplitTally:
             first_errors=report.first_errors,
             longer=dict(self._longer),
             positives_of=positives_of,
+            missing_of=missing_of,
         )
         path = folder / f"rows_{self._split}.json"
         path.write_text(json.dumps(dataclasses.asdict(summary), indent=2))
@@ -131,18 +164,39 @@ def positives_file(split: str) -> str:
     return f"positives_{split}.npy"
 
 
-def check_classes(split: str, labels: Sequence[str], rows: int, positives: Sequence[int]) -> None:
+def missing_file(split: str) -> str:
+    """Name of the file with the number of examples without a label, [blocks, tasks]."""
+    return f"missing_{split}.npy"
+
+
+def check_classes(
+    split: str,
+    labels: Sequence[str],
+    rows: int,
+    positives: Sequence[int],
+    missing: Sequence[int],
+) -> None:
     """Checks that a split has rows, and both classes of each of its labels.
 
+    Args:
+      split: Name of the split.
+      labels: Names of its labels.
+      rows: Number of its rows.
+      positives: Number of positives of each label.
+      missing: Number of rows without each label.
+
     Raises:
-      UserError: the split has no rows, or a label is the same in all of them.
+      UserError: the split has no rows, or a label is the same in all rows that have it.
     """
     if rows == 0:
         raise UserError(f"split {split!r} has no rows; check the files of --source")
-    for label, positive in zip(labels, positives, strict=True):
-        if positive in (0, rows):
+    for label, positive, absent in zip(labels, positives, missing, strict=True):
+        known = rows - absent
+        if known == 0:
+            raise UserError(f"split {split!r}: no row has the label {label!r}; check its column")
+        if positive in (0, known):
             raise UserError(
-                f"split {split!r}: all {rows} labels are {int(positive > 0)}; a model can neither "
+                f"split {split!r}: all {known} labels are {int(positive > 0)}; a model can neither "
                 f"learn from nor be measured on one class, so check the label column {label!r}"
             )
 

@@ -259,13 +259,18 @@ def describe(
     """
     lines = [f"{'split':8}{'read':>12}{'kept':>12}{'rejected':>10}{'positive rate':>15}"]
     for split, summary in summaries.items():
-        rate = summary.positives / summary.rows
+        rates = summary.positive_rates
+        # Data sets of old versions have the positives of the first label alone.
+        rate = next(iter(rates.values()), summary.positives / summary.rows)
         lines.append(
             f"{split:8}{summary.read:12,}{summary.rows:12,}{summary.rejected:10,}{rate:15.4f}"
         )
-        if len(summary.positives_of) > 1:
-            rates = (f"{k} {v / summary.rows:.4f}" for k, v in summary.positives_of.items())
-            lines.append(f"  positive rates: {', '.join(rates)}")
+        if len(rates) > 1:
+            each = ", ".join(f"{label} {rate:.4f}" for label, rate in rates.items())
+            lines.append(f"  positive rates: {each}")
+        if summary.missing_of:
+            each = ", ".join(f"{label} in {n:,} rows" for label, n in summary.missing_of.items())
+            lines.append(f"  missing labels: {each}")
         lines.extend(f"  rejected: {message}" for message in summary.first_errors)
         lines.extend(_longer(summary, encoder))
     if folder is not None and (folder / REJECTS_FILE).is_file():

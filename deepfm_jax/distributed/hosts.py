@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from deepfm_jax.errors import UserError, one_line
+from deepfm_jax.errors import PeerError, UserError, describe
 
 T = TypeVar("T")
 
@@ -30,8 +30,8 @@ def run_on_all(function: Callable[[], T]) -> T:
     """Calls ``function`` in every process and returns its result; all wait for all.
 
     Raises:
-      UserError: in every process, where ``function`` failed in any. The process where it failed
-        raises its own exception, whatever that is.
+      PeerError: where ``function`` failed in another process. The process where it failed raises
+        its own exception, whatever that is.
     """
     if jax.process_count() == 1:
         return function()
@@ -40,26 +40,20 @@ def run_on_all(function: Callable[[], T]) -> T:
         result = function()
     except Exception as error:  # The others wait in the exchange below, whatever went wrong here.
         failure = error
-    messages = _gather_texts("" if failure is None else _message(failure))
+    messages = _gather_texts("" if failure is None else describe(failure))
     if failure is not None:
         raise failure
     for process, text in enumerate(messages):
         if text:
-            raise UserError(f"process {process}: {text}")
+            raise PeerError(f"process {process}: {text}")
     return result  # pyright: ignore[reportReturnType]
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, UserError):
-        return str(error) or "refused"
-    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def run_on_primary(function: Callable[[], Any]) -> None:
     """Calls ``function`` in the primary process alone; all wait for its end.
 
     Raises:
-      UserError: see ``run_on_all``.
+      PeerError: see ``run_on_all``.
     """
     run_on_all(function if is_primary() else lambda: None)
 

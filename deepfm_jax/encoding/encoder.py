@@ -41,7 +41,8 @@ class Encoded:
         of a list and 0 for padding, [rows, slots]; None where the schema has neither numbers nor
         lists, so that every value is 1.
       dense: The numbers of dense fields, [rows, numbers]; None where the schema has none.
-      labels: [rows, tasks], None for rows that have not all labels.
+      labels: [rows, tasks], NaN where a row lacks a label of several; None where the column of one
+        is not there.
       weights: [rows], None where the schema has no weight, or the rows have none.
       groups: [rows, 2], see ``encoding.groups``; None where the schema has no group, or the rows
         have none.

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from deepfm_jax.datasets.prepare import dataset_folder
 from deepfm_jax.encoding.groups import decode_groups
 from deepfm_jax.errors import UserError
 from deepfm_jax.input.pipeline import PreparedData
@@ -37,6 +38,12 @@ def score_split(
     """
     settings = predictor.experiment.data
     folder = settings.folder if folder is None else folder
+    path = dataset_folder(settings.name, folder)
+    if not path.is_dir():
+        raise UserError(
+            f"{path}: data set {settings.name!r} of the run is not there; where it has moved, give "
+            "the folder of prepared data sets by --data_folder"
+        )
     data = PreparedData(settings.name, folder, settings.labels)
     if data.encoder.fingerprint() != predictor.encoder.fingerprint():
         raise UserError(

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from deepfm_jax.datasets.blocks import BLOCK_ROWS, positives_file
+from deepfm_jax.datasets.blocks import BLOCK_ROWS, missing_file, positives_file
 from deepfm_jax.datasets.prepare import dataset_folder, split_summaries
 from deepfm_jax.encoding.encoder import Encoder
 from deepfm_jax.errors import UserError
@@ -53,7 +53,8 @@ class PreparedData:
         if not path.is_dir():
             raise UserError(
                 f"{path}: data set {name!r} is not prepared; run deepfm-jax prepare "
-                f"--dataset={name} --source=RAW_FILES --out={folder}"
+                f"--dataset={name} --source=RAW_FILES --out={folder}, or where it has moved, give "
+                "its folder by --config.data.folder"
             )
         hide_accelerators()
         self.encoder = Encoder.load(path)
@@ -65,7 +66,7 @@ class PreparedData:
         oracle = path / "oracle.json"
         self.oracle: dict[str, Any] = json.loads(oracle.read_text()) if oracle.is_file() else {}
         self._folder = path
-        self._block_positives: dict[str, np.ndarray] = {}
+        self._block_negatives: dict[str, np.ndarray] = {}
         self._builder = tfds.builder_from_directory(path)
 
     @property
@@ -83,14 +84,14 @@ class PreparedData:
         check_negative_rate(negative_rate)
         if negative_rate == 1:
             return rows
-        positives = self._positives(split)
-        kept = int(kept_negatives(self._sizes(split) - positives, negative_rate).sum())
+        negatives = self._negatives(split)
+        kept = int(kept_negatives(negatives, negative_rate).sum())
         if not kept:
             raise UserError(
-                f"negative_rate={negative_rate} keeps none of the {rows - int(positives.sum()):,} "
+                f"negative_rate={negative_rate} keeps none of the {int(negatives.sum()):,} "
                 f"negative examples of split {split!r}; raise it"
             )
-        return kept + int(positives.sum())
+        return kept + rows - int(negatives.sum())
 
     def steps_per_epoch(self, split: str, batch_size: int, negative_rate: float = 1.0) -> int:
         """Number of batches in a pass over a split, including the padded last one."""
@@ -129,12 +130,12 @@ class PreparedData:
           groups: Whether to yield the groups of examples, if the schema has them.
 
         Yields:
-          ``ids`` [B, S] int32, ``labels`` [B, T] float32 and ``mask`` [B] float32; ``values``
-          [B, S] float32 if fields have values, ``dense`` [B, N] float32 if there are dense fields,
-          and with ``groups`` also ``groups`` [B, 2] int32. The mask is the weight of each example,
-          1 without a column of weights. The last batch is padded with repeats of its own examples
-          under mask 0, so that batch norm sees real data while the loss and the metrics ignore the
-          padding.
+          ``ids`` [B, S] int32, ``labels`` [B, T] float32, NaN for a missing label, and ``mask`` [B]
+          float32; ``values`` [B, S] float32 if fields have values, ``dense`` [B, N] float32 if
+          there are dense fields, and with ``groups`` also ``groups`` [B, 2] int32. The mask is the
+          weight of each example, 1 without a column of weights. The last batch is padded with
+          repeats of its own examples under mask 0, so that batch norm sees real data while the loss
+          and the metrics ignore the padding.
 
         Raises:
           UserError: the streams do not divide the batch evenly, or see ``rows``.
@@ -192,7 +193,7 @@ class PreparedData:
         if seed is None:
             raise ValueError(f"negative_rate={negative_rate} requires a seed")
         sampled = SampledBlocks(
-            source, self._labels[0], self._positives(split), sizes, negative_rate, (seed, epoch)
+            source, self._labels[0], self._negatives(split), sizes, negative_rate, (seed, epoch)
         )
         return sampled, sampled.sizes
 
@@ -201,12 +202,16 @@ class PreparedData:
         rows = self.summaries[split].rows
         return np.diff(np.append(np.arange(0, rows, BLOCK_ROWS), rows))
 
-    def _positives(self, split: str) -> np.ndarray:
-        """Number of examples with label 1 in each block."""
-        if split not in self._block_positives:
-            counts = np.load(self._folder / positives_file(split))
-            self._block_positives[split] = counts[:, self._labels[0]].astype(np.int64)
-        return self._block_positives[split]
+    def _negatives(self, split: str) -> np.ndarray:
+        """Number of examples with label 0 in each block."""
+        if split not in self._block_negatives:
+            others = np.load(self._folder / positives_file(split))
+            missing = self._folder / missing_file(split)
+            if missing.is_file():
+                others = others + np.load(missing)
+            negatives = self._sizes(split) - others[:, self._labels[0]]
+            self._block_negatives[split] = negatives.astype(np.int64)
+        return self._block_negatives[split]
 
     def _share(self, stream: Stream, rows: int, groups: bool) -> tf.data.Dataset:
         """The part of a stream in each batch: ``rows`` examples, with the last batch padded."""

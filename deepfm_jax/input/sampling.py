@@ -1,9 +1,12 @@
-"""Negative down-sampling: a pass over all positive examples and a random share of the negatives.
+"""Negative down-sampling: a pass over a random share of the negatives and all other examples.
 
 The *number* of negatives kept from each block is the same in every epoch, so the position of an
 example in the pass follows from counts, and resuming does not read what it skips. *Which* negatives
 are kept is drawn anew in each epoch, from seed, epoch and block only. A model trained this way
 scores the sample; ``metrics.calibration.correct_logits`` corrects its scores to all examples.
+
+A pass keeps every example that lacks the label. Such an example is no negative and does not count
+in the loss, so exactly the share w of the negatives does, and corrected scores stay unbiased.
 """
 
 from collections.abc import Sequence
@@ -49,7 +52,7 @@ class SampledBlocks:
         self,
         source: Any,
         label: int,
-        positives: Int64[np.ndarray, "blocks"],
+        negatives: Int64[np.ndarray, "blocks"],
         rows: Int64[np.ndarray, "blocks"],
         rate: float,
         key: tuple[int, int],
@@ -58,17 +61,17 @@ class SampledBlocks:
 
         Args:
           source: Sequence of blocks, with ``__getitems__``.
-          label: Column of ``labels`` that decides which examples are positive.
-          positives: Number of positives in each block.
+          label: Column of ``labels`` that decides which examples are negative: label 0, not NaN.
+          negatives: Number of negatives in each block.
           rows: Number of examples in each block.
           rate: w, the share of the negatives that is kept.
           key: Seed and epoch.
         """
         self._source = source
         self._label = label
-        self._kept = kept_negatives(rows - positives, rate)
+        self._kept = kept_negatives(negatives, rate)
         self._key = key
-        self.sizes = positives + self._kept
+        self.sizes = rows - negatives + self._kept
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -78,7 +81,7 @@ class SampledBlocks:
         return [self._thinned(index, block) for index, block in zip(indices, blocks, strict=True)]
 
     def _thinned(self, index: int, block: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        kept = block["labels"][:, self._label] > 0
+        kept = block["labels"][:, self._label] != 0
         rng = np.random.default_rng((*self._key, index, _DRAW))
         drawn = rng.choice(np.flatnonzero(~kept), self._kept[index], replace=False, shuffle=False)
         kept[drawn] = True

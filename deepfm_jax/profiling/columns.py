@@ -6,6 +6,7 @@
 import dataclasses
 from collections.abc import Mapping
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,7 +22,7 @@ from deepfm_jax.profiling.coverage import (
     with_value,
 )
 from deepfm_jax.profiling.drift import Drift, stability_index
-from deepfm_jax.profiling.groups import Group
+from deepfm_jax.profiling.groups import Group, groups_by
 from deepfm_jax.profiling.numbers import Numbers
 from deepfm_jax.profiling.views import VIEWS, View, rows_of
 from deepfm_jax.schema import Column
@@ -98,7 +99,7 @@ def report_column(column: Column, splits: Mapping[str, SplitCounts]) -> ColumnRe
         kind=kind_text(column),
         rows=total,
         distinct=values.num_rows,
-        missing=Group.of("missing", rows_of(missing), rows_of(missing, "positives"), total),
+        missing=groups_by(np.zeros(missing.num_rows, int), missing, ["missing"], total)[0],
         drift={
             split: _drift(view, counts, other, covered.get(split))
             for split, other in others.items()

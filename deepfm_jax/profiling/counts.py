@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 from deepfm_jax.cells.text import decoded
 from deepfm_jax.schema import Column, Schema
 
+# All rows of a value, those that have the label, and those of label 1.
+COUNTS = ("rows", "labelled", "positives")
 # Counts that wait to be merged, beside as many as are merged already.
 _WAITING = 1 << 17
 
@@ -38,7 +40,7 @@ class ValueCounts:
         return self._merged is not None or bool(self._waiting)
 
     def add(self, values: pa.Array, labels: np.ndarray) -> None:
-        """Counts rows: typed cells, and int64 labels of 0 and 1."""
+        """Counts rows: typed cells, and labels of 0 and 1, or NaN where a row has none."""
         values = decoded(values)
         if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
             values, labels = _elements(values, labels)
@@ -46,15 +48,21 @@ class ValueCounts:
             values = pc.add(values, 0.0)  # -0 and 0 would be two values.
         if not pa.types.is_string(values.type):
             self._widen(values)
-        values = self._column.profiled_values(values)
-        table = pa.table({"value": values, "rows": np.ones_like(labels), "positives": labels})
+        table = pa.table(
+            {
+                "value": self._column.profiled_values(values),
+                "rows": np.ones(len(labels), np.int64),
+                "labelled": (~np.isnan(labels)).astype(np.int64),
+                "positives": (labels > 0).astype(np.int64),
+            }
+        )
         self._waiting.append(_added_up(table))
         merged = 0 if self._merged is None else self._merged.num_rows
         if sum(part.num_rows for part in self._waiting) > max(merged, _WAITING):
             self.table()
 
     def table(self) -> pa.Table:
-        """Columns ``value`` (null: missing), ``rows`` and ``positives``, by value ascending.
+        """Columns ``value`` (null: missing) and ``COUNTS``, by value ascending.
 
         The values of a time column are hours since 1970.
         """
@@ -78,12 +86,14 @@ class SplitCounts:
     Attributes:
       columns: By name: all that are read, but for the label.
       rows: Good rows.
+      labelled: Those that have the label.
       positives: Those of label 1.
       rejected: Bad rows that were left out.
     """
 
     columns: dict[str, ValueCounts]
     rows: int = 0
+    labelled: int = 0
     positives: int = 0
     rejected: int = 0
 
@@ -97,9 +107,10 @@ def count_split(tables: Iterable[pa.Table], schema: Schema) -> SplitCounts:
     """Counts typed rows (see ``readers.sources``) of one split, in one pass."""
     counts = SplitCounts({column.name: ValueCounts(column) for column in inspected_columns(schema)})
     for table in tables:
-        labels = table[schema.label.name].to_numpy().astype(np.int64)
+        labels = table[schema.label.name].to_numpy()
         counts.rows += len(labels)
-        counts.positives += int(labels.sum())
+        counts.labelled += int((~np.isnan(labels)).sum())
+        counts.positives += int((labels > 0).sum())
         for name, column in counts.columns.items():
             # A time that no field is made of may be absent.
             if name in table.column_names and len(labels):
@@ -120,6 +131,6 @@ def _elements(lists: pa.Array, labels: np.ndarray) -> tuple[pa.Array, np.ndarray
 
 
 def _added_up(counts: pa.Table) -> pa.Table:
-    added = counts.group_by("value").aggregate([("rows", "sum"), ("positives", "sum")])
-    added = added.rename_columns({"rows_sum": "rows", "positives_sum": "positives"})
-    return added.select(["value", "rows", "positives"])
+    added = counts.group_by("value").aggregate([(name, "sum") for name in COUNTS])
+    added = added.rename_columns({f"{name}_sum": name for name in COUNTS})
+    return added.select(["value", *COUNTS])

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from deepfm_jax.profiling.counts import COUNTS
+
 # The normal's 97.5% quantile, for intervals of 95%.
 _Z = 1.959963984540054
 
@@ -18,15 +20,17 @@ class Group:
     Attributes:
       name: What they have in common.
       rows: How many there are.
+      labelled: Those that have the label.
       positives: Those of label 1.
       share: Of the rows that the groups are made of.
-      rate: ``positives / rows``; None without rows.
-      low: Lower end of its 95% interval (see ``wilson_interval``); None without rows.
+      rate: ``positives / labelled``; None without labelled rows.
+      low: Lower end of its 95% interval (see ``wilson_interval``); None without labelled rows.
       high: Upper end.
     """
 
     name: str
     rows: int
+    labelled: int
     positives: int
     share: float
     rate: float | None
@@ -34,13 +38,14 @@ class Group:
     high: float | None
 
     @classmethod
-    def of(cls, name: str, rows: int, positives: int, total: int) -> "Group":
+    def of(cls, name: str, rows: int, labelled: int, positives: int, total: int) -> "Group":
         """A group of ``rows`` among ``total`` rows."""
         share = rows / total if total else 0.0
-        if not rows:
-            return cls(name, 0, 0, share, None, None, None)
-        low, high = wilson_interval(positives, rows)
-        return cls(name, int(rows), int(positives), share, positives / rows, low, high)
+        if not labelled:
+            return cls(name, int(rows), 0, 0, share, None, None, None)
+        low, high = wilson_interval(positives, labelled)
+        counts = int(rows), int(labelled), int(positives)
+        return cls(name, *counts, share, positives / labelled, low, high)
 
 
 def wilson_interval(positives: int, rows: int) -> tuple[float, float]:
@@ -67,14 +72,17 @@ def groups_by(
 
     Args:
       keys: Of each row of ``counts``, from 0 to ``len(names) - 1``.
-      counts: Columns ``rows`` and ``positives``.
+      counts: Columns ``COUNTS`` of ``profiling.counts``.
       names: Of each key.
       total: Rows of which the groups' shares are.
     """
-    rows, positives = (
+    rows, labelled, positives = (
         np.bincount(keys, weights=counts[column].to_numpy(), minlength=len(names))
-        for column in ("rows", "positives")
+        .astype(int)
+        .tolist()
+        for column in COUNTS
     )
     return tuple(
-        Group.of(name, int(rows[key]), int(positives[key]), total) for key, name in enumerate(names)
+        Group.of(name, rows[key], labelled[key], positives[key], total)
+        for key, name in enumerate(names)
     )

@@ -76,7 +76,7 @@ def inspect_source(
         source=None if source is None else os.fspath(source),
         label=builder.schema.label.name,
         splits=tuple(
-            Group.of(split, counts.rows, counts.positives, total)
+            Group.of(split, counts.rows, counts.labelled, counts.positives, total)
             for split, counts in splits.items()
         ),
         rejected=tuple(counts.rejected for counts in splits.values()),

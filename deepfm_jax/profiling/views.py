@@ -26,7 +26,7 @@ class View:
 
     Attributes:
       counted: Of the training rows.
-      values: Their counts (``value``, ``rows``, ``positives``), without those of missing cells.
+      values: Their counts (``value`` and ``COUNTS``), without those of missing cells.
       total: Training rows.
     """
 
@@ -37,7 +37,9 @@ class View:
         """What the training rows hold, as attributes of ``columns.ColumnReport``."""
         top = self.values.sort_by([("rows", "descending"), ("value", "ascending")]).slice(0, _TOP)
         named = tuple(
-            Group.of(_named(row["value"]), row["rows"], row["positives"], self.total)
+            Group.of(
+                _named(row["value"]), row["rows"], row["labelled"], row["positives"], self.total
+            )
             for row in top.to_pylist()
         )
         return {"top": named}
@@ -114,9 +116,9 @@ class TimeView(View):
 VIEWS: dict[str, type[View]] = {"values": View, "numbers": NumberView, "times": TimeView}
 
 
-def rows_of(counts: pa.Table, name: str = "rows") -> int:
-    """All rows that were counted, or all ``positives``."""
-    return pc.sum(counts[name]).as_py() or 0
+def rows_of(counts: pa.Table) -> int:
+    """All rows that were counted."""
+    return pc.sum(counts["rows"]).as_py() or 0
 
 
 def _named(value: Any) -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from deepfm_jax.cells.text import missing_cells
 from deepfm_jax.errors import UserError, one_line
 from deepfm_jax.schema import Schema
 
@@ -147,7 +148,8 @@ class RowChecker:
 
         Returns:
           Typed, categorical columns are string or int64, numeric ones float64 (null: missing),
-          times int64 seconds since 1970 with their parts beside them, and the label float32.
+          times int64 seconds since 1970 with their parts beside them, and labels float32. Where the
+          table has several labels, a row may lack some of them (null), but not all.
           Columns of several values are lists (see ``cells.lists.typed_lists``), those of vectors
           lists of one size of float32.
           A field whose raw column is dictionary-encoded, as those of text files are where the cells
@@ -161,6 +163,7 @@ class RowChecker:
         faults = dict(suspects or {})
         # Tables may have ten thousand columns, and look through all of them for a name.
         places = {name: place for place, name in enumerate(table.column_names)}
+        allowed = self._missing_labels(table)
         for column in self.schema.columns:
             # A label, or a time that rows are split by, may be absent; fields may not.
             if not column.is_read or column.name not in places:
@@ -177,7 +180,8 @@ class RowChecker:
             columns |= column.derived(values)
             for row, bad in found.items():
                 # A row with several faults is one bad row, told by its first column.
-                faults.setdefault(row, Fault(column.name, *bad))
+                if row not in allowed.get(column.name, ()):
+                    faults.setdefault(row, Fault(column.name, *bad))
         self.report.read += table.num_rows + len(malformed)
         self._reject_all(table, positions, malformed, faults)
         typed = pa.table(columns)
@@ -187,6 +191,19 @@ class RowChecker:
             table, typed = table.filter(pa.array(good)), typed.filter(pa.array(good))
         self.report.kept += typed.num_rows
         return GoodRows(raw=table, typed=typed, source=self.source)
+
+    def _missing_labels(self, table: pa.Table) -> dict[str, frozenset[int]]:
+        """The rows that may lack a label, by its name: those that have another one."""
+        names = [label.name for label in self.schema.labels if label.name in table.column_names]
+        if len(names) < 2:
+            return {}
+        cells = [table.column(name).combine_chunks() for name in names]
+        missing = np.stack([missing_cells(raw, self.schema.text) for raw in cells])
+        missing &= ~missing.all(axis=0)
+        return {
+            name: frozenset(np.flatnonzero(rows).tolist())
+            for name, rows in zip(names, missing, strict=True)
+        }
 
     def _reject_all(self, table, positions, malformed, faults: Mapping[int, Fault]) -> None:
         rejected = [(row.position, Fault("", None, row.reason), row.text) for row in malformed]

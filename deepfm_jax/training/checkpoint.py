@@ -13,7 +13,7 @@ from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from deepfm_jax.distributed.partitioning import array_path, is_table_rows
 from deepfm_jax.embedding import restripe, stripes_of
-from deepfm_jax.errors import UserError
+from deepfm_jax.errors import PreemptedError, UserError
 from deepfm_jax.training.state import TrainState, Weights
 
 # Each checkpoint has all points of the loss, so there must be an end to them.
@@ -37,12 +37,14 @@ class Progress:
       examples: Rows trained on in that time.
       fingerprint: Of the data set.
       streams: Parts in which each pass over the training rows is read.
-      train_losses: (step, loss) points, every ``loss_stride``-th one that was logged.
-      losses_logged: Points logged so far, those that were left out included.
+      train_losses: (step, loss) points, each the mean of ``loss_stride`` logged ones in a row,
+        at the step of the last of them.
+      losses_logged: Points logged so far.
       loss_stride: 1 at first; it doubles whenever the points are too many.
       evaluations: Validation metrics with their ``step``.
       waited: Of ``seconds`` those in which the devices had nothing to do for want of a batch.
       start_waited: Seconds before the first batch of each pass over the rows; not in ``seconds``.
+      held_losses: Logged losses since the last of ``train_losses``, fewer than ``loss_stride``.
     """
 
     epoch: int = 0
@@ -61,14 +63,19 @@ class Progress:
     evaluations: list[dict[str, int | float]] = dataclasses.field(default_factory=list)
     waited: float = 0.0
     start_waited: float = 0.0
+    held_losses: list[float] = dataclasses.field(default_factory=list)
 
     def add_loss(self, step: int, loss: float) -> None:
-        """Logs a point, and thins them out where they have become too many."""
+        """Logs a point, and joins points in pairs where they have become too many."""
         self.losses_logged += 1
-        if self.losses_logged % self.loss_stride == 0:
-            self.train_losses.append([step, loss])
+        self.held_losses.append(loss)
+        if len(self.held_losses) < self.loss_stride:
+            return
+        self.train_losses.append([step, sum(self.held_losses) / len(self.held_losses)])
+        self.held_losses = []
         if len(self.train_losses) >= _MAX_LOSSES:
-            self.train_losses = self.train_losses[1::2]
+            pairs = zip(self.train_losses[::2], self.train_losses[1::2], strict=True)
+            self.train_losses = [[step, (one + other) / 2] for (_, one), (step, other) in pairs]
             self.loss_stride *= 2
 
     @property
@@ -120,9 +127,9 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind, *exception):
-        lost = kind is not None and issubclass(kind, jax.errors.JaxRuntimeError)
-        if lost and jax.process_count() > 1:
-            return  # Another process may be gone, and waiting for it would not end.
+        early = kind is not None and not issubclass(kind, PreemptedError)
+        if early and jax.process_count() > 1:
+            return  # The others may be gone or busy, and waiting for them would not end.
         self._manager.wait_until_finished()
         self._manager.close()
 

@@ -75,7 +75,7 @@ def visits(rows, seed, items=range(30)):
             "click": rng.integers(0, 2),
             "item": rng.choice([*items, ""]),
             "next": rng.choice(items),
-            "ordered": rng.choice(["yes", "no"]),
+            "ordered": rng.choice(["yes", "no", ""]),
             "shown": rng.choice([0.5, 1, 3]),
             "user": rng.choice(["", *(f"u{user}" for user in range(40))]),
             "tags": joined([f"t{tag}:{tag % 3 / 2}" for tag in range(12)], 6),
@@ -120,6 +120,9 @@ def test_every_kind_of_column_in_text(tmp_path, source):
     assert train.rows > BLOCK_ROWS
     assert list(train.positives_of) == ["click", "ordered"]
     assert train.positives == train.positives_of["click"] != train.positives_of["ordered"]
+    assert list(train.missing_of) == ["ordered"]
+    missing = np.load(dataset_folder("tabular", tmp_path / "beam") / "missing_train.npy")
+    assert missing.sum(axis=0).tolist() == [0, train.missing_of["ordered"]]
     assert list(train.longer) == ["seen", "tags"]
     assert all(0 < longer < train.rows for longer in train.longer.values())
     folder = dataset_folder("tabular", tmp_path / "beam")

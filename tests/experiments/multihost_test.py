@@ -40,7 +40,7 @@ ENDS_WITHIN = 90  # seconds; a process that starts, compiles and trains needs a 
 class Job:
     """Processes of one job on this machine."""
 
-    def __init__(self, workdir, folders, *flags):
+    def __init__(self, workdir, folders, *flags, last=("-m", "experiments.train")):
         config = workdir.parent / f"{workdir.name}.py"
         config.write_text(CONFIG)
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -51,7 +51,8 @@ class Job:
         self.processes = [
             subprocess.Popen(
                 [
-                    sys.executable, "-m", "experiments.train", f"--config={config}",
+                    sys.executable, *(last if index else ("-m", "experiments.train")),
+                    f"--config={config}",
                     f"--config.data.folder={folder}", f"--workdir={workdir}", "--multihost",
                     f"--coordinator_address=127.0.0.1:{port}", f"--num_processes={len(folders)}",
                     f"--process_id={index}", *flags,
@@ -213,3 +214,52 @@ def test_ctrl_c_in_one_process_stops_all_after_a_checkpoint(prepared, tmp_path):
     assert [status for status, _, _ in ends] == [75, 75], ends
     assert f"step {checkpoint_after(workdir, step - 1)} is saved" in ends[0][2]
     assert "interrupt again to end at once" in ends[1][1]
+
+
+FAILING = """
+import runpy, sys
+
+sys.path.insert(0, {root!r})
+from deepfm_jax.training.waiting import TimedBatches
+
+started = TimedBatches.started
+
+
+def fails(self, loss):
+    started(self, loss)
+    if int(fails.step) == 3:
+        raise {error}
+    fails.step += 1
+
+
+fails.step = 0
+TimedBatches.started = fails
+runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line", "message"),
+    [
+        ("OSError('the disk\\nis gone')", 2, "error: OSError: the disk is gone", None),
+        ("KeyboardInterrupt", 130, "interrupted", "interrupted"),
+    ],
+)
+def test_an_exception_between_two_exchanges_ends_all(
+    prepared, tmp_path, error, status, line, message
+):
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING.format(root=str(ROOT), error=error))
+    flags = ("--config.loop.epochs=4000", "--config.loop.checkpoint_steps=2")
+    job = Job(tmp_path / "run", [prepared, prepared], *flags, last=(str(script),))
+    checkpoint_after(tmp_path / "run", 0)
+    started = time.monotonic()
+    (first, _, told), (second, _, said) = job.ends()
+    assert time.monotonic() - started < 15
+    assert (first, second) == (2, status), (told, said)
+    expected = f"error: process 1 ended: {message or line.removeprefix('error: ')}"
+    assert [each for each in told.splitlines() if "error" in each] == [expected]
+    assert said.splitlines()[-1] == line
+    assert "Traceback" not in told
+    # The newest checkpoint is whole.
+    assert progress_of(tmp_path / "run").batch >= 2

@@ -33,9 +33,9 @@ class Blocks:
 
     def sampled(self, rate, key):
         labels = [block["labels"][:, 0] for block in self._blocks]
-        positives = np.array([int(label.sum()) for label in labels])
+        negatives = np.array([int((label == 0).sum()) for label in labels])
         rows = np.array([len(label) for label in labels])
-        return SampledBlocks(self, 0, positives, rows, rate, key)
+        return SampledBlocks(self, 0, negatives, rows, rate, key)
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=9), st.floats(0.01, 1))
@@ -49,11 +49,11 @@ def test_each_block_keeps_its_share_of_the_negatives(negatives, rate):
 
 @settings(max_examples=50, deadline=None)
 @given(
-    st.lists(st.lists(st.booleans(), max_size=12), min_size=1, max_size=6),
+    st.lists(st.lists(st.sampled_from([0, 1, np.nan]), max_size=12), min_size=1, max_size=6),
     st.floats(0.05, 0.95),
     st.integers(0, 9),
 )
-def test_all_positives_and_the_stated_number_of_negatives_are_kept_in_order(labels, rate, epoch):
+def test_negatives_alone_are_left_out_by_the_stated_number_and_in_order(labels, rate, epoch):
     blocks = Blocks(labels)
     sampled = blocks.sampled(rate, (5, epoch))
     indices = list(range(len(labels)))
@@ -62,9 +62,11 @@ def test_all_positives_and_the_stated_number_of_negatives_are_kept_in_order(labe
     ):
         assert len(part["row"]) == size
         assert (np.diff(part["row"]) > 0).all()
-        positives = whole["row"][whole["labels"][:, 0] > 0]
-        assert set(positives) <= set(part["row"])
-        assert part["labels"].sum() == len(positives)
+        others = whole["row"][whole["labels"][:, 0] != 0]
+        assert set(others) <= set(part["row"])
+        assert (part["labels"] != 0).sum() == len(others)
+    kept = sum((part["labels"] == 0).sum() for part in sampled.__getitems__(indices))
+    assert abs(kept - rate * sum(block.count(0) for block in labels)) <= 0.5 + 1e-9
 
 
 def test_every_negative_is_equally_likely_over_epochs():

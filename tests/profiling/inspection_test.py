@@ -304,6 +304,7 @@ def test_what_is_held_does_not_grow_with_rows(monkeypatch, found):
     assert counts.table().to_pydict() == {
         "value": ["a", "b", None],
         "rows": [2000] * 3,
+        "labelled": [2000] * 3,
         "positives": [2000] * 3,
     }
     assert reports(chunk=10) == found
@@ -312,12 +313,28 @@ def test_what_is_held_does_not_grow_with_rows(monkeypatch, found):
 def test_cells_of_several_values_count_each_of_them():
     counts = counting.ValueCounts(Categorical("genres"))
     cells = pa.array([["a", "b"], [], None, ["a"]], pa.list_(pa.string()))
-    counts.add(cells, np.array([1, 1, 0, 0]))
+    counts.add(cells, np.array([1, 1, 0, np.nan], np.float32))
     assert counts.table().to_pydict() == {
         "value": ["a", "b", None],
         "rows": [2, 1, 2],
+        "labelled": [1, 1, 2],
         "positives": [1, 1, 1],
     }
+
+
+def test_rates_are_those_of_the_rows_that_have_the_label():
+    labels = pa.array([1, 0, None, 1, None], pa.float32())
+    column = Categorical("genre")
+    table = pa.table({"click": labels, "genre": ["a", "a", "a", "b", "c"]})
+    found = counting.count_split([table], Schema((Label("click"), Label("like"), column)))
+    assert (found.rows, found.labelled, found.positives) == (5, 3, 2)
+    groups = {group.name: group for group in report_column(column, {"train": found}).top}
+    assert [(groups[name].rows, groups[name].rate) for name in "abc"] == [
+        (3, 0.5),
+        (1, 1.0),
+        (1, None),
+    ]
+    assert groups["a"].share == 0.6
 
 
 NASTY = "<script>alert('$x_1$ & \"q\"')</script>"

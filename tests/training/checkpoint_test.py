@@ -161,7 +161,7 @@ def test_a_bfloat16_table_comes_back_bit_for_bit(tmp_path):
     chex.assert_trees_all_equal(weights.params, state.weights.params)
 
 
-def test_the_history_of_the_loss_is_thinned_out_and_never_ends_early():
+def test_losses_are_joined_in_means_where_they_are_too_many_and_never_end_early():
     whole, resumed = Progress(), Progress()
     for step in range(1, 20_001):
         whole.add_loss(step, 1 / step)
@@ -172,4 +172,7 @@ def test_the_history_of_the_loss_is_thinned_out_and_never_ends_early():
     steps = [step for step, _ in whole.train_losses]
     assert 2000 <= len(steps) < 4096
     assert set(np.diff(steps)) == {whole.loss_stride} == {8}
+    # Each point is the mean of the eight that it stands for.
+    for step, loss in whole.train_losses[:: len(steps) // 20]:
+        assert loss == pytest.approx(np.mean([1 / each for each in range(step - 7, step + 1)]))
     assert steps[-1] > 20_000 - 8

@@ -78,6 +78,20 @@ def test_one_sgd_step_is_minus_rate_times_gradient_of_loss_and_penalties():
     assert after.step == 1
 
 
+@every_path
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_batch_without_a_label_has_loss_0_and_moves_nothing(path, optimizer):
+    settings = OptimizerSettings(optimizer, learning_rate=0.5, clip_norm=1.0)
+    placement = placement_for(created := create_optimizer(settings, 1, path), create_mesh())
+    network = Network(small_model("deepfm", DIMS))
+    state = create_state(network, created, 0, placement)
+    before = jax.tree.map(np.array, state.params)
+    batch = {**batch_of(), "labels": np.full((32, 1), np.nan, np.float32)}
+    state, metrics = make_train_step(network, created, placement)(state, batch)
+    assert float(metrics["loss"]) == 0
+    chex.assert_trees_all_equal(jax.tree.map(np.array, state.params), before)
+
+
 def test_clipping_counts_the_penalties():
     settings = OptimizerSettings("sgd", learning_rate=1.0, clip_norm=0.01, l2=Penalties(table=5.0))
     before, after, _ = run(settings, steps=1)

@@ -135,7 +135,20 @@ def test_the_data_may_have_moved(run, shop, tmp_path, monkeypatch):
     # The finished run is its own again under another spelling of the folder, and trains no more.
     again = train(settings("moved"), workdir)
     assert again["best_step"] == results["best_step"]
+    # The relative folder is stored so that it is found from another directory too.
+    monkeypatch.chdir(workdir)
     assert evaluate_split(Predictor(workdir), "test")["auc"] == found["auc"]
+    there.unlink()
+    remedy = (
+        rf"^{there}/tabular/[\d.]+: data set 'tabular' of the run is not there; where it has "
+        r"moved, give the folder of prepared data sets by --data_folder$"
+    )
+    with pytest.raises(UserError, match=remedy):
+        evaluate_split(Predictor(workdir), "test")
+    assert evaluate_split(Predictor(workdir), "test", shop)["auc"] == found["auc"]
+    with pytest.raises(UserError, match=r"where it has moved, give its folder by --config\.data"):
+        train(settings("moved"), workdir)
+    train(settings(shop), workdir)
 
 
 def test_raw_files_are_named_after_the_first_of_them(tmp_path):

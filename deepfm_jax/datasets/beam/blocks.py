@@ -165,10 +165,12 @@ def _join_pieces(element: tuple[int, Iterable[tuple[int, Block]]]) -> tuple[int,
     return number, join_rows([piece for _, piece in sorted(pieces, key=lambda each: each[0])])
 
 
-def _tally(element: tuple[int, Block]) -> tuple[int, int, tuple[int, ...], str]:
+def _tally(
+    element: tuple[int, Block],
+) -> tuple[int, int, tuple[int, ...], tuple[int, ...], str]:
     number, block = element
     tally = BlockTally.of(block)
-    return number, tally.rows, tally.positives, tally.digest.hex()
+    return number, tally.rows, tally.positives, tally.missing, tally.digest.hex()
 
 
 def _write_list(items: list[Any], path: pathlib.Path) -> None:
@@ -177,8 +179,8 @@ def _write_list(items: list[Any], path: pathlib.Path) -> None:
 
 def add_tallies(folder: pathlib.Path, tally: SplitTally) -> None:
     """Adds the tallies of all blocks of a split, in order."""
-    for _, rows, positives, digest in sorted(json.loads((folder / _BLOCKS).read_text())):
-        tally.add(BlockTally(rows, tuple(positives), bytes.fromhex(digest)))
+    for _, rows, positives, missing, digest in sorted(json.loads((folder / _BLOCKS).read_text())):
+        tally.add(BlockTally(rows, tuple(positives), tuple(missing), bytes.fromhex(digest)))
     for longer in json.loads((folder / _LONGER).read_text()):
         tally.add_longer(longer)
 

@@ -137,8 +137,8 @@ class BeamBuild:
             found = self._found[split]
             tally = SplitTally(split, self._encoder)
             add_tallies(self._tallies(split), tally)
-            rows, positives = found.share(split)
-            if (tally.rows, tally.positives) != (rows, positives):
+            rows, *_ = share = found.share(split)
+            if (tally.rows, tally.positives, tally.missing) != share:
                 raise UserError(
                     f"split {split!r}: {rows} rows were counted but {tally.rows} encoded; the "
                     "files changed in between, so start again"

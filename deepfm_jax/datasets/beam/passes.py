@@ -91,11 +91,12 @@ class SourceFinding:
         """Whether the pass could tell which rows are in the split."""
         return all(split in file.shares for file in self.files)
 
-    def share(self, split: str) -> tuple[int, tuple[int, ...]]:
-        """Number of rows in a split, and of positives of each label."""
+    def share(self, split: str) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+        """Number of rows in a split, of positives of each label, and of rows without each label."""
         shares = (file.shares[split] for file in self.files)
-        rows, *positives = map(sum, zip(*shares, strict=True))
-        return rows, tuple(positives)
+        rows, *counts = map(sum, zip(*shares, strict=True))
+        tasks = len(counts) // 2
+        return rows, tuple(counts[:tasks]), tuple(counts[tasks:])
 
     def report_rejected(self, report: RowReport) -> None:
         """Adds the bad rows to a report."""

@@ -60,8 +60,8 @@ class FileFinding:
       read: Number of rows read.
       kept: Number of good rows.
       error: The error that stopped reading before the end of the file, if any.
-      shares: For each split whose rows could be identified, the number of its rows and of positives
-        of each label.
+      shares: For each split whose rows could be identified, the number of its rows, of positives of
+        each label, and of rows without each label.
     """
 
     read: int
@@ -171,7 +171,7 @@ class Survey(beam.DoFn):
         split, counted = self._counted or ("", {})
         counter = ValueCounter(counted) if split in known else None
         labels = [label.name for label in read.schema.labels]
-        shares = {name: [0] * (1 + len(labels)) for name in known}
+        shares = {name: [0] * (1 + 2 * len(labels)) for name in known}
         first_row = job.first_row or 0
         error = None
         with self._findings.write_rejected(job) as add_rejected:
@@ -185,7 +185,8 @@ class Survey(beam.DoFn):
                         counts = shares[name]
                         counts[0] += share.num_rows
                         for task, label in enumerate(labels, start=1):
-                            counts[task] += int(share[label].to_numpy().sum())
+                            counts[task] += int(pc.sum(share[label]).as_py() or 0)
+                            counts[task + len(labels)] += share[label].null_count
                         if name == split and counter is not None:
                             counter.add(share)
                     first_row += table.num_rows
