@@ -47,8 +47,8 @@ def placed(
         for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True)
         if kind == AxisType.Explicit
     )
-    automatic: Any = jax.sharding.auto_axes(function, axes=explicit, out_sharding=sharding)
-    return automatic(*arguments)
+    in_auto_mode: Any = jax.sharding.auto_axes(function, axes=explicit, out_sharding=sharding)
+    return in_auto_mode(*arguments)
 
 
 def vary_alike(*arrays: Array) -> tuple[Array, ...]:

@@ -52,6 +52,11 @@ def table_path(settings: OptimizerSettings, model: Model, batch: int) -> TablePa
     Raises:
       UserError: settings that contradict each other.
     """
+    if model.table_dtype == "float64":
+        raise UserError(
+            "model.table_dtype='float64' is for models that are applied as Flax modules: runs "
+            "train tables in 'float32' or 'bfloat16'"
+        )
     given = [key for key in ("rows", "first_order") if getattr(settings, key) != RowSettings()]
     if settings.table == "dense":
         if given:

@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,16 +40,16 @@ def test_columns_and_neighbouring_rows_have_nothing_to_do_with_each_other(number
 def test_another_key_gives_other_numbers(numbers):
     other = drawn(1)
     assert abs((numbers * other).mean(axis=0)).max() < 5 / np.sqrt(ROWS)
-    np.testing.assert_array_equal(numbers, drawn(0))
+    chex.assert_trees_all_equal(numbers, drawn(0))
 
 
 def test_a_row_keeps_its_numbers_in_a_longer_table(numbers):
-    np.testing.assert_array_equal(drawn(0, (2 * ROWS, DIM))[:ROWS], numbers)
+    chex.assert_trees_all_equal(drawn(0, (2 * ROWS, DIM))[:ROWS], numbers)
 
 
 def test_the_scale_and_the_dtype_are_those_asked_for(numbers):
-    np.testing.assert_allclose(drawn(0, std=0.01), 0.01 * numbers, rtol=1e-6)
-    np.testing.assert_allclose(drawn(0, dtype=jnp.bfloat16), numbers, rtol=2**-8)
+    chex.assert_trees_all_close(drawn(0, std=0.01), 0.01 * numbers, rtol=1e-6, atol=0)
+    chex.assert_trees_all_close(drawn(0, dtype=jnp.bfloat16), numbers, rtol=2**-8, atol=0)
 
 
 def test_it_needs_no_memory_beside_the_result():

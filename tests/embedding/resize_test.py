@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,7 +86,7 @@ def test_each_row_goes_to_its_place_on_any_number_of_devices(
     there = laid_out(expected, mesh, striped)
     for name, array in found.items():
         assert array.sharding.is_equivalent_to(there[name].sharding, array.ndim)
-        np.testing.assert_array_equal(np.asarray(array), np.asarray(there[name]))
+        chex.assert_trees_all_equal(np.asarray(array), np.asarray(there[name]))
 
 
 def test_neighbours_that_move_together_are_one_run():

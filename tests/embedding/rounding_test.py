@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +32,7 @@ def test_the_mean_is_the_value(value):
 
 def test_values_of_bfloat16_stay():
     exact = jnp.asarray([0.0, 1.0, -2.5, 2.0**100], jnp.float32)
-    np.testing.assert_array_equal(
+    chex.assert_trees_all_equal(
         round_stochastically(jax.random.key(1), exact).astype(jnp.float32), exact
     )
 
@@ -49,4 +50,4 @@ def test_to_the_nearest_is_what_a_conversion_does():
     edges = [0x7F800000, 0xFF800000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001, 0x7F7FFFFF, 0x3F808000]
     values = jnp.asarray(np.append(bits, np.array(edges, np.uint32)).view(np.float32))
     found, expected = round_to_nearest(values), values.astype(jnp.bfloat16)
-    np.testing.assert_array_equal(found.astype(jnp.float32), expected.astype(jnp.float32))
+    chex.assert_trees_all_equal(found.astype(jnp.float32), expected.astype(jnp.float32))

@@ -1,5 +1,6 @@
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,13 +76,13 @@ def test_sums_are_those_of_a_loop_and_readings_of_no_row_vanish(road, batch, tai
     found = {}
     for row, grad in zip(touched.row_ids.tolist(), np.asarray(touched.grads["a"]), strict=True):
         if row == rows:
-            np.testing.assert_array_equal(grad, np.zeros(tail))
+            chex.assert_trees_all_equal(grad, np.zeros(tail))
         else:
             assert row not in found
             found[row] = grad
     assert found.keys() == expected.keys()
     for row, grad in found.items():
-        np.testing.assert_allclose(grad, expected[row], rtol=1e-5, atol=1e-5)
+        chex.assert_trees_all_close(grad, expected[row], rtol=1e-5, atol=1e-5)
 
 
 def test_rows_above_two_to_the_24_stay_apart():
@@ -126,7 +127,7 @@ def test_a_table_is_read_in_float32_and_row_v_is_nan(stored):
     }
     rows = read_rows(table, jnp.asarray([[3, 4]], jnp.int32))
     assert rows["first_order"].dtype == rows["embedding"].dtype == jnp.float32
-    np.testing.assert_array_equal(rows["first_order"], [[3.0, np.nan]])
+    chex.assert_trees_all_equal(rows["first_order"], np.array([[3.0, np.nan]]))
     assert np.isnan(rows["embedding"][0, 1]).all()
 
 

@@ -86,7 +86,9 @@ def test_equals_dense_optax_over_a_hundred_steps(name, dim):
     ours, theirs = PAIRS[name]
     table, ids, grads = drawn(rows=40, reads=64, dim=dim, steps=100)
     found, _ = run(ours(RATE), table, ids, grads)
-    np.testing.assert_allclose(found, run_optax(theirs(RATE), table, ids, grads), atol=1e-6)
+    chex.assert_trees_all_close(
+        found, run_optax(theirs(RATE), table, ids, grads), rtol=1e-7, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", sorted(PAIRS))
@@ -102,7 +104,9 @@ def test_equals_dense_optax_whatever_the_shapes_and_repeats(name, rows, reads, d
     ours, theirs = PAIRS[name]
     table, ids, grads = drawn(rows, reads, dim, steps=5, seed=seed, spread=spread)
     found, _ = run(ours(RATE), table, ids, grads)
-    np.testing.assert_allclose(found, run_optax(theirs(RATE), table, ids, grads), atol=1e-6)
+    chex.assert_trees_all_close(
+        found, run_optax(theirs(RATE), table, ids, grads), rtol=1e-7, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", sorted(ROW_OPTIMIZERS))
@@ -128,7 +132,7 @@ def test_rows_do_not_depend_on_how_they_are_chunked(name, chunk):
     table, ids, grads = drawn(rows=50, reads=30, dim=3, steps=4)
     whole, slots = run(ROW_OPTIMIZERS[name].create(RATE), table, ids, grads, chunk=None)
     chunked, same_slots = run(ROW_OPTIMIZERS[name].create(RATE), table, ids, grads, chunk=chunk)
-    np.testing.assert_allclose(chunked, whole, atol=1e-6)
+    chex.assert_trees_all_close(chunked, whole, rtol=1e-7, atol=1e-6)
     chex.assert_trees_all_close(same_slots, slots, atol=1e-6)
 
 
@@ -143,16 +147,18 @@ def test_lazy_adam_is_adam_on_the_rows_of_the_batch():
             m_hat, v_hat = m[row] / (1 - 0.9**t), v[row] / (1 - 0.999**t)
             w[row] -= RATE * m_hat / (np.sqrt(v_hat) + 1e-8)
     found, slots = run(adam(RATE), table, ids, grads)
-    np.testing.assert_allclose(found, w, atol=2e-5)
-    np.testing.assert_allclose(slots["m"], m, atol=1e-5)
-    np.testing.assert_allclose(slots["v"], v, atol=1e-5)
+    chex.assert_trees_all_close(found, w, rtol=1e-7, atol=2e-5)
+    chex.assert_trees_all_close(slots["m"], m, rtol=1e-7, atol=1e-5)
+    chex.assert_trees_all_close(slots["v"], v, rtol=1e-7, atol=1e-5)
 
 
 def test_adam_of_rows_touched_at_every_step_is_optax_adam():
     table, ids, grads = drawn(rows=6, reads=12, dim=2, steps=30, spread=1.0)
     ids[:, :6] = np.arange(6)
     found, _ = run(adam(RATE), table, ids, grads)
-    np.testing.assert_allclose(found, run_optax(optax.adam(RATE), table, ids, grads), atol=1e-5)
+    chex.assert_trees_all_close(
+        found, run_optax(optax.adam(RATE), table, ids, grads), rtol=1e-7, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("dim", [0, 4])
@@ -165,8 +171,8 @@ def test_rowwise_adagrad_keeps_one_number_a_row(dim):
             w[row] -= RATE * g / (np.sqrt(n[row]) + 1e-8)
     found, slots = run(rowwise_adagrad(RATE), table, ids, grads)
     assert slots.shape == (20,)
-    np.testing.assert_allclose(found, w, atol=2e-5)
-    np.testing.assert_allclose(slots, n, rtol=1e-5)
+    chex.assert_trees_all_close(found, w, rtol=1e-7, atol=2e-5)
+    chex.assert_trees_all_close(slots, n, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("l1", [0.0, 0.8])
@@ -185,7 +191,7 @@ def test_ftrl_is_algorithm_1(l1):
             else:
                 w[row] = -(z[row] - np.sign(z[row]) * l1) / ((beta + np.sqrt(n[row])) / RATE + l2)
     found, _ = run(ftrl(RATE, beta, l1, l2), table, ids, grads)
-    np.testing.assert_allclose(found, w, atol=1e-5)
+    chex.assert_trees_all_close(found, w, rtol=1e-7, atol=1e-5)
 
 
 def test_ftrl_with_a_strong_l1_makes_weights_exactly_zero():
@@ -200,7 +206,7 @@ def test_ftrl_with_a_strong_l1_makes_weights_exactly_zero():
 def test_ftrl_starts_from_the_weights_that_it_is_given():
     table, ids, grads = drawn(rows=10, reads=20, dim=3, steps=1, spread=1.0)
     found, _ = run(ftrl(RATE, l1=0.1, l2=0.2), table, ids, grads * 0)
-    np.testing.assert_allclose(found, table, atol=1e-6)
+    chex.assert_trees_all_close(found, table, rtol=1e-7, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adagrad", "rowwise_adagrad", "adam"])
@@ -211,8 +217,8 @@ def test_rates_follow_the_schedule_and_the_scale(name):
     scheduled, _ = run(
         ROW_OPTIMIZERS[name].create(lambda count: RATE / (2 + count)), table, ids, grads
     )
-    np.testing.assert_allclose(halved - table, (plain - table) / 2, atol=1e-7)
-    np.testing.assert_array_equal(halved, scheduled)
+    chex.assert_trees_all_close(halved - table, (plain - table) / 2, rtol=1e-7, atol=1e-7)
+    chex.assert_trees_all_equal(halved, scheduled)
 
 
 def test_small_updates_move_a_bfloat16_table_on_average():

@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,7 +42,7 @@ def test_each_row_lands_in_its_place_on_any_number_of_devices(seed, rows, device
     there = laid_out(expected, mesh, striped)
     found = write_rows(laid_out(array, mesh, striped), row_ids, new, mesh, striped=striped)
     assert found.sharding.is_equivalent_to(there.sharding, found.ndim)
-    np.testing.assert_array_equal(np.asarray(found), np.asarray(there))
+    chex.assert_trees_all_equal(np.asarray(found), np.asarray(there))
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 10, 11])
@@ -54,7 +55,7 @@ def test_rows_come_in_parts(monkeypatch, chunk):
     found = restripe(write_rows(array, row_ids, new, mesh, striped=True), 2, 1, 20)
     expected = np.zeros(20, np.float32)
     expected[row_ids] = new
-    np.testing.assert_array_equal(np.asarray(found), expected)
+    chex.assert_trees_all_equal(np.asarray(found), expected)
 
 
 def test_no_device_ever_holds_the_table():

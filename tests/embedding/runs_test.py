@@ -82,7 +82,7 @@ def test_what_is_not_finite_stays_in_its_run(sums):
     values = jnp.asarray([1.0, np.nan, 2.0, 3.0, np.inf, -np.inf, 5.0])
     places = jnp.asarray([0, 1, 1, 2, 3, 3, 4], jnp.int32)
     expected = np.array([1.0, np.nan, 3.0, np.nan, 5.0, 0.0, 0.0])
-    np.testing.assert_array_equal(sums(values, places), expected)
+    chex.assert_trees_all_equal(sums(values, places), expected)
 
 
 def test_the_scan_gives_the_same_bits_at_every_call():
@@ -99,7 +99,7 @@ def test_spreading_over_runs_is_the_transpose_of_summing_them():
     at_starts = jnp.where(starts[:, None], rng.normal(size=(11, 2)), 0.0)
     cotangent = jnp.asarray(rng.normal(size=(11, 2)), jnp.float32)
     spread, transpose = jax.vjp(lambda values: spread_over_runs(values, starts), at_starts)
-    np.testing.assert_array_equal(spread, at_starts[starts][places])
+    chex.assert_trees_all_equal(spread, at_starts[starts][places])
     expected = sum_runs_by_scatter(cotangent, places)[places] * starts[:, None]
     chex.assert_trees_all_close(transpose(cotangent)[0], expected, atol=1e-6)
 
@@ -136,7 +136,7 @@ def test_a_lookup_has_the_value_and_both_derivatives_of_a_loop(look_up, dim, row
     chex.assert_trees_all_close(np.asarray(tangent), np.array(expected, np.float32), atol=0)
     out_of_range = np.nan if look_up is read else 0.0
     expected = [array[row] if row < 8 else nothing + out_of_range for row in row_ids]
-    np.testing.assert_array_equal(rows, np.array(expected, np.float32))
+    chex.assert_trees_all_equal(rows, np.array(expected, np.float32))
     by_row = np.zeros(array.shape)
     for row, value in zip(row_ids, cotangent.astype(np.float64), strict=True):
         if row < 8:

@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +33,7 @@ counts = st.integers(1, 9)
 def test_rows_are_laid_out_anew_for_any_number_of_shards(rows, old, new, dim):
     table = numbered(rows, dim)
     found = restripe(jnp.asarray(striped(table, old)), old, new, striped_rows(rows, new))
-    np.testing.assert_array_equal(found, striped(table, new))
+    chex.assert_trees_all_equal(found, striped(table, new))
 
 
 @settings(max_examples=30, deadline=None)
@@ -41,7 +42,7 @@ def test_each_position_knows_its_row(rows, stripes):
     positions = jnp.arange(striped_rows(rows, stripes), dtype=jnp.uint32)
     found = np.asarray(rows_of_positions(positions, rows, stripes))
     expected = striped(np.arange(1, rows + 1)[:, None, None], stripes).ravel()
-    np.testing.assert_array_equal(np.where(found < rows, found + 1, 0), expected)
+    chex.assert_trees_all_equal(np.where(found < rows, found + 1, 0), expected)
 
 
 def test_stripes_are_the_parts_that_an_array_is_split_into():

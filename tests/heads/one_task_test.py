@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,16 +26,17 @@ def test_gradient_is_the_residual_over_the_number_of_examples():
     mask = jnp.asarray([1.0, 0.0, 1.0, 1.0])
     gradient = jax.grad(OneTask().loss)(LOGITS, LABELS, mask)
     probability = 1 / (1 + np.exp(-np.asarray(LOGITS, np.float64)))
-    np.testing.assert_allclose(
+    chex.assert_trees_all_close(
         gradient, (probability - LABELS) * mask[:, None] / 3, rtol=1e-5, atol=1e-7
     )
 
 
 def test_probabilities_are_sigmoids():
-    np.testing.assert_allclose(
+    chex.assert_trees_all_close(
         OneTask().probabilities(LOGITS),
         1 / (1 + np.exp(-np.asarray(LOGITS, np.float64))),
         rtol=1e-12,
+        atol=0,
     )
 
 

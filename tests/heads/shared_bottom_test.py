@@ -20,7 +20,7 @@ def test_each_task_has_a_tower_of_its_own():
     chex.assert_shape(logits, (5, 2))
     towers = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     expected = [references.tower(towers[f"tower_{task}"], HIDDEN) for task in range(2)]
-    np.testing.assert_allclose(logits, np.stack(expected, axis=1), rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(logits, np.stack(expected, axis=1), rtol=1e-5, atol=1e-6)
 
 
 def test_the_loss_is_the_mean_over_tasks_of_the_labelled_examples():
@@ -75,4 +75,4 @@ def test_a_new_head_is_a_class_and_an_entry(monkeypatch):
 
     monkeypatch.setitem(HEADS, "shifted", Shifted)
     head = build_head("shifted", TASKS, {"shift": 2.0})
-    np.testing.assert_array_equal(head.apply({}, LOGIT, HIDDEN)[0], [0.0, 2.0])
+    chex.assert_trees_all_equal(head.apply({}, LOGIT, HIDDEN)[0], np.array([0.0, 2.0]))

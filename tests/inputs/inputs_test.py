@@ -139,7 +139,7 @@ def test_gradients_equal_finite_differences():
     slope = (moved(1e-5) - moved(-1e-5)) / 2e-5
     along = jax.tree.map(lambda g, d: np.sum(np.asarray(g, np.float64) * d), gradient, direction)
     # Float32 sums of some hundred products.
-    np.testing.assert_allclose(sum(jax.tree.leaves(along)), slope, rtol=1e-5)
+    chex.assert_trees_all_close(sum(jax.tree.leaves(along)), slope, rtol=1e-5, atol=0)
 
 
 @settings(max_examples=20, deadline=None)
@@ -175,7 +175,7 @@ def test_an_example_without_values_has_a_finite_gradient(pooling):
 def test_weights_of_any_size_stay_finite(pooling, expected, weight):
     values = np.full((1, 1, 2), weight, np.float32)
     found = ENCODERS[pooling]().apply({}, values, method="weights")
-    np.testing.assert_allclose(found, np.full((1, 1, 2), expected), rtol=1e-6)
+    chex.assert_trees_all_close(found, np.full((1, 1, 2), expected), rtol=1e-6, atol=0)
 
 
 def test_a_mean_is_the_mean_of_the_vectors():
@@ -231,7 +231,7 @@ def test_a_new_encoder_is_a_class_and_an_entry(monkeypatch):
     variables = model.init(jax.random.key(0), ids, values)
     fields = model.apply(variables, ids, values, method=lambda m, i, v: m.inputs(m.table(i), v))
     vectors = variables["params"]["table"]["embedding"]
-    np.testing.assert_array_equal(fields.embeddings[0, 1], np.asarray(vectors)[[4, 9]].max(axis=0))
+    chex.assert_trees_all_equal(fields.embeddings[0, 1], np.asarray(vectors)[[4, 9]].max(axis=0))
 
 
 def test_a_model_of_dense_fields_alone_has_no_table():
@@ -240,6 +240,6 @@ def test_a_model_of_dense_fields_alone_has_no_table():
     fields, variables = Inputs(layout).init_with_output(jax.random.key(0), Rows({}), None, numbers)
     assert layout.spaces == ()
     chex.assert_shape(fields.embeddings, (2, 1, DIM))
-    np.testing.assert_allclose(
-        fields.embeddings[:, 0], numbers @ variables["params"]["dense_0_kernel"], rtol=1e-6
+    chex.assert_trees_all_close(
+        fields.embeddings[:, 0], numbers @ variables["params"]["dense_0_kernel"], rtol=1e-6, atol=0
     )

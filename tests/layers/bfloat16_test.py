@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +32,7 @@ def test_operands_are_bfloat16_and_sums_float32():
     x, w = drawn(5, 9), drawn(9, 3, seed=1)
     found = jax.jit(bfloat16_matmul)(x, w)
     assert found.dtype == jnp.float32
-    np.testing.assert_allclose(found, product(x, w), rtol=1e-6, atol=1e-6)
+    chex.assert_trees_all_close(found, product(x, w), rtol=1e-6, atol=1e-6)
     assert np.abs(found - x @ w).max() > 1e-4
 
 
@@ -40,8 +41,8 @@ def test_gradients_are_products_of_the_same_kind():
     _, pull = jax.vjp(bfloat16_matmul, x, w)
     dx, dw = jax.jit(pull)(g)
     assert dx.dtype == dw.dtype == jnp.float32
-    np.testing.assert_allclose(dx, product(g, w.T), rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(dw, product(x.T, g), rtol=1e-6, atol=1e-6)
+    chex.assert_trees_all_close(dx, product(g, w.T), rtol=1e-6, atol=1e-6)
+    chex.assert_trees_all_close(dw, product(x.T, g), rtol=1e-6, atol=1e-6)
 
 
 def test_forward_mode_is_refused_and_not_wrong():
@@ -59,7 +60,7 @@ def test_a_tower_in_bfloat16_has_float32_parameters_and_nearly_the_same_output()
     )
     a, b = plain.apply(variables, x), fast.apply(variables, x)
     assert b.dtype == jnp.float32
-    np.testing.assert_allclose(a, b, atol=0.05)
+    chex.assert_trees_all_close(a, b, rtol=1e-7, atol=0.05)
     assert np.abs(a - b).max() > 1e-5
 
 

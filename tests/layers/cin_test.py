@@ -1,3 +1,4 @@
+import chex
 import jax
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def test_equals_the_paper_s_sums(fields, dim, widths, split_half):
     layer = CompressedInteractionNetwork(tuple(widths), split_half)
     variables = layer.init(jax.random.key(0), e)
     expected = references.cin(variables["params"], e, widths, split_half)
-    np.testing.assert_allclose(layer.apply(variables, e), expected, rtol=1e-4, atol=1e-4)
+    chex.assert_trees_all_close(layer.apply(variables, e), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("split_half", "maps"), [(True, 3 + 2 + 5), (False, 6 + 4 + 5)])
@@ -36,15 +37,15 @@ def test_layer_k_is_of_degree_k_plus_one():
     layer = CompressedInteractionNetwork((2, 2), split_half=False)
     variables = layer.init(jax.random.key(0), E)
     once, twice = layer.apply(variables, E), layer.apply(variables, 2 * E)
-    np.testing.assert_allclose(twice[:, :2], 4 * once[:, :2], rtol=1e-5)
-    np.testing.assert_allclose(twice[:, 2:], 8 * once[:, 2:], rtol=1e-5)
+    chex.assert_trees_all_close(twice[:, :2], 4 * once[:, :2], rtol=1e-5, atol=0)
+    chex.assert_trees_all_close(twice[:, 2:], 8 * once[:, 2:], rtol=1e-5, atol=0)
 
 
 def test_columns_of_the_embedding_do_not_mix():
     # Maps interact vector by vector (Sec. 4.1): permuting D permutes the maps, and their sum stays.
     layer = CompressedInteractionNetwork((4, 2))
     variables = layer.init(jax.random.key(0), E)
-    np.testing.assert_allclose(
+    chex.assert_trees_all_close(
         layer.apply(variables, E[:, :, [2, 0, 1]]), layer.apply(variables, E), rtol=1e-4, atol=1e-6
     )
 

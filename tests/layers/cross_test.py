@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,7 @@ def test_the_cross_network_equals_the_loop(layers):
     network = CrossNetwork(layers)
     params = randomised(network.init(jax.random.key(0), X))["params"]
     expected = references.cross_network(params, X)
-    np.testing.assert_allclose(network.apply({"params": params}, X), expected, rtol=1e-4)
+    chex.assert_trees_all_close(network.apply({"params": params}, X), expected, rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("experts", [1, 3])
@@ -23,7 +24,9 @@ def test_the_low_rank_network_equals_the_loop(experts):
     network = LowRankCrossNetwork(layers=2, rank=2, experts=experts)
     params = randomised(network.init(jax.random.key(0), X))["params"]
     expected = references.low_rank_cross_network(params, X)
-    np.testing.assert_allclose(network.apply({"params": params}, X), expected, rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(
+        network.apply({"params": params}, X), expected, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_kernels_start_glorot_normal_and_biases_at_zero():
@@ -36,19 +39,19 @@ def test_kernels_start_glorot_normal_and_biases_at_zero():
         expected = np.sqrt(2 / (fan_in + fan_out))
         assert np.std(found[name]) == pytest.approx(expected, rel=0.03), name
     assert not params["gate_0"]  # Without a bias.
-    np.testing.assert_array_equal(params["bias_0"], np.zeros(width))
+    chex.assert_trees_all_equal(params["bias_0"], np.zeros(width))
 
 
 @pytest.mark.parametrize("network", [CrossNetwork(2), LowRankCrossNetwork(2, rank=2)])
 def test_with_zero_weights_the_input_passes(network):
     params = jax.tree.map(jnp.zeros_like, network.init(jax.random.key(0), X))
-    np.testing.assert_array_equal(network.apply(params, X), X)
+    chex.assert_trees_all_equal(network.apply(params, X), X)
 
 
 def test_one_layer_is_of_second_order_in_its_input():
     network = CrossNetwork(1)
     params = network.init(jax.random.key(0), X)  # whose bias is zero
     first = network.apply(params, X) - X
-    np.testing.assert_allclose(
+    chex.assert_trees_all_close(
         network.apply(params, 3 * X) - 3 * X, 9 * first, rtol=1e-4, atol=1e-5
     )

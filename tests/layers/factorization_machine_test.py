@@ -32,7 +32,7 @@ def test_equals_the_explicit_double_sum(batch, fields, dim, scale, seed):
     e = embeddings(batch, fields, dim, seed, scale)
     # The identity subtracts squares: float32 error scales with the sum of squares.
     tolerance = 1e-6 * float(np.square(e.astype(np.float64)).sum()) * fields + 1e-12
-    np.testing.assert_allclose(
+    chex.assert_trees_all_close(
         factorization_machine(jnp.asarray(e)), references.fm_pairwise(e), rtol=0, atol=tolerance
     )
 
@@ -66,20 +66,22 @@ def test_gradient_of_each_vector_is_the_sum_of_the_others():
     e = embeddings()
     gradient = jax.grad(lambda x: factorization_machine(x).sum())(jnp.asarray(e))
     expected = e.sum(axis=1, keepdims=True) - e
-    np.testing.assert_allclose(gradient, expected, atol=1e-5)
+    chex.assert_trees_all_close(gradient, expected, rtol=1e-7, atol=1e-5)
     numeric = references.numeric_gradient(lambda x: references.fm_pairwise(x).sum(), e)
-    np.testing.assert_allclose(gradient, numeric, atol=1e-4)
+    chex.assert_trees_all_close(gradient, numeric, rtol=1e-7, atol=1e-4)
 
 
 def test_is_invariant_to_field_order():
     e = embeddings()
     shuffled = e[:, [3, 0, 4, 2, 1]]
-    np.testing.assert_allclose(factorization_machine(shuffled), factorization_machine(e), atol=1e-5)
+    chex.assert_trees_all_close(
+        factorization_machine(shuffled), factorization_machine(e), rtol=1e-7, atol=1e-5
+    )
 
 
 def test_one_field_has_no_pair():
-    np.testing.assert_allclose(
-        factorization_machine(jnp.asarray(embeddings(fields=1))), np.zeros(3), atol=1e-6
+    chex.assert_trees_all_close(
+        factorization_machine(jnp.asarray(embeddings(fields=1))), np.zeros(3), rtol=1e-7, atol=1e-6
     )
 
 
@@ -89,10 +91,12 @@ def test_dimensions_do_not_mix():
     apart = factorization_machine(jnp.asarray(e[..., :2])) + factorization_machine(
         jnp.asarray(e[..., 2:])
     )
-    np.testing.assert_allclose(factorization_machine(jnp.asarray(e)), apart, atol=1e-5)
+    chex.assert_trees_all_close(factorization_machine(jnp.asarray(e)), apart, rtol=1e-7, atol=1e-5)
 
 
 def test_rows_do_not_mix():
     e = embeddings()
     one_by_one = jnp.concatenate([factorization_machine(jnp.asarray(row[None])) for row in e])
-    np.testing.assert_allclose(factorization_machine(jnp.asarray(e)), one_by_one, atol=1e-6)
+    chex.assert_trees_all_close(
+        factorization_machine(jnp.asarray(e)), one_by_one, rtol=1e-7, atol=1e-6
+    )

@@ -1,3 +1,4 @@
+import chex
 import jax
 import numpy as np
 import pytest
@@ -16,16 +17,16 @@ def test_equals_the_paper_s_loops(heads, head_dim, residual, scaled):
     params = layer.init(jax.random.key(0), E)["params"]
     out, found = layer.apply({"params": params}, E, mutable=["intermediates"])
     expected, attention = references.interacting(params, E, residual, scaled)
-    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(out, expected, rtol=1e-4, atol=1e-5)
     (sown,) = found["intermediates"]["attention"]
-    np.testing.assert_allclose(sown, attention, rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(sown, attention, rtol=1e-4, atol=1e-5)
 
 
 def test_permuting_fields_permutes_the_output():
     layer = InteractingLayer(2, 3)
     variables = layer.init(jax.random.key(0), E)
     order = [3, 1, 0, 2]
-    np.testing.assert_allclose(
+    chex.assert_trees_all_close(
         layer.apply(variables, E[:, order]),
         layer.apply(variables, E)[:, order],
         rtol=1e-4,

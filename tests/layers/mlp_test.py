@@ -33,14 +33,14 @@ def test_equals_the_loop_over_layers(inputs, widths):
     params = randomised(mlp.init(jax.random.key(0), inputs))["params"]
     out = mlp.apply({"params": params}, inputs)
     chex.assert_shape(out, (6, 1))
-    np.testing.assert_allclose(out[:, 0], references.tower(params, inputs), rtol=2e-6, atol=2e-6)
+    chex.assert_trees_all_close(out[:, 0], references.tower(params, inputs), rtol=2e-6, atol=2e-6)
 
 
 def test_batch_norm_stands_before_the_relu(inputs):
     mlp = MLP((4, 3), batch_norm=True)
     variables = randomised(mlp.init(jax.random.key(0), inputs))
     expected = references.tower(variables["params"], inputs, batch_stats=variables["batch_stats"])
-    np.testing.assert_allclose(mlp.apply(variables, inputs)[:, 0], expected, rtol=1e-5, atol=1e-5)
+    chex.assert_trees_all_close(mlp.apply(variables, inputs)[:, 0], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_batch_norm_moves_its_statistics_only_in_training(inputs):
@@ -50,11 +50,11 @@ def test_batch_norm_moves_its_statistics_only_in_training(inputs):
     chex.assert_trees_all_equal(same["batch_stats"], variables["batch_stats"])
     _, moved = mlp.apply(variables, inputs, train=True, mutable=["batch_stats"])
     hidden = np.stack([references.affine(variables["params"]["dense_0"], x) for x in inputs])
-    np.testing.assert_allclose(
+    chex.assert_trees_all_close(
         moved["batch_stats"]["batch_norm_0"]["mean"], 0.1 * hidden.mean(0), rtol=1e-4, atol=1e-6
     )
-    np.testing.assert_allclose(
-        moved["batch_stats"]["batch_norm_0"]["var"], 0.9 + 0.1 * hidden.var(0), rtol=1e-4
+    chex.assert_trees_all_close(
+        moved["batch_stats"]["batch_norm_0"]["var"], 0.9 + 0.1 * hidden.var(0), rtol=1e-4, atol=0
     )
 
 
@@ -64,7 +64,7 @@ def test_batch_norm_of_one_training_row_gives_every_row_the_same_output(inputs):
     outputs = [
         mlp.apply(variables, row[None], train=True, mutable=["batch_stats"])[0] for row in inputs
     ]
-    np.testing.assert_allclose(outputs, np.broadcast_to(outputs[0], (6, 1, 1)), rtol=1e-6)
+    chex.assert_trees_all_close(outputs, np.broadcast_to(outputs[0], (6, 1, 1)), rtol=1e-6, atol=0)
 
 
 def test_dropout_drops_its_share_and_scales_the_rest():
@@ -90,7 +90,7 @@ def test_gradient_equals_finite_differences(inputs):
         return references.tower(changed, inputs).sum()
 
     numeric = references.numeric_gradient(total, params["dense_0"]["kernel"])
-    np.testing.assert_allclose(gradient["dense_0"]["kernel"], numeric, rtol=1e-4, atol=1e-4)
+    chex.assert_trees_all_close(gradient["dense_0"]["kernel"], numeric, rtol=1e-4, atol=1e-4)
 
 
 def test_an_activation_that_does_not_exist_is_told(inputs):

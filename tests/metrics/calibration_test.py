@@ -1,3 +1,4 @@
+import chex
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,14 +14,17 @@ def test_correction_is_the_formula_of_the_paper(p, w):
     q = p / (p + (1 - p) / w)
     corrected = correct_logits(np.log(np.array([p / (1 - p)])), w)
     # 1e-9: 1 - p loses digits near 1.
-    np.testing.assert_allclose(1 / (1 + np.exp(-corrected)), [q], rtol=1e-9)
+    chex.assert_trees_all_close(1 / (1 + np.exp(-corrected)), np.array([q]), rtol=1e-9, atol=0)
 
 
 def test_a_sample_of_known_odds_is_corrected_to_those_of_all_examples():
     positives, negatives, w = 30.0, 970.0, 0.1
     sample = np.log(positives / (w * negatives))
-    np.testing.assert_allclose(
-        correct_logits(np.array([sample]), w), [np.log(positives / negatives)], rtol=1e-14
+    chex.assert_trees_all_close(
+        correct_logits(np.array([sample]), w),
+        np.array([np.log(positives / negatives)]),
+        rtol=1e-14,
+        atol=0,
     )
 
 

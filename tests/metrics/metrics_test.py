@@ -174,10 +174,10 @@ def test_reliability_of_two_hand_computed_bins():
         logit([0.7, 0.1, 0.9, 0.3]), np.array([0, 0, 1, 1]), np.ones(4)
     )
     curve = state.reliability(bins=2)
-    np.testing.assert_allclose(curve.prediction, [0.2, 0.8], rtol=1e-12)
-    np.testing.assert_allclose(curve.observed, [0.5, 0.5], rtol=1e-12)
-    np.testing.assert_allclose(curve.count, [2, 2], rtol=0)
-    np.testing.assert_allclose(curve.standard_error, np.sqrt([0.125, 0.125]), rtol=1e-12)
+    chex.assert_trees_all_close(curve.prediction, np.array([0.2, 0.8]), rtol=1e-12, atol=0)
+    chex.assert_trees_all_close(curve.observed, np.array([0.5, 0.5]), rtol=1e-12, atol=0)
+    chex.assert_trees_all_close(curve.count, np.array([2, 2]), rtol=0, atol=0)
+    chex.assert_trees_all_close(curve.standard_error, np.sqrt([0.125, 0.125]), rtol=1e-12, atol=0)
     # Both bins are off by 0.3.
     assert curve.expected_calibration_error == pytest.approx(0.3, rel=1e-12)
 

@@ -129,7 +129,7 @@ def test_crosses_have_weights_and_no_vectors():
     weights = params["table"]["first_order"]
     expected = values[:, 3] * (weights[13 + moved[:, 3]] - weights[13 + ids[:, 3]])
     before, after = (model.apply({"params": params}, i, values) for i in (ids, moved))
-    np.testing.assert_allclose(after - before, expected, atol=1e-5)
+    chex.assert_trees_all_close(after - before, expected, rtol=1e-7, atol=1e-5)
 
 
 def test_attention_can_be_read():
@@ -137,7 +137,7 @@ def test_attention_can_be_read():
     _, found = model.apply({"params": params}, ids, values, mutable=["intermediates"])
     (attention,) = found["intermediates"]["interacting_1"]["attention"]
     chex.assert_shape(attention, (6, 2, 4, 4))
-    np.testing.assert_allclose(attention.sum(axis=-1), 1.0, rtol=1e-5)
+    chex.assert_trees_all_close(attention.sum(axis=-1), 1.0, rtol=1e-5, atol=0)
 
 
 def test_both_halves_of_deepfm_move_one_embedding():

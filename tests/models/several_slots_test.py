@@ -69,7 +69,7 @@ def reference(variant, params, dims, ids, values):
 def test_equals_the_reference_over_summed_slots(variant, dims):
     model, params, ids, values = drawn(variant, dims)
     logits = jax.jit(model.apply)({"params": params}, ids, values)
-    np.testing.assert_allclose(
+    chex.assert_trees_all_close(
         logits, reference(variant, params, dims, ids, values), rtol=1e-5, atol=1e-5
     )
 
@@ -86,7 +86,7 @@ def test_the_gradient_of_the_table_equals_finite_differences(variant):
             return reference(variant, {**params, "table": tables}, SHARED, ids, values).sum()
 
         entries = np.random.default_rng(0).permutation(table.size)[:12]
-        np.testing.assert_allclose(
+        chex.assert_trees_all_close(
             np.ravel(gradient["table"][name])[entries],
             references.numeric_gradient(logit_sum, table, entries=entries),
             rtol=1e-4,
@@ -108,7 +108,7 @@ def test_an_empty_slot_reads_nothing_and_moves_nothing():
 def test_the_order_of_the_slots_of_a_field_does_not_matter():
     model, params, ids, values = drawn("deepfm", DIMS)
     order = np.array([0, 3, 1, 2, 4, 5])
-    np.testing.assert_allclose(
+    chex.assert_trees_all_close(
         model.apply({"params": params}, ids, values),
         model.apply({"params": params}, ids[:, order], values[:, order]),
         rtol=1e-5,
@@ -142,7 +142,7 @@ def test_an_id_out_of_range_under_jit_is_nan():
     model, params, ids, values = drawn("fm", DIMS)
     ids[1, 2], values[1, 2] = 6, 1.0
     logits = jax.jit(model.apply)({"params": params}, ids, values)
-    np.testing.assert_array_equal(np.isnan(logits), [False, True, False, False, False])
+    chex.assert_trees_all_equal(np.isnan(logits), np.array([False, True, False, False, False]))
 
 
 def test_a_list_of_plain_numbers_still_makes_a_model():

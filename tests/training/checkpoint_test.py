@@ -45,7 +45,7 @@ def test_the_best_and_the_last_are_kept(tmp_path):
         assert checkpoints.last_step == 6
         assert checkpoints.progress(6).best_step == 2
         best = checkpoints.restore(2, like=state_at(0))
-    np.testing.assert_array_equal(best.params["table"]["first_order"], np.full(16, 2.0))
+    chex.assert_trees_all_equal(best.params["table"]["first_order"], np.full(16, 2.0))
     assert int(best.step) == 2
 
 
@@ -131,8 +131,8 @@ def test_a_state_is_restored_onto_any_number_of_devices(tmp_path, saved, restore
     ids = np.stack([np.arange(24) % dim for dim in (37, 1, 23)], axis=1).astype(np.int32)
     logits = np.asarray(score_there(found.weights, {"ids": ids}))
     # The weights are equal; each number of devices compiles other sums.
-    np.testing.assert_allclose(logits, score(state.weights, {"ids": ids}), rtol=1e-6)
-    np.testing.assert_array_equal(
+    chex.assert_trees_all_close(logits, score(state.weights, {"ids": ids}), rtol=1e-6, atol=0)
+    chex.assert_trees_all_equal(
         logits, np.asarray(score_there(restore_best(tmp_path, layout), {"ids": ids}))
     )
     chex.assert_trees_all_equal(in_order(found.params["table"]), in_order(state.params["table"]))

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -74,7 +75,7 @@ def test_frozen_rows_stay_bit_for_bit_while_others_move(how, devices):
     model, optimizer, mesh, state = create(settings, devices)
     step = make_train_step(Network(model), optimizer, placement_for(optimizer, mesh))
     before = table_of(state)
-    np.testing.assert_array_equal(before["embedding"][FROZEN], VECTORS)
+    chex.assert_trees_all_equal(before["embedding"][FROZEN], VECTORS)
     read = set()
     for seed in range(3):
         rows = batch_of(seed)["ids"] + np.cumsum([0, *FIELDS[:-1]])
@@ -100,7 +101,7 @@ def test_a_table_in_bfloat16_keeps_them_too(devices):
         state, _ = step(state, batch_of(seed, mesh))
     after = table_of(state)["embedding"]
     assert after.dtype == np.uint16
-    np.testing.assert_array_equal(after[FROZEN], before[FROZEN])
+    chex.assert_trees_all_equal(after[FROZEN], before[FROZEN])
     moved = (after != before).any(axis=1)
     assert moved.sum() > ROWS // 2
 
@@ -132,7 +133,7 @@ def test_their_gradients_are_no_part_of_the_norm(table, devices):
     )
     found = {**jax.tree.map(np.asarray, state.weights.params), "table": table_of(state)}
     jax.tree.map(
-        lambda new, old, grad: np.testing.assert_allclose(
+        lambda new, old, grad: chex.assert_trees_all_close(
             new, old - 0.5 * grad / norms[1], rtol=1e-4, atol=1e-5
         ),
         found,
@@ -154,11 +155,11 @@ def test_a_checkpoint_knows_them_on_any_number_of_devices(tmp_path, saved, resto
         state = checkpoints.restore(0, like)
     assert state.frozen["embedding"].sharding == like.frozen["embedding"].sharding
     expected = np.isin(np.arange(ROWS), FROZEN)
-    np.testing.assert_array_equal(in_order(state.frozen["embedding"]), expected)
+    chex.assert_trees_all_equal(in_order(state.frozen["embedding"]), expected)
     alone = restore_frozen(tmp_path, weights_layout(Network(model), placement_for(optimizer, mesh)))
     assert alone.keys() == {"embedding"}
     assert alone["embedding"].sharding == like.frozen["embedding"].sharding
-    np.testing.assert_array_equal(in_order(alone["embedding"]), expected)
+    chex.assert_trees_all_equal(in_order(alone["embedding"]), expected)
 
 
 def test_without_frozen_rows_a_state_and_its_checkpoint_are_as_ever(tmp_path):

@@ -118,5 +118,5 @@ def batch_norm_moved(rows):
 def test_batch_norm_moves_by_the_share_of_real_examples():
     variance = batch_norm_moved(1)["tower"]["batch_norm_0"]["var"]
     # One example has no variance: a full step would move 1 by a tenth towards 0.
-    np.testing.assert_allclose(variance, 0.1 / BATCH, rtol=1e-4)
+    chex.assert_trees_all_close(variance, 0.1 / BATCH, rtol=1e-4, atol=0)
     assert batch_norm_moved(BATCH)["tower"]["batch_norm_0"]["var"] > 0.05

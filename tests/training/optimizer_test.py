@@ -72,7 +72,7 @@ def test_row_adagrad_can_be_pytorchs():
         weights = weights - 0.05 * grad / (np.sqrt(accumulator) + 1e-10)
         touched = RowGradientsOfAll(jnp.asarray(grad))
         table, state = rows.update(table, state, touched, jnp.asarray(step), 1.0, jax.random.key(0))
-    np.testing.assert_allclose(table, weights, rtol=1e-5)
+    chex.assert_trees_all_close(table, weights, rtol=1e-5, atol=0)
     assert abs(weights).max() > 0.1  # The default would have moved these by a hundredth of it.
 
 
@@ -93,7 +93,7 @@ def test_a_new_row_optimizer_is_a_function_and_an_entry(monkeypatch):
     rows = create_optimizer(settings, 1, "sparse").rows["embedding"]
     touched = RowGradientsOfAll(jnp.ones((4, 2)))
     table, _ = rows.update(jnp.zeros((4, 2)), (), touched, jnp.asarray(0), 1.0, jax.random.key(0))
-    np.testing.assert_allclose(table, np.full((4, 2), -0.3), rtol=1e-6)
+    chex.assert_trees_all_close(table, np.full((4, 2), -0.3), rtol=1e-6, atol=0)
 
 
 GROUPS = {
@@ -141,7 +141,9 @@ def test_each_group_has_its_own_penalty():
     expected = {"table": -0.2, "first_order": -0.2, "tower": -0.4, "interaction": -0.65, None: 0.0}
 
     def check(path, grad):
-        np.testing.assert_allclose(grad, np.full(grad.shape, expected[group_of(path)]), rtol=1e-6)
+        chex.assert_trees_all_close(
+            grad, np.full(grad.shape, expected[group_of(path)]), rtol=1e-6, atol=0
+        )
 
     jax.tree.map_with_path(check, grads)
 

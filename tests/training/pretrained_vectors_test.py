@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import chex
 import jax
 import numpy as np
 import pyarrow as pa
@@ -146,20 +147,20 @@ def test_each_row_is_the_files_or_the_initialisers(
         if row is not None and item not in skipped:
             dtype = state.weights.params["table"]["embedding"].dtype
             expected["embedding"][row] = np.tile(vector.astype(dtype).astype(np.float32), copies)
-    np.testing.assert_array_equal(found["embedding"], expected["embedding"])
-    np.testing.assert_array_equal(found["first_order"], expected["first_order"])
+    chex.assert_trees_all_equal(found["embedding"], expected["embedding"])
+    chex.assert_trees_all_equal(found["first_order"], expected["first_order"])
     assert (found["embedding"] != fresh["embedding"]).all(axis=1).sum() >= ITEMS - 10
     if optimizer.get("row_optimizer") == "ftrl":  # Its state has the weights in it.
         z = np.asarray(state.row_state["embedding"]["z"])
         weights = np.asarray(state.weights.params["table"]["embedding"])
-        np.testing.assert_allclose(z, -weights / 0.02, rtol=1e-5)
+        chex.assert_trees_all_close(z, -weights / 0.02, rtol=1e-5, atol=0)
 
 
 def test_a_run_on_one_device_and_on_eight_start_from_the_same(data, vectors, tmp_path):
     file = written(tmp_path / "v.parquet", np.tile(vectors, (1, 2)))  # Reduced by PCA.
     tables = [begun(settings(data, file), devices)[0] for devices in (1, 8)]
     for name, array in tables[0].items():
-        np.testing.assert_array_equal(array, tables[1][name])
+        chex.assert_trees_all_equal(array, tables[1][name])
 
 
 @pytest.mark.parametrize(("scale", "size"), [("unit_length", DIM**-0.5), ("init_std", 0.03)])
@@ -172,7 +173,7 @@ def test_numbers_are_scaled_by_one_factor(data, vectors, tmp_path, scale, size):
     squares = [float(number) ** 2 for vector in there for number in vector]
     expected = there * size / np.sqrt(sum(squares) / len(squares))
     table = found["embedding"][[row for row in rows.values() if row is not None]]
-    np.testing.assert_allclose(table, expected, rtol=1e-5)
+    chex.assert_trees_all_close(table, expected, rtol=1e-5, atol=0)
 
 
 def test_longer_vectors_are_reduced_to_their_principal_components():
@@ -181,21 +182,23 @@ def test_longer_vectors_are_reduced_to_their_principal_components():
     long += 0.1 * rng.normal(size=long.shape).astype(np.float32)
     found, kept = reduced(long.copy(), 2)
     wanted = PCA(2, svd_solver="full").fit(long.astype(np.float64))
-    np.testing.assert_allclose(found, wanted.transform(long.astype(np.float64)), atol=1e-4)
+    chex.assert_trees_all_close(
+        found, wanted.transform(long.astype(np.float64)), rtol=1e-7, atol=1e-4
+    )
     assert kept == pytest.approx(wanted.explained_variance_ratio_.sum(), abs=1e-5)
-    np.testing.assert_array_equal(found, reduced(long.copy(), 2)[0])
+    chex.assert_trees_all_equal(found, reduced(long.copy(), 2)[0])
     # Whatever the size of the numbers: powers of two round nothing.
     for exponent in (-100, 100):
         sized, share = reduced(np.ldexp(long, exponent), 2)
-        np.testing.assert_array_equal(sized, np.ldexp(found, exponent))
+        chex.assert_trees_all_equal(sized, np.ldexp(found, exponent))
         assert share == kept
     # Three components are nearly all that there is, and so distances stay.
     three, kept = reduced(long.copy(), 3)
     assert kept > 0.98
     apart, before = (np.linalg.norm(each[:25] - each[25:], axis=1) for each in (three, long))
-    np.testing.assert_allclose(apart, before, rtol=0.1)
+    chex.assert_trees_all_close(apart, before, rtol=0.1, atol=0)
     same, kept = reduced(long, 9)
-    np.testing.assert_array_equal(same, long)
+    chex.assert_trees_all_equal(same, long)
     assert kept is None
 
 
@@ -248,7 +251,7 @@ def test_processes_compare_what_they_read_and_take_the_firsts_vectors(
     state = create_state(Network(model), optimizer, 1, placement_for(optimizer, mesh))
     state = with_first_vectors(state, optimizer, second, mesh)
     table = np.asarray(state.params["table"]["embedding"])
-    np.testing.assert_array_equal(table[first[0].rows], first[0].vectors)
+    chex.assert_trees_all_equal(table[first[0].rows], first[0].vectors)
 
 
 def table_of(workdir):
@@ -271,13 +274,13 @@ def test_a_run_begins_with_them_and_goes_on_without_the_file(
     experiment = settings(data, file, optimizer=slow, loop={"epochs": 1})
     train(experiment, tmp_path / "run")
     expected = begun(experiment, 1)[0]["embedding"]
-    np.testing.assert_allclose(table_of(tmp_path / "run"), expected, atol=1e-7)
+    chex.assert_trees_all_close(table_of(tmp_path / "run"), expected, rtol=1e-7, atol=1e-7)
     (tmp_path / "v.parquet").unlink()
     monkeypatch.setattr(pretrained_vectors, "with_first_vectors", None)
     capsys.readouterr()
     train(settings(data, file, optimizer=slow), tmp_path / "run")
     assert "resuming at step 5" in capsys.readouterr().out
-    np.testing.assert_allclose(table_of(tmp_path / "run"), expected, atol=1e-7)
+    chex.assert_trees_all_close(table_of(tmp_path / "run"), expected, rtol=1e-7, atol=1e-7)
     with pytest.raises(UserError, match=r"holds a run with pretrained_vectors\.item"):
         train(settings(data, None, optimizer=slow), tmp_path / "run")
     with pytest.raises(UserError, match=r"pretrained_vectors\.item: .*v\.parquet: no such file"):
@@ -343,6 +346,6 @@ def test_vectors_that_are_not_tuned_stay_through_a_resumed_run(data, vectors, tm
     )
     rows = {item: row_of(encoder, item) for item in range(ITEMS)}
     known = [item for item in rows if rows[item] is not None and item not in skipped]
-    np.testing.assert_array_equal(table[[rows[item] for item in known]], vectors[known])
+    chex.assert_trees_all_equal(table[[rows[item] for item in known]], vectors[known])
     others = [row for item, row in rows.items() if item in skipped and row is not None]
     assert (table[others] != fresh[others]).any(axis=1).all()

@@ -67,8 +67,8 @@ def test_sparse_steps_equal_dense_ones(name):
     settings = OptimizerSettings("adagrad", learning_rate=0.05, clip_norm=0.3)
     _, dense, losses, logits = run(name, settings, "dense")
     _, sparse, same, also = run(name, settings)
-    np.testing.assert_allclose(same, losses, atol=1e-5)
-    np.testing.assert_allclose(also, logits, atol=1e-5)
+    chex.assert_trees_all_close(same, losses, rtol=1e-7, atol=1e-5)
+    chex.assert_trees_all_close(also, logits, rtol=1e-7, atol=1e-5)
     chex.assert_trees_all_close(sparse, dense, atol=1e-5)
 
 
@@ -80,7 +80,9 @@ def test_eight_devices_give_what_one_does(optimizer, room):
     one = run("deepfm", settings)
     chex.assert_trees_all_close(many[2:], one[2:], rtol=1e-4, atol=1e-5)
     for array, rows in one[1]["table"].items():
-        np.testing.assert_allclose(many[1]["table"][array][: len(rows)], rows, rtol=1e-4, atol=1e-5)
+        chex.assert_trees_all_close(
+            many[1]["table"][array][: len(rows)], rows, rtol=1e-4, atol=1e-5
+        )
 
 
 def test_an_empty_slot_touches_no_row():

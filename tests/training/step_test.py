@@ -112,7 +112,7 @@ def test_dense_updates_on_eight_devices_do_what_one_does(name, optimizer):
     _, sharded, many = run(settings, name=name)
     _, alone, one = run(settings, name=name, devices=jax.devices()[:1])
     # Sums over devices are taken in another order.
-    np.testing.assert_allclose(many, one, rtol=1e-5)
+    chex.assert_trees_all_close(many, one, rtol=1e-5, atol=0)
     chex.assert_trees_all_close(sharded.params, alone.params, rtol=2e-4, atol=2e-5)
 
 
@@ -188,16 +188,19 @@ def test_a_cut_divides_the_rate_down_to_its_floor(path):
             state = cut_learning_rate(state, 0.1, floor_scale=0.05)
         state, _ = step(state, jax.device_put(batch_of(), batch_sharding(mesh, 32)))
         moves.append(np.array(state.params["table"]["first_order"]) - before)
-    np.testing.assert_allclose(moves[1], 0.1 * moves[0], rtol=1e-3, atol=1e-8)
-    np.testing.assert_allclose(moves[2], 0.05 * moves[0], rtol=1e-3, atol=1e-8)
+    chex.assert_trees_all_close(moves[1], 0.1 * moves[0], rtol=1e-3, atol=1e-8)
+    chex.assert_trees_all_close(moves[2], 0.05 * moves[0], rtol=1e-3, atol=1e-8)
     assert step._cache_size() == 1
 
 
 def test_warm_up_and_cosine():
     settings = OptimizerSettings(learning_rate=0.2, schedule="warmup_cosine", warmup_steps=10)
     rate = learning_rate_schedule(settings, 110)
-    np.testing.assert_allclose(
-        [rate(step) for step in (0, 5, 10, 60, 110)], [0, 0.1, 0.2, 0.1, 0.0], atol=1e-7
+    chex.assert_trees_all_close(
+        np.array([rate(step) for step in (0, 5, 10, 60, 110)]),
+        np.array([0, 0.1, 0.2, 0.1, 0.0]),
+        rtol=1e-7,
+        atol=1e-7,
     )
 
 
@@ -209,7 +212,7 @@ def test_scoring_uses_running_statistics_and_no_dropout():
     weights = Weights(variables["params"], variables["batch_stats"])
     whole = score(weights, batch)
     part = score(weights, {name: batch[name][:5] for name in ("ids", "values")})
-    np.testing.assert_allclose(whole[:5], part, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(whole[:5], part, rtol=1e-5, atol=1e-6)
 
 
 def test_parameters_are_counted():

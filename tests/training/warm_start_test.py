@@ -124,7 +124,7 @@ def check_scores(days, model, workdir, devices, table):
     ids = encoder.encode(next(read_tables(path, encoder.schema))).ids[:160]
     found = np.asarray(score(state.weights, {"ids": ids}))
     assert found.std() > 0.05
-    np.testing.assert_allclose(found, scores_before(workdir, path, devices), rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(found, scores_before(workdir, path, devices), rtol=1e-5, atol=1e-6)
     assert int(state.step) == 0
 
 
@@ -169,9 +169,9 @@ def test_each_row_is_the_earlier_one_or_the_initialisers(days, earlier, devices,
                 break
             end = new_start + dim
             there = np.asarray(old.params["table"][name])[start : start + dim]
-            np.testing.assert_array_equal(array[new_start:end], there)
+            chex.assert_trees_all_equal(array[new_start:end], there)
             added = slice(end, new_start + grown)
-            np.testing.assert_array_equal(array[added], first[name][added])
+            chex.assert_trees_all_equal(array[added], first[name][added])
             new_ids += grown - dim
             start, new_start = start + dim, new_start + grown
     # In three fields, of first-order weights and of vectors.
@@ -219,8 +219,8 @@ def test_a_run_goes_on_from_another(days, run, tmp_path, capsys):
     found, before = weights_of(tmp_path / "run").params, weights_of(run).params
     for name in set(before) - {"table"}:
         chex.assert_trees_all_close(found[name], before[name], atol=1e-6)
-    np.testing.assert_allclose(
-        found["table"]["embedding"][:21], before["table"]["embedding"][:21], atol=1e-6
+    chex.assert_trees_all_close(
+        found["table"]["embedding"][:21], before["table"]["embedding"][:21], rtol=1e-7, atol=1e-6
     )
     # Started again, it needs the other run no longer, and does not start from it again.
     run.rename(run.with_name("gone"))
@@ -322,7 +322,7 @@ def test_frozen_rows_stay_frozen_also_when_resumed(days, frozen_run, tmp_path, c
     encoder = workdirs.read(tmp_path / "run")[1]
     found = np.asarray(weights_of(tmp_path / "run").params["table"]["embedding"])
     rows = field_rows(encoder)[0] + ids
-    np.testing.assert_array_equal(found[rows], values)
+    chex.assert_trees_all_equal(found[rows], values)
     assert (found[rows + 2] != np.asarray(before)[rows + 2]).all()
 
 
