@@ -243,7 +243,7 @@ def test_a_bfloat16_table_takes_the_sparse_path():
 
 def test_a_run_does_not_train_a_float64_table():
     model = build_model("fm", DIMS, {"table_dtype": "float64"})
-    with pytest.raises(UserError, match="table_dtype='float64' is for models .* as Flax modules"):
+    with pytest.raises(UserError, match=r"table_dtype='float64' is for models .* as Flax modules"):
         table_path(OptimizerSettings(), model, 25)
 
 
