@@ -191,7 +191,7 @@ def test_columns_start_from_vectors_of_a_file(prepared, tmp_path):
     item, user = (line for line in done.stdout.splitlines() if line.startswith("pretrained vec"))
     assert " of 20 values of user have a vector; multiplied by" in user
     assert "12 numbers reduced to 10" in item
-    assert item.endswith("they stay as they are")
+    assert item.endswith("; frozen")
     assert json.loads((tmp_path / "run/config.json").read_text())["pretrained_vectors"] == {
         "user": {"file": str(files["user"]), "scale": "unit_length", "tuned": True},
         "item": {"file": str(files["item"]), "scale": "as_is", "tuned": False},

@@ -61,7 +61,7 @@ def test_the_best_is_kept_when_a_run_is_resumed(tmp_path):
 def test_a_best_checkpoint_that_is_gone_is_told(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(state_at(3), Progress(best_step=2))
-    with pytest.raises(UserError, match="the checkpoint of step 2 is gone, which had the best"):
+    with pytest.raises(UserError, match="step 2, which had the best weights, is gone"):
         restore_best(tmp_path, like=state_at(0).weights)
 
 

@@ -86,12 +86,12 @@ def test_fnn_starts_from_the_fm_that_was_trained_before_it(prepared, tmp_path, s
 @pytest.mark.parametrize(
     ("model", "first", "message"),
     [
-        ({"name": "dnn", "embed_dim": 3, "mlp_dims": [8]}, {"name": "lr"}, "no parameter of one n"),
+        ({"name": "dnn", "embed_dim": 3, "mlp_dims": [8]}, {"name": "lr"}, "share no parameter"),
         (
             {"name": "fnn", "embed_dim": 3, "mlp_dims": [8]},
             {"name": "fm", "embed_dim": 4},
-            r"table\.embedding is \[210, 3\] in the model and \[210, 4\] in the stage before; set "
-            r"model\.embed_dim and pretraining\.model\.embed_dim so that they agree",
+            r"table\.embedding is \[210, 3\] in the model and \[210, 4\] in the pretraining stage; "
+            r"set model\.embed_dim and pretraining\.model\.embed_dim so that they agree",
         ),
     ],
 )
@@ -318,7 +318,7 @@ def test_a_workdir_of_other_rows_is_refused(run, tmp_path):
     data = PreparedData("frappe", out)
     from deepfm_jax.training import workdir as workdirs
 
-    with pytest.raises(UserError, match="encoded otherwise"):
+    with pytest.raises(UserError, match="encoded differently"):
         workdirs.claim(workdir, experiment, data.encoder)
 
 

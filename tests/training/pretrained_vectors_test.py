@@ -202,10 +202,10 @@ def test_longer_vectors_are_reduced_to_their_principal_components():
 def test_vectors_that_cannot_be_fitted_are_refused():
     ones = np.ones((3, 6), np.float32)
     with pytest.raises(
-        UserError, match=r"have 6 numbers, and the model's 8; set model\.embed_dim=6"
+        UserError, match=r"have 6 numbers, but the model's have 8; set model\.embed_dim=6"
     ):
         reduced(ones, 8)
-    with pytest.raises(UserError, match="all 3 vectors are the same, and say nothing"):
+    with pytest.raises(UserError, match="all 3 vectors are identical"):
         reduced(0.3 * ones, 2)
     with pytest.raises(UserError, match="only 3 values have a vector, too few to reduce them from"):
         reduced(ones, 5)
@@ -327,7 +327,7 @@ def test_vectors_that_are_not_tuned_stay_through_a_resumed_run(data, vectors, tm
     file = written(tmp_path / "v.parquet", vectors, skipped)
     given = {"file": file, "scale": "as_is", "tuned": False}
     train(settings(data, given, loop={"epochs": 1}), tmp_path / "run")
-    assert "are not in the vocabulary; they stay as they are\n" in capsys.readouterr().out
+    assert "are not in the vocabulary; frozen\n" in capsys.readouterr().out
     (tmp_path / "v.parquet").unlink()
     experiment = settings(data, given, loop={"epochs": 3})
     train(experiment, tmp_path / "run")

@@ -252,11 +252,11 @@ def test_the_path_is_chosen_by_size_or_by_what_was_asked_for():
 
     assert path() == ("dense", "the table has 50 rows, and a batch reads 50")
     assert path(1) == ("sparse", "the table has 51 rows, and a batch reads only 50")
-    assert path(10**6, table="dense") == ("dense", "it is set")
+    assert path(10**6, table="dense") == ("dense", "optimizer.table is set")
     assert path(table="sparse").name == "sparse"
     assert path(rows=RowSettings("sgd")).reason == "optimizer.rows is set"
     assert path(first_order=RowSettings(learning_rate=0.1)).name == "sparse"
-    assert path(10**6, name="lion") == ("dense", "lion moves no single rows")
+    assert path(10**6, name="lion") == ("dense", "lion has no row form")
     half = build_model("fm", DIMS, {"table_dtype": "bfloat16"})
     assert table_path(OptimizerSettings(), half, batch).name == "sparse"
     assert "moments" in path(1).changes
@@ -266,15 +266,15 @@ def test_the_path_is_chosen_by_size_or_by_what_was_asked_for():
 @pytest.mark.parametrize(
     ("optimizer", "message"),
     [
-        ({"name": "lion", "table": "sparse"}, "optimizer.rows.name='lion' moves no single rows"),
-        ({"rows": {"name": "lion"}}, "optimizer.rows.name='lion' moves no single rows; use one of"),
-        ({"table": "dense", "rows": {"name": "sgd"}}, "optimizer.rows is of the sparse path"),
-        ({"table": "dense", "first_order": {"learning_rate": 0.1}}, "first_order is of the sparse"),
+        ({"name": "lion", "table": "sparse"}, "optimizer.rows.name='lion' is not a row optimizer"),
+        ({"rows": {"name": "lion"}}, "optimizer.rows.name='lion' is not a row optimizer; use"),
+        ({"table": "dense", "rows": {"name": "sgd"}}, "optimizer.rows applies only to the"),
+        ({"table": "dense", "first_order": {"learning_rate": 0.1}}, "first_order applies only to"),
         ({"schedule": "plateau", "first_order": {"name": "ftrl"}}, "schedule='constant' instead"),
-        ({"name": "adamm"}, "optimizer.name='adamm' is no optimizer of optax; did you mean 'adam'"),
+        ({"name": "adamm"}, "'adamm' is not an optax optimizer; did you mean 'adam'"),
         ({"name": "lbfgs"}, "optimizer.name='lbfgs' with .* cannot train here: TypeError"),
-        ({"name": "schedule_free_sgd"}, "'schedule_free_sgd' is no optimizer of optax"),
-        ({"options": {"beta1": 0.8}}, "optimizer.options has 'beta1', which adam lacks"),
+        ({"name": "schedule_free_sgd"}, "'schedule_free_sgd' is not an optax optimizer"),
+        ({"options": {"beta1": 0.8}}, "optimizer.options has 'beta1', which is not an option"),
         ({"rows": {"name": "adam", "options": "b3=1"}}, "optimizer.rows.options has 'b3'"),
         ({"options": {"b1": "much"}}, "cannot train here"),
         ({"options": "b1 0.9"}, "optimizer options 'b1 0.9' must be KEY=VALUE"),

@@ -328,5 +328,5 @@ def test_frozen_rows_stay_frozen_also_when_resumed(days, frozen_run, tmp_path, c
 
 def test_two_sources_of_first_weights_are_one_too_many(days):
     stage = {"model": {"name": "fm", "embed_dim": 4}}
-    with pytest.raises(UserError, match="pretraining and warm_start both give the first weights"):
+    with pytest.raises(UserError, match="pretraining and warm_start both set the first weights"):
         settings(days[1][1], warm_start="runs/a", pretraining=stage)
