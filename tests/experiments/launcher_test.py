@@ -106,7 +106,7 @@ def test_what_a_model_is_decides_and_not_its_label():
     assert (stage.loop.batch_size, stage.loop.epochs) == (64, 5)
     assert config("first_order").model.to_dict() == {"name": "lr", "table_dtype": "float32"}
     assert config("fm_small").pretraining is None
-    with pytest.raises(ValueError, match="'fnn_tanh' starts from an FM, and there are no settings"):
+    with pytest.raises(ValueError, match="'fnn_tanh' starts from an FM, but there are no settings"):
         config("fnn_tanh", among={"fnn_tanh": models["fnn_tanh"]})
 
 

@@ -84,7 +84,7 @@ def test_an_unknown_table_is_trained_on_by_three_commands(frappe_files, tmp_path
     done = run("prepare", *infer)
     assert done.returncode == 0, done.stderr
     assert "label      label        by its name" in done.stdout
-    assert "schema.json is there already" in mistake("prepare", *infer)
+    assert "schema.json already exists" in mistake("prepare", *infer)
 
     flags = ("--dataset=tabular", f"--source={source}", f"--schema={schema}", f"--out={data}")
     assert f"{source}, line 22, 13 columns instead of 12" in mistake("prepare", *flags)

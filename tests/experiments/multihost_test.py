@@ -191,7 +191,7 @@ def test_a_mistake_of_one_process_ends_all(prepared, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--num_processes=2"], "--num_processes is of a job of several processes"),
+        (["--num_processes=2"], "--num_processes needs a job of several processes"),
         (["--multihost", "--process_id=0"], "give --coordinator_address, --num_processes and"),
     ],
 )

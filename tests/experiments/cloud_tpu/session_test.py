@@ -114,7 +114,7 @@ def test_looks_at_the_state_become_rarer(gcloud, monkeypatch):
 def test_a_name_in_use_is_refused_and_left_alone(gcloud):
     gcloud.play(now={"states": ["ACTIVE"]})
     for step in (session().session, session().create):
-        with pytest.raises(UserError, match=r"slice ctr exists already \(ACTIVE\)"):
+        with pytest.raises(UserError, match=r"slice ctr already exists \(ACTIVE\)"):
             step()
     assert gcloud.exists()
     assert set(gcloud.calls()) == {"describe"}
@@ -132,7 +132,7 @@ def test_a_slice_that_cannot_be_deleted_is_told_with_the_command(gcloud):
     gcloud.play(READY, broken={"delete": "INTERNAL: try later"})
     with pytest.raises(UserError) as error:
         session().session()
-    assert "may go on costing money ((gcloud.x) INTERNAL: try later); run: " in str(error.value)
+    assert "may keep costing money ((gcloud.x) INTERNAL: try later); run: " in str(error.value)
     assert str(error.value).endswith(shlex.join(slices.delete(SLICE)))
     assert gcloud.calls("delete") == ["delete"] * 3
 
@@ -142,7 +142,7 @@ def test_a_failure_is_not_hidden_by_a_deletion_that_fails_too(gcloud):
     told = []
     with pytest.raises(CommandError, match="status 7"):
         session(say=told.append).session()
-    assert "may go on costing money" in told[-1]
+    assert "may keep costing money" in told[-1]
 
 
 def test_single_steps_do_one_part(gcloud):
