@@ -1,4 +1,4 @@
-"""What the command line changes in the configs of a comparison."""
+"""Command-line changes to the configs of a comparison."""
 
 import pytest
 from absl import flags
@@ -49,7 +49,7 @@ def test_the_stage_before_has_vectors_and_batches_as_large_as_the_model(key):
     [
         ({}, True, ["0x8086"], [], "cpu"),
         ({}, True, [], [], "cpu"),
-        ({}, False, [], [], None),  # Nothing complains: JAX's own choice.
+        ({}, False, [], [], None),  # No libtpu: JAX's own choice.
         ({"JAX_PLATFORMS": "tpu"}, True, [], [], None),
         ({}, True, ["0x8086", "0x1ae0"], [], None),
         ({}, True, ["0x10de"], [], None),

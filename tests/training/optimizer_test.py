@@ -73,11 +73,11 @@ def test_row_adagrad_can_be_pytorchs():
         touched = RowGradientsOfAll(jnp.asarray(grad))
         table, state = rows.update(table, state, touched, jnp.asarray(step), 1.0, jax.random.key(0))
     np.testing.assert_allclose(table, weights, rtol=1e-5)
-    assert abs(weights).max() > 0.1  # The default would have moved these by a hundredth of it.
+    assert abs(weights).max() > 0.1  # The default would move these by a hundredth of that.
 
 
 class RowGradientsOfAll:
-    """Gradients of every row, as ``embedding.RowGradients`` of a batch that reads each once."""
+    """Gradients of all rows, as ``embedding.RowGradients`` of a batch that reads each row once."""
 
     def __init__(self, grads):
         self.row_ids, self.grads = jnp.arange(len(grads), dtype=jnp.int32), grads

@@ -1,4 +1,4 @@
-"""The sparse path of the train step: equal to the dense one where the mathematics says so."""
+"""The sparse path of the train step equals the dense one where the mathematics agree."""
 
 import dataclasses
 import functools
@@ -31,7 +31,7 @@ every_model = pytest.mark.parametrize("name", sorted(MODELS))
 
 
 def batch_of(seed, rows=24, spread=1.0, dims=DIMS):
-    """Values around 1 and some of 0, repeated ids, padding at the end."""
+    """Values around 1 and some zeros, repeated ids, padding at the end."""
     rng = np.random.default_rng(seed)
     tops = [max(1, int(dim * spread)) for dim in dims]
     values = rng.normal(1, 0.5, (rows, len(dims))) * (rng.random((rows, len(dims))) > 0.1)
@@ -45,7 +45,7 @@ def batch_of(seed, rows=24, spread=1.0, dims=DIMS):
 
 @functools.cache
 def compiled(settings, path, steps, name, **changes):
-    """The first state as NumPy, and the step, which is compiled once for each size of a batch."""
+    """The first state as NumPy, and the step, which is compiled once per batch size."""
     mesh = create_mesh(jax.devices()[:1])
     model = small_model(name, DIMS, **changes)
     optimizer = create_optimizer(settings, steps, path)
@@ -56,7 +56,7 @@ def compiled(settings, path, steps, name, **changes):
 
 
 def run(settings, path, steps=20, name="deepfm", spread=1.0, batches=None, **changes):
-    """The states before and after some steps on one device, as NumPy, and the losses."""
+    """States before and after some steps on one device, as NumPy, and the losses."""
     before, step = compiled(settings, path, steps, name, **changes)
     state = jax.device_put(before, jax.devices()[0])
     losses = []
@@ -125,7 +125,7 @@ def test_the_norm_that_is_clipped_counts_each_touched_row_once():
     assert norm == pytest.approx(0.01, rel=1e-4)
 
 
-# One for each kind of table: weights, vectors, both, and both with fewer vectors.
+# One model per kind of table: weights, vectors, both, and both with fewer vectors.
 @pytest.mark.parametrize("name", ["lr", "dnn", "deepfm", "wide_deep"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "rowwise_adagrad", "adam", "ftrl"])
 def test_every_row_optimizer_trains_every_kind_of_table(optimizer, name):
@@ -137,7 +137,7 @@ def test_every_row_optimizer_trains_every_kind_of_table(optimizer, name):
 
 @pytest.mark.parametrize("path", ["dense", "sparse"])
 def test_first_order_weights_may_have_a_penalty_of_their_own(path):
-    # All rows are read, so that both paths decay all; twice, for first-order weights start at zero.
+    # All rows are read, so both paths decay all; two steps, as first-order weights start at 0.
     ids = np.stack([np.arange(30), np.arange(30) % 20], axis=1).astype(np.int32)
     batches = [{**batch_of(0, rows=30), "ids": ids}] * 2
     shared = OptimizerSettings("sgd", learning_rate=0.5, l2=Penalties(table=0.3))
@@ -180,14 +180,14 @@ def test_the_sort_and_the_slot_map_train_alike(monkeypatch):
     monkeypatch.setattr(tables, "needs_scratch", lambda platform: False)
     compiled.cache_clear()
     _, sorted_, _ = run(settings, "sparse")
-    compiled.cache_clear()  # Other tests want the slot map.
+    compiled.cache_clear()  # Other tests use the slot map.
     assert sorted_.scratch == {}
     chex.assert_trees_all_close(mapped.params, sorted_.params, atol=1e-6)
 
 
 def test_an_id_out_of_range_makes_the_loss_nan_and_touches_no_neighbour():
     batch = batch_of(0, spread=0.5)
-    batch["ids"][2, 0] = 30  # the first row of the next field, were it not checked
+    batch["ids"][2, 0] = 30  # would be the first row of the next field without the check
     settings = OptimizerSettings("sgd", learning_rate=0.1)
     before, after, losses = run(settings, "sparse", 1, name="lr", batches=[batch])
     assert np.isnan(losses[0])
@@ -216,7 +216,7 @@ def test_the_step_makes_no_copy_of_the_table(row_optimizer, dtype):
     )
     assert memory.alias_size_in_bytes >= owned
     assert memory.temp_size_in_bytes < rows  # bytes: less than a byte for each row of the table
-    # And no instruction copies an array of the table's length.
+    # No instruction copies an array of the table's length.
     assert not re.findall(rf"\[{rows}(?:,8)?\]\S* copy\(", compiled.as_text())
 
 
@@ -242,7 +242,7 @@ def test_a_bfloat16_table_takes_the_sparse_path():
 
 
 def test_the_path_is_chosen_by_size_or_by_what_was_asked_for():
-    model, batch = build_model("fm", DIMS, {}), 25  # 50 rows, of which a batch reads 25 * 2
+    model, batch = build_model("fm", DIMS, {}), 25  # 50 rows; a batch reads 25 * 2
     reads = batch * len(DIMS)
     assert sum(DIMS) == DENSE_ROWS_PER_READ * reads == 50
 

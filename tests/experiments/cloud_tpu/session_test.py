@@ -1,4 +1,4 @@
-"""Cloud TPU sessions against a gcloud that plays back states."""
+"""Cloud TPU sessions against a fake gcloud that plays back states."""
 
 import shlex
 import time
@@ -22,7 +22,7 @@ def test_a_session_waits_installs_runs_and_deletes(gcloud):
     gcloud.play({"states": states})
     told = []
     session(say=told.append).session()
-    # The first describe finds that the name is free.
+    # The first describe checks that the name is free.
     assert gcloud.calls() == [
         *("describe", "create", *["describe"] * 4),
         *("scp", "ssh", "ssh", "ssh", "delete"),
@@ -33,7 +33,7 @@ def test_a_session_waits_installs_runs_and_deletes(gcloud):
 
 
 def test_a_preempted_slice_is_deleted_created_again_and_runs_again(gcloud):
-    # The first is lost while it waits, the second while it runs (and still looks well at first),
+    # The first is lost while it waits, the second while it runs (and at first looks healthy),
     # the third is refused by the zone.
     gcloud.play(
         {"states": ["PROVISIONING", "SUSPENDED"]},
@@ -152,7 +152,7 @@ def test_single_steps_do_one_part(gcloud):
         step()
     assert gcloud.exists()
     steps.delete()
-    steps.delete()  # There is none any more, and that is as it should be.
+    steps.delete()  # It no longer exists, which is not an error.
     assert gcloud.calls() == [
         *("describe", "create", "describe", "scp", "ssh"),
         *("ssh", "ssh", "ssh", "delete", "delete"),
