@@ -61,7 +61,7 @@ def skip_absent_tpu() -> None:
 
     libtpu may be installed to compile for TPUs on a machine without one, as the tests do. JAX would
     load it anyway, and it would print errors. If there is any accelerator, or ``JAX_PLATFORMS`` is
-    set, JAX chooses by itself. Call this before the first array is created.
+    set, JAX makes its own choice. Call this before the first array is created.
     """
     if "JAX_PLATFORMS" in os.environ or importlib.util.find_spec("libtpu") is None:
         return

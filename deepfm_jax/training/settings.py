@@ -235,10 +235,10 @@ class Experiment:
 
 
 def _check_together(stage: Experiment | Pretraining, prefix: str = "") -> None:
-    """Checks the settings of a run, or of the stage before it, that must fit each other.
+    """Checks that the settings of a run, or of its pretraining stage, fit together.
 
     Raises:
-      UserError: no model, or two settings that do not fit.
+      UserError: the model is missing, or two settings contradict each other.
     """
     if "name" not in stage.model:
         raise UserError(f"{prefix}model.name is missing; name one of deepfm_jax.MODELS")
