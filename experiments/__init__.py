@@ -1,6 +1,6 @@
-"""Launchers and recipes; the only place that knows flags and config files.
+"""Launchers and recipes; the only package that knows flags and config files.
 
-In a clone this package is ``experiments`` (``python -m experiments.VERB``). The wheel has it as
+In a clone this package is ``experiments`` (``python -m experiments.VERB``). The wheel ships it as
 ``deepfm_jax.experiments``, without benchmarks and Cloud TPU, and starts it by ``deepfm-jax VERB``.
-What the wheel has therefore imports its neighbours relatively.
+Modules that the wheel ships therefore import one another relatively.
 """

@@ -1,6 +1,6 @@
 """The command ``deepfm-jax VERB --flags``; in a clone also ``python -m experiments VERB --flags``.
 
-A verb is a launcher of this package, which is run as ``python -m`` would run it.
+A verb is a launcher of this package, run as ``python -m`` would run it.
 """
 
 import runpy
@@ -25,7 +25,7 @@ deepfm-jax VERB --help shows the flags of a verb."""
 
 
 def main() -> None:
-    """Runs the verb that is the first argument; exits with status 2 where there is no such verb."""
+    """Runs the verb in the first argument; exits with status 2 if it is unknown or missing."""
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
     if verb in ("-h", "--help", "help"):
         verbs = "\n".join(f"  {name:<10}{line}" for name, line in VERBS.items())

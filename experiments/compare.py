@@ -1,11 +1,12 @@
-"""Several models on the same rows and seeds, each with its own settings: tables and a picture.
+"""Compares several models on the same rows and seeds, each with its own settings.
 
-``deepfm-jax compare --config=RECIPE --models=lr,fm,deepfm --baseline=deepfm``. The config is read
-once for each model, as ``RECIPE:MODEL``, and ``--config.KEY=VALUE`` changes it for all of them;
-``--config.loop.epochs`` is also the most that a stage before may have. Each run lies in
-``WORKDIR/MODEL/SEED`` and is trained once: started again, also with more models or seeds, the
-comparison goes on from what is there. Name all of them then: the report is of those named. A model
-that fails is left out of it, and the exit status is 2.
+``deepfm-jax compare --config=RECIPE --models=lr,fm,deepfm --baseline=deepfm`` prints tables and
+draws a plot. The config is read once for each model, as ``RECIPE:MODEL``, and
+``--config.KEY=VALUE`` changes it for all of them; ``--config.loop.epochs`` also limits the epochs
+of a pretraining stage. Each run lies in ``WORKDIR/MODEL/SEED`` and is trained once: a comparison
+that is started again, possibly with more models or seeds, reuses the existing runs. Name all
+models and seeds again, because the report covers only those named. A model that fails is left out
+of the report, and the exit status is 2.
 """
 
 import inspect
@@ -20,21 +21,21 @@ from . import config_files, launcher
 
 _CONFIG = launcher.define_config()
 flags.declare_key_flag("config")
-_MODELS = flags.DEFINE_list("models", None, "Models to compare; all of the config when left out.")
+_MODELS = flags.DEFINE_list("models", None, "Models to compare; defaults to all in the config.")
 _SEEDS = flags.DEFINE_list("seeds", ["2021", "190034", "992817"], "Seeds of each model.")
-_BASELINE = flags.DEFINE_string("baseline", None, "Compare to it; the first model when left out.")
+_BASELINE = flags.DEFINE_string("baseline", None, "Baseline model; defaults to the first one.")
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the comparison; runs/compare-CONFIG when left out."
+    "workdir", None, "Folder of the comparison; defaults to runs/compare-CONFIG."
 )
 _RESAMPLES = flags.DEFINE_integer("resamples", 1000, "Draws of the bootstrap.", lower_bound=100)
 
 
 def main() -> None:
-    """Prepares simulated data where the config asks for them, trains, compares and prints."""
+    """Prepares simulated data if the config asks for them, trains, compares and prints."""
     seeds = _seeds()
     path = _config_path()
     experiments = _experiments(path)
-    # Only now what takes seconds to import: a mistake in the flags is told at once.
+    # These imports take seconds, so they come last: a mistake in the flags is reported at once.
     from deepfm_jax.dataclass_data import from_data
     from deepfm_jax.datasets import BUILDERS
     from deepfm_jax.datasets.options import BuildOptions
@@ -65,7 +66,7 @@ def _config_path() -> pathlib.Path:
 
 
 def _experiments(path: pathlib.Path):
-    """The experiment of each model, with the changes of the command line made to all."""
+    """The experiment of each model, with the command line's changes applied to all."""
     from deepfm_jax.training.settings import Experiment
 
     module = config_files.load(path)
@@ -77,7 +78,7 @@ def _experiments(path: pathlib.Path):
     changes = config_flags.get_override_values(flags.FLAGS["config"])
     for key, flag in (("seed", "seeds"), ("model.name", "models")):
         if key in changes:
-            raise UserError(f"--config.{key} is no change to all models; use --{flag}")
+            raise UserError(f"--config.{key} cannot be changed for all models; use --{flag}")
     experiments = {}
     for model in models:
         if model in experiments:

@@ -1,4 +1,4 @@
-"""Config files: a recipe by its name alone, or any file by its path."""
+"""Config files: recipes by name, or any file by its path."""
 
 import importlib.util
 import pathlib
@@ -10,13 +10,13 @@ from typing import Any
 from deepfm_jax.errors import UserError, one_line
 
 _FOLDER = pathlib.Path(__file__).parent / "configs"
-# A config is loaded as a module beside the recipes, so that a copy of a recipe finds what the
-# recipe imports, wherever the copy is kept and whatever this package is called.
+# A config is loaded as a module beside the recipes, so that a copy of a recipe finds the recipe's
+# imports, wherever the copy is kept and whatever the name of this package.
 _MODULE = f"{__package__}.configs.config_file"
 
 
 def recipes() -> dict[str, pathlib.Path]:
-    """The recipes by name: the files of ``configs/`` that define ``get_config``."""
+    """Recipes by name: the files of ``configs/`` that define ``get_config``."""
     return {
         path.stem: path
         for path in sorted(_FOLDER.glob("*.py"))
@@ -25,7 +25,7 @@ def recipes() -> dict[str, pathlib.Path]:
 
 
 def split(text: str) -> tuple[pathlib.Path, str]:
-    """The file and the model that ``--config`` names; the model is empty where it names none.
+    """Splits ``--config`` into a file and a model; the model is empty if none is named.
 
     Args:
       text: ``RECIPE``, ``RECIPE:MODEL``, ``path/to/config.py`` or ``path/to/config.py:MODEL``.
@@ -43,32 +43,32 @@ def split(text: str) -> tuple[pathlib.Path, str]:
 
 
 def default_workdir(text: str, model: str) -> pathlib.Path:
-    """The folder of a run when none is given: ``runs/CONFIG-LABEL``.
+    """The default folder of a run: ``runs/CONFIG-LABEL``.
 
     Args:
       text: See ``split``; a config may have several labels for one model.
-      model: Name of the model, the label of a config without any.
+      model: Name of the model, which is the label if ``text`` has none.
     """
     path, label = split(text)
     return pathlib.Path(f"runs/{path.stem}-{label or model}")
 
 
 def read(text: str) -> Any:
-    """The config that ``--config=text`` asks for.
+    """Reads the config that ``--config=text`` names.
 
     Raises:
-      UserError: the file does not exist or does not run.
-      ValueError: the config has no such model.
+      UserError: the file does not exist or fails to run.
+      ValueError: the config does not have the model.
     """
     path, model = split(text)
     return load(path).get_config(*filter(None, [model]))
 
 
 def load(path: pathlib.Path) -> ModuleType:
-    """Runs a config file.
+    """Runs a config file and returns it as a module.
 
     Raises:
-      UserError: the file fails, or defines no ``get_config``.
+      UserError: the file fails, or does not define ``get_config``.
     """
     spec = importlib.util.spec_from_file_location(_MODULE, path)
     if spec is None or spec.loader is None:

@@ -1,21 +1,21 @@
-"""Flags of ``prepare`` that say how a data set is encoded."""
+"""Flags of ``prepare`` that control how a data set is encoded."""
 
 from absl import flags
 
 SCHEMA = flags.DEFINE_string("schema", None, "Schema file of tabular or libsvm (JSON).")
 _TIME_COLUMN = flags.DEFINE_string(
-    "time_column", None, "Split the rows of one file by the times of this column, not by a draw."
+    "time_column", None, "Split the rows of a file by the times in this column, not by a draw."
 )
 _MIN_COUNT = flags.DEFINE_integer(
     "min_count", None, "Values in fewer training rows share id 0.", lower_bound=1
 )
 _MAX_SIZE = flags.DEFINE_integer(
-    "max_size", None, "Most values of a column that have an id, by frequency.", lower_bound=1
+    "max_size", None, "Give ids to so many values of a column, the most frequent.", lower_bound=1
 )
 _HASH_BUCKETS = flags.DEFINE_integer(
     "hash_buckets",
     None,
-    "Hash the values of every categorical column into so many ids; no vocabularies.",
+    "Hash the values of every categorical column into so many ids, without vocabularies.",
     lower_bound=1,
 )
 _NUMERIC = flags.DEFINE_enum(
@@ -26,7 +26,7 @@ _NUMERIC = flags.DEFINE_enum(
 )
 _BUCKETS = flags.DEFINE_integer("buckets", None, "Quantile buckets.", lower_bound=2)
 _HISTORY_LENGTH = flags.DEFINE_integer(
-    "history_length", None, "Most values of every history column, the newest.", lower_bound=1
+    "history_length", None, "Newest values to keep of every history column.", lower_bound=1
 )
 _SEPARATE_MISSING = flags.DEFINE_bool(
     "separate_missing", None, "Give missing values an id of their own."
@@ -36,18 +36,18 @@ _MAX_BAD_ROWS = flags.DEFINE_integer(
     "max_bad_rows", 0, "Bad rows to skip, count and report in each split.", lower_bound=0
 )
 _CROSS = flags.DEFINE_multi_string(
-    "cross", [], "Columns of a cross-product feature, as C1,C2; once for each."
+    "cross", [], "Columns of a cross-product feature, such as C1,C2; may be repeated."
 )
 _CROSS_BUCKETS = flags.DEFINE_integer(
     "cross_buckets", 100_000, "Hash buckets of each cross.", lower_bound=1
 )
 EXTEND_FROM = flags.DEFINE_string(
-    "extend_from", None, "Folder of an encoder whose ids stay; new values get ids after them."
+    "extend_from", None, "Folder of an encoder that keeps its ids; new values get ids after them."
 )
 
 
 def build_options(schema=None):
-    """The options that the flags give, with a schema in place of ``--schema``."""
+    """Builds the options from the flags; ``schema`` replaces ``--schema``."""
     from deepfm_jax.datasets.options import BuildOptions
     from deepfm_jax.schema.schema_files import read_schema
 

@@ -1,6 +1,6 @@
-"""Metrics of a trained model on a split or on raw labelled rows.
+"""Measures a trained model on a split or on raw labelled rows.
 
-``deepfm-jax evaluate --workdir=DIR [--split=test | --input=FILE]``. Prints them and
+``deepfm-jax evaluate --workdir=DIR [--split=test | --input=FILE]`` prints the metrics and
 writes ``evaluation_SPLIT.json`` or ``evaluation_FILE.json`` into the workdir.
 """
 
@@ -14,7 +14,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", requ
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Split to measure.")
 _INPUT = flags.DEFINE_string("input", None, "Raw labelled rows to measure instead of a split.")
 _FOLDER = flags.DEFINE_string(
-    "data_folder", None, "Folder of prepared data sets, where it has moved since training."
+    "data_folder", None, "Folder of prepared data sets, if it has moved since training."
 )
 _MAX_BAD_ROWS = flags.DEFINE_integer(
     "max_bad_rows", 0, "Bad rows of --input to skip, count and report.", lower_bound=0
@@ -22,7 +22,7 @@ _MAX_BAD_ROWS = flags.DEFINE_integer(
 
 
 def main() -> None:
-    """Evaluates and prints."""
+    """Evaluates the model and prints its metrics."""
     from deepfm_jax.evaluation.evaluate import evaluate_file, evaluate_split, input_name
     from deepfm_jax.files import write_json
     from deepfm_jax.serving.predictor import Predictor

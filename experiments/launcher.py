@@ -1,4 +1,4 @@
-"""How every launcher starts: flags parsed strictly, a user's mistake told in one line."""
+"""Start of every launcher: strict flag parsing, and one-line messages for user errors."""
 
 import ctypes
 import importlib.util
@@ -26,42 +26,42 @@ _CONFIG_ERRORS = (AttributeError, KeyError, TypeError, ValueError, flags.Error)
 # sysexits.h: EX_TEMPFAIL.
 _TRY_AGAIN = 75
 
-# Google (TPUs), NVIDIA and AMD, by their numbers on the PCI bus; and the devices by which a
-# container without that bus sees a GPU (CUDA, CUDA in WSL 2, ROCm) or a TPU.
+# PCI vendor ids of Google (TPUs), NVIDIA and AMD; and the devices by which a container without a
+# PCI bus sees a GPU (CUDA, CUDA in WSL 2, ROCm) or a TPU.
 _PCI_DEVICES = pathlib.Path("/sys/bus/pci/devices")
 _ACCELERATOR_VENDORS = ("0x1ae0", "0x10de", "0x1002")
 _ACCELERATOR_DEVICES = (
     "/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd", "/dev/accel0", "/dev/vfio",
 )  # fmt: skip
 
-# Numbers of glibc's malloc.h.
+# Constants of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc to keep freed memory for the next allocation; elsewhere it does nothing.
+    """Makes glibc keep freed memory for the next allocation; does nothing on other systems.
 
-    A training step on a CPU allocates its temporary arrays anew, a hundred megabytes and more. As a
-    rule glibc maps and unmaps them at every step, and the kernel then clears every page again:
-    about a fifth of a step's time. Call it before threads start, so before JAX and TensorFlow.
+    A training step on a CPU allocates its temporary arrays anew, a hundred megabytes and more. By
+    default glibc maps and unmaps them at every step, and the kernel then clears every page again:
+    about a fifth of a step's time. Call this before threads start, so before JAX and TensorFlow.
     """
     if platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)
-    # Arrays above a gibibyte, tables as a rule, still go back to the system when freed.
+    # Arrays above a gibibyte, usually tables, still go back to the system when freed.
     libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
     libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
     libc.mallopt(_M_TOP_PAD, 1 << 26)
-    # The arenas of other threads than the first cannot hold arrays above 64 MiB.
+    # Only the first thread's arena can hold arrays above 64 MiB.
     libc.mallopt(_M_ARENA_MAX, 1)
 
 
 def skip_absent_tpu() -> None:
-    """Keeps JAX from looking for a TPU, with a library that complains, where nothing is attached.
+    """Keeps JAX from loading libtpu on a machine without an accelerator.
 
-    libtpu may be installed to compile for TPUs on a machine without one, as the tests do. JAX loads
-    it all the same, and it prints errors. Where there is any accelerator, or ``JAX_PLATFORMS`` is
-    set, JAX's own choice stands. Call it before the first array.
+    libtpu may be installed to compile for TPUs on a machine without one, as the tests do. JAX would
+    load it anyway, and it would print errors. If there is any accelerator, or ``JAX_PLATFORMS`` is
+    set, JAX makes its own choice. Call this before the first array is created.
     """
     if "JAX_PLATFORMS" in os.environ or importlib.util.find_spec("libtpu") is None:
         return
@@ -75,13 +75,13 @@ def skip_absent_tpu() -> None:
 def run(main: Callable[[], None]) -> None:
     """Runs a launcher's ``main`` after parsing flags.
 
-    The exit status is 0 on success, 2 on a user's mistake or a full disk and 130 on Ctrl-C, each
-    with one line on stderr; 75 when the scheduler wanted the machines back and a new start will go
-    on.
+    The exit status is 0 on success. On failure one line goes to stderr and the status is 2 for a
+    user error or a full disk, 130 for Ctrl-C, and 75 if the scheduler reclaimed the machines and
+    the run can be resumed.
     """
     keep_freed_memory()
     skip_absent_tpu()
-    # TensorFlow only reads files here; its notes on its own kernels would be noise.
+    # TensorFlow only reads files here, so messages about its kernels would be noise.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
@@ -89,7 +89,7 @@ def run(main: Callable[[], None]) -> None:
         if len(argv) > 1:
             _fail(f"unexpected argument {argv[1]!r}; every option is a --flag=value")
         if not flags.FLAGS["verbosity"].present:
-            # Orbax and TFDS tell every file they write; it would bury the progress bar.
+            # Orbax and TFDS log every file that they write, which would bury the progress bar.
             logging.set_verbosity(logging.WARNING)
         try:
             main()
@@ -105,11 +105,11 @@ def run(main: Callable[[], None]) -> None:
 
 
 def end_at_once(error: BaseException) -> None:
-    """Ends a process of a job of several, with one line on stderr and without an ordinary exit.
+    """Ends one process of a job at once, with one line on stderr.
 
     At an ordinary exit JAX waits for the other processes, and one of them may be gone. The status
-    is that of ``run``, and 2 for any other error, which leaves its trace too: it is a fault of
-    ours, or of the machine.
+    is that of ``run``. Any other error, a bug or a fault of the machine, also prints its traceback
+    and has status 2.
     """
     ending = _ending(error)
     if ending is None:
@@ -122,7 +122,7 @@ def end_at_once(error: BaseException) -> None:
 
 
 def _ending(error: BaseException) -> tuple[str, int] | None:
-    """The line and the exit status of an error that needs no trace; None for any other."""
+    """The line and the exit status of an error that needs no traceback; None for any other."""
     match error:
         case PreemptedError():
             return f"error: {error}", _TRY_AGAIN
@@ -137,10 +137,10 @@ def _ending(error: BaseException) -> tuple[str, int] | None:
 
 
 def clean_up_on_signals() -> None:
-    """Lets a termination or hang-up end the process by an exception, as Ctrl-C does.
+    """Makes SIGTERM and SIGHUP end the process by an exception, as Ctrl-C does.
 
-    By default they end it at once, and nothing that it leaves half-done is undone. Under nohup a
-    hang-up goes on being ignored.
+    By default they end it at once, without cleaning up unfinished work. Under nohup, SIGHUP is
+    still ignored.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:
@@ -148,18 +148,18 @@ def clean_up_on_signals() -> None:
 
 
 def define_config(default: str | None = None) -> flags.FlagHolder:
-    """``--config=RECIPE`` or ``FILE``; ``--config.KEY=VALUE`` changes only keys that it has.
+    """Defines ``--config=RECIPE`` or ``FILE``; ``--config.KEY=VALUE`` changes an existing key.
 
     Without a default, ``--config`` is required.
     """
     holder = config_flags.DEFINE_config_file(
-        "config", None, "Recipe or config file of the run, and its model: frappe, frappe:fm, my.py"
+        "config", None, "Recipe or config file, and its model: frappe, frappe:fm, my.py"
     )
     flags.FLAGS["config"].parser = _ConfigParser()
     try:
         flags.set_default(holder, default)
     except _CONFIG_ERRORS as error:
-        # The default is read, and changed by --config.KEY, as soon as it is set.
+        # Setting the default reads it at once, and applies --config.KEY.
         _fail(f"config: {one_line(error)}")
         raise AssertionError from error
     if default is None:
@@ -168,18 +168,19 @@ def define_config(default: str | None = None) -> flags.FlagHolder:
 
 
 def change(config: ConfigDict, changes: Mapping[str, Any], model: str) -> None:
-    """Makes the changes of the command line to one of several models' configs.
+    """Applies the command line's changes to the config of one of several models.
 
-    ``loop.epochs`` shortens a stage before as well: it is the budget of the whole comparison. What
-    else a stage before takes from its model, the config says itself (see ``plateau_recipe``).
+    ``loop.epochs`` also limits a pretraining stage, because it is the budget of the whole
+    comparison. The config itself determines what else the stage inherits from its model (see
+    ``plateau_recipe``).
 
     Args:
       config: Changed in place.
-      changes: Values by key, as ``"loop.epochs"``.
-      model: Whose config it is.
+      changes: Values by key, such as ``"loop.epochs"``.
+      model: Model of the config.
 
     Raises:
-      UserError: a key that the config does not have, or a value of another type.
+      UserError: the config does not have a key, or a value has the wrong type.
     """
     for key, value in changes.items():
         try:
@@ -195,9 +196,9 @@ def change(config: ConfigDict, changes: Mapping[str, Any], model: str) -> None:
 
 
 class _ConfigParser(flags.ArgumentParser):
-    """What ``--config`` names, as a config whose keys are fixed.
+    """Parses ``--config`` into a config with fixed keys.
 
-    ml_collections' own parser takes paths alone, and loads a file as part of no package.
+    ml_collections' own parser accepts only paths, and does not load a file as part of a package.
     """
 
     def parse(self, argument: str) -> ConfigDict:

@@ -1,8 +1,8 @@
-"""One job of several processes: how a launcher joins it, and how it ends when others are lost.
+"""Jobs of several processes: how a launcher joins one, and how it ends when others are lost.
 
-On Cloud TPU, under Slurm and under Open MPI, ``--multihost`` finds the others by itself. Elsewhere
-say where process 0 is, how many there are, and which one this is: ``--coordinator_address=HOST:PORT
---num_processes=2 --process_id=0``.
+On Cloud TPU, under Slurm and under Open MPI, ``--multihost`` finds the others automatically.
+Elsewhere give the address of process 0, the number of processes, and the id of this one:
+``--coordinator_address=HOST:PORT --num_processes=2 --process_id=0``.
 """
 
 import contextlib
@@ -22,14 +22,12 @@ _MULTIHOST = flags.DEFINE_bool(
     "multihost", False, "Join the other processes of a job; start one on each host."
 )
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator_address", None, "HOST:PORT of process 0, where it cannot be found out."
+    "coordinator_address", None, "HOST:PORT of process 0, if it cannot be detected."
 )
 _PROCESSES = flags.DEFINE_integer(
-    "num_processes", None, "Processes of the job, where it cannot be found out.", lower_bound=1
+    "num_processes", None, "Processes of the job, if they cannot be detected.", lower_bound=1
 )
-_PROCESS = flags.DEFINE_integer(
-    "process_id", None, "Which of them this one is, from 0.", lower_bound=0
-)
+_PROCESS = flags.DEFINE_integer("process_id", None, "Id of this process, from 0.", lower_bound=0)
 _START_SECONDS = flags.DEFINE_integer(
     "start_timeout", 300, "Seconds to wait for the other processes to join.", lower_bound=1
 )
@@ -40,15 +38,15 @@ _SILENCE_SECONDS = flags.DEFINE_integer(
 
 @contextlib.contextmanager
 def job() -> Iterator[None]:
-    """This process as a part of its job, where ``--multihost`` says that it is one.
+    """Joins this process to its job if ``--multihost`` is given; leaves the job at the end.
 
     Raises:
-      UserError: flags that contradict each other, or the others cannot be reached.
+      UserError: the flags contradict each other, or the other processes cannot be reached.
     """
     if not _MULTIHOST.value:
         for flag in (_COORDINATOR, _PROCESSES, _PROCESS):
             if flag.value is not None:
-                raise UserError(f"--{flag.name} is of a job of several processes: add --multihost")
+                raise UserError(f"--{flag.name} needs a job of several processes: add --multihost")
         yield
         return
     import jax
@@ -56,8 +54,8 @@ def job() -> Iterator[None]:
     from deepfm_jax.distributed.early_end import end_together
 
     _join()
-    # Where a collective never returns, the runtime ends this process with a message about the one
-    # that was lost; absl's stack traces of all threads would bury it.
+    # If a collective never returns, the runtime ends this process with a message about the lost
+    # one; absl's stack traces of all threads would bury it.
     faulthandler.disable()
     signal.signal(signal.SIGINT, _stop_all)
     try:
@@ -68,13 +66,13 @@ def job() -> Iterator[None]:
     except jax.errors.JaxRuntimeError as error:
         cause = " ".join(str(error).split())[:300]
         print(
-            f"error: process {jax.process_index()} of {jax.process_count()} cannot go on; has "
-            "another one ended? Start all again with the same --workdir: training goes on from its "
-            f"last checkpoint ({cause})",
+            f"error: process {jax.process_index()} of {jax.process_count()} cannot continue; has "
+            "another one ended? Start all again with the same --workdir: training continues from "
+            f"its last checkpoint ({cause})",
             file=sys.stderr,
             flush=True,
         )
-        # At an ordinary exit a process waits for the others, and one of them is gone.
+        # An ordinary exit would wait for the other processes, and one of them is gone.
         os._exit(1)
     except BaseException as error:
         launcher.end_at_once(error)
@@ -82,7 +80,7 @@ def job() -> Iterator[None]:
 
 
 def _stop_all(*_) -> None:
-    """Makes Ctrl-C in one process stop the job as the scheduler's SIGTERM does: all, at one step.
+    """Makes Ctrl-C in one process stop the job like the scheduler's SIGTERM: all at one step.
 
     A second Ctrl-C ends this process at once, and the others with it.
     """
@@ -98,7 +96,7 @@ def _join() -> None:
     if any(value is not None for value in given) and None in given:
         raise UserError(
             "give --coordinator_address, --num_processes and --process_id together, or none of "
-            "them where Cloud TPU, Slurm or Open MPI tells"
+            "them on Cloud TPU and under Slurm or Open MPI, which provide them"
         )
     try:
         jax.distributed.initialize(

@@ -1,7 +1,7 @@
 """Scores raw rows: ``deepfm-jax predict --workdir=DIR --input=FILE --output=FILE``.
 
-The output holds the same rows in the same order with a ``probability`` column at the end. One
-whose name ends by ``.parquet`` is Parquet; any other is text, in the layout of the schema.
+The output holds the same rows in the same order with a ``probability`` column at the end. It is
+Parquet if its name ends in ``.parquet``, and otherwise text in the layout of the schema.
 """
 
 from absl import flags
@@ -12,7 +12,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", requ
 _INPUT = flags.DEFINE_string("input", None, "Raw rows, labelled or not.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "File to write.", required=True)
 _MAX_BAD_ROWS = flags.DEFINE_integer(
-    "max_bad_rows", 0, "Bad rows to leave out, count and report.", lower_bound=0
+    "max_bad_rows", 0, "Bad rows to skip, count and report.", lower_bound=0
 )
 
 

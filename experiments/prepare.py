@@ -2,18 +2,18 @@
 
 Prints the rows read, kept and rejected, the positive rates and the vocabulary sizes, and writes
 them to ``results.json`` in the prepared data set's folder. ``--cross=C1,C2`` adds a cross-product
-feature of two columns or more; give it once for each.
+feature of two or more columns; repeat it for several.
 
-A table of your own is ``--dataset=tabular --schema=FILE``, and ``--source`` may be a file or a
-pattern of files. ``--infer_schema --source=FILE --schema=FILE`` writes a schema to begin with, says
-why each column is what it is, and does nothing else.
+For a table of your own use ``--dataset=tabular --schema=FILE``; ``--source`` may then be a file or
+a pattern of files. ``--infer_schema --source=FILE --schema=FILE`` only writes a first schema and
+explains the kind of each column.
 
 ``--inspect`` encodes nothing: it reports on every column of the raw rows, on the terminal and as
 ``inspection.html``, ``.txt`` and ``.json`` in ``--out``. Without ``--schema``, tabular is inspected
 under the schema that ``--infer_schema`` would write.
 
-``--extend_from=FOLDER`` starts from the encoder of a prepared data set or a workdir: its ids stay,
-and values that are new in these training rows get ids after them.
+``--extend_from=FOLDER`` starts from the encoder of a prepared data set or a workdir, which keeps
+its ids; values that are new in these training rows get ids after them.
 
 ``--beam_runner=DirectRunner`` (or FlinkRunner, SparkRunner, ...) runs the work as Apache Beam
 pipelines, with ``--beam_options=key=value,key=value``; BUILD.md says how.
@@ -34,16 +34,16 @@ _DATASET = flags.DEFINE_string(
     "dataset",
     None,
     "Data set: avazu, census_income, criteo, frappe, libsvm, movielens, synthetic, or tabular for "
-    "a table of yours.",
+    "a table of your own.",
 )
 _SOURCE = flags.DEFINE_string(
     "source",
     None,
     "Folder of raw files, on a disk or as gs://...; for tabular and libsvm also a file or a "
-    "pattern; synthetic has none.",
+    "pattern; none for synthetic.",
 )
 _INFER_SCHEMA = flags.DEFINE_bool(
-    "infer_schema", False, "Write --schema from a sample of --source, to be edited, and stop."
+    "infer_schema", False, "Write --schema from a sample of --source, for you to edit, and stop."
 )
 _LABEL = flags.DEFINE_string("label", None, "With --infer_schema: the column to predict.")
 _OUT = flags.DEFINE_string("out", "data", "Folder of prepared data sets.")
@@ -54,13 +54,13 @@ _BEAM_RUNNER = flags.DEFINE_string(
     "beam_runner", None, "Apache Beam runner that does the work; needs deepfm_jax[beam]."
 )
 _BEAM_OPTIONS = flags.DEFINE_multi_string(
-    "beam_options", [], "Options of the runner, as key=value,key=value; may be given again."
+    "beam_options", [], "Options of the runner, as key=value,key=value; may be repeated."
 )
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a prepared data set.")
 
 
 def main() -> None:
-    """Prepares the data set and prints what became of its rows."""
+    """Prepares the data set and prints a summary of its rows."""
     if _INFER_SCHEMA.value:
         infer()
         return
@@ -74,7 +74,7 @@ def main() -> None:
     if _INSPECT.value:
         inspect(inferred)
         return
-    # After the flags: importing TensorFlow takes seconds, and a typo should not cost them.
+    # These imports come after the flags: TensorFlow takes seconds, which a typo should not cost.
     from deepfm_jax.datasets.beam.engine import BeamEngine
     from deepfm_jax.datasets.prepare import dataset_folder, describe, prepare
     from deepfm_jax.encoding.encoder import Encoder, features_as_data
@@ -107,7 +107,7 @@ def main() -> None:
 
 
 def inspect(inferred: bool) -> None:
-    """Reports on the columns of the raw rows, under an inferred schema where there is none."""
+    """Reports on the columns of the raw rows, under an inferred schema if none is given."""
     from deepfm_jax.datasets.tabular import train_files
     from deepfm_jax.infer_schema.infer import infer_schema
     from deepfm_jax.profiling import describe, inspect_source, write_inspection
@@ -133,7 +133,7 @@ def inspect(inferred: bool) -> None:
 
 
 def infer() -> None:
-    """Writes a schema for the source and says why each column is what it is."""
+    """Writes a schema for the source and explains the kind of each column."""
     from deepfm_jax.datasets.tabular import train_files
     from deepfm_jax.infer_schema.infer import infer_schema
     from deepfm_jax.schema.schema_files import write_schema
@@ -142,15 +142,13 @@ def infer() -> None:
         raise UserError("--infer_schema reads --source=FILE and writes --schema=FILE; give both")
     path = pathlib.Path(encoding_flags.SCHEMA.value)
     if path.exists() and not _OVERWRITE.value:
-        raise UserError(f"{path} is there already; choose another --schema, or pass --overwrite")
+        raise UserError(f"{path} already exists; choose another --schema, or pass --overwrite")
     if not path.absolute().parent.is_dir():
         raise UserError(f"{path}: its folder does not exist; make it first")
     inference = infer_schema(train_files(_SOURCE.value), _LABEL.value)
     write_schema(path, inference.schema)
     print(inference.describe())
-    print(
-        f"written to {path}; look it through, edit it, and pass it as --schema to --dataset=tabular"
-    )
+    print(f"written to {path}; review it, edit it, and pass it as --schema to --dataset=tabular")
 
 
 if __name__ == "__main__":

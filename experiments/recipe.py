@@ -1,7 +1,7 @@
-"""A recipe's settings completed with all others, so that every key can be set by a flag.
+"""Completes a recipe's settings with all defaults, so that a flag can set every key.
 
-A flag ``--config.KEY`` reaches only keys that the config has. A recipe names those that it changes;
-``complete`` adds the rest from the dataclasses and models that define them.
+A flag ``--config.KEY`` reaches only keys that the config has. A recipe names the keys that it
+changes; ``complete`` adds the rest from the dataclasses and models that define them.
 """
 
 import dataclasses
@@ -15,16 +15,16 @@ from deepfm_jax.heads import HEADS
 from deepfm_jax.models import MODELS
 from deepfm_jax.training.settings import Experiment
 
-# Attributes of models and heads that the data and Flax give them.
+# Attributes of models and heads that come from the data and from Flax.
 _GIVEN = ("field_dims", "tasks", "parent", "name")
 _CLASSES = {"model": MODELS, "head": HEADS}
 
 
 def complete(**sections: Any) -> ConfigDict:
-    """The config of a run: the settings given, and the defaults of all others.
+    """Builds the config of a run from the given settings and the defaults of all others.
 
     Args:
-      **sections: Those of ``Experiment``: ``data``, ``model``, ``optimizer`` and so on.
+      **sections: Sections of ``Experiment``: ``data``, ``model``, ``optimizer`` and so on.
     """
     return ConfigDict(_completed(Experiment, sections))
 
@@ -38,7 +38,7 @@ def _completed(kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         elif nested := _dataclass_in(hints[field.name]):
             value = _nested(nested, value)
         elif not value and _allows_text(hints[field.name]):
-            value = ""  # A list or keyword arguments as text: a flag cannot add keys.
+            value = ""  # Text for a list or keyword arguments, because a flag cannot add keys.
         elif value is None:
             value = _placeholder(hints[field.name])
         found[field.name] = value
@@ -52,7 +52,7 @@ def _default(field: dataclasses.Field) -> Any:
 
 
 def _of_class(classes: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The hyperparameters of a model or a head with their defaults; a head may be unnamed."""
+    """Adds the defaults to the hyperparameters of a model or a head; a head may be unnamed."""
     name = given.get("name", "")
     if name not in classes:
         return {"name": name, **given}
@@ -70,7 +70,7 @@ def _allows_text(hint: Any) -> bool:
 
 
 def _dataclass_in(hint: Any) -> Any:
-    """The dataclass that an annotation allows; None for other annotations."""
+    """The dataclass that an annotation allows; None if there is none."""
     kinds = [hint, *get_args(hint)]
     return next((kind for kind in kinds if dataclasses.is_dataclass(kind)), None)
 
@@ -80,12 +80,12 @@ def _nested(kind: Any, value: Any) -> Any:
         return None
     if dataclasses.is_dataclass(value):
         value = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
-    # Settings by column are complete as they are given.
+    # Settings by column are not completed.
     known = {each.name for each in dataclasses.fields(kind)}
     return _completed(kind, value) if set(value) <= known else value
 
 
 def _placeholder(hint: Any) -> Any:
-    """None that a flag may replace by a number or a text; None where neither is allowed."""
+    """A placeholder that a flag may replace by a number or a text; None if neither is allowed."""
     kinds = [kind for kind in get_args(hint) if kind is not NoneType]
     return config_dict.placeholder(kinds[0]) if kinds and kinds[0] in (int, float, str) else None

@@ -1,8 +1,8 @@
-"""Lists the recipes, which ``--config=RECIPE`` and ``--config=RECIPE:MODEL`` name, with models.
+"""Lists the recipes and their models, for ``--config=RECIPE`` and ``--config=RECIPE:MODEL``.
 
-``deepfm-jax recipes --show=RECIPE`` prints the file of one: its data, the settings of each model,
-what to expect and how long a run takes. For a recipe of your own, save that as a file, edit it, and
-pass its path: ``--config=my_recipe.py:MODEL``.
+``deepfm-jax recipes --show=RECIPE`` prints the file of a recipe: its data, the settings of each
+model, the expected results and the time of a run. For a recipe of your own, save it to a file, edit
+it, and pass its path: ``--config=my_recipe.py:MODEL``.
 """
 
 from absl import flags
@@ -13,7 +13,7 @@ _SHOW = flags.DEFINE_string("show", None, "Print the file of this recipe.")
 
 
 def main() -> None:
-    """Prints what each recipe is for and the models that it has, or the file of one."""
+    """Prints the summary and the models of each recipe, or the file of one."""
     if _SHOW.value is not None:
         path, _ = config_files.split(_SHOW.value)
         print(path.read_text(), end="")

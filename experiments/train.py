@@ -1,12 +1,12 @@
 """Trains a model: ``deepfm-jax train --config=RECIPE --workdir=DIR``.
 
-With no flags it runs the embedded demo: simulates a click log, trains DeepFM on it and says how
-close to the best possible model it came. Started again on the same workdir, it goes on from the
-last checkpoint, and a finished run goes on where ``--config.loop.epochs`` is more than before;
-under the schedule ``warmup_cosine`` its learning rate then jumps back up.
+With no flags it runs the embedded demo: it simulates a click log, trains DeepFM on it and reports
+how close it came to the best possible model. When started again on the same workdir, training
+continues from the last checkpoint. A finished run continues if ``--config.loop.epochs`` is larger
+than before; under the schedule ``warmup_cosine`` its learning rate then jumps back up.
 ``--warm_start=WORKDIR`` starts from the weights of an earlier run, whose encoder ``prepare
---extend_from`` has extended. ``--pretrained_vectors=COLUMN=FILE`` starts the rows of a column's
-values from vectors made elsewhere, and ``--frozen_vectors=COLUMN=FILE`` also keeps them.
+--extend_from`` has extended. ``--pretrained_vectors=COLUMN=FILE`` initializes the rows of a
+column's values with given vectors, and ``--frozen_vectors=COLUMN=FILE`` also keeps them fixed.
 """
 
 import dataclasses
@@ -21,22 +21,20 @@ from . import config_files, launcher, multihost
 _CONFIG = launcher.define_config("demo")
 flags.declare_key_flag("config")
 flags.adopt_module_key_flags(multihost)
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run; runs/CONFIG-LABEL when left out."
-)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; defaults to runs/CONFIG-LABEL.")
 _WARM_START = flags.DEFINE_string(
-    "warm_start", None, "Workdir of an earlier run whose weights this one starts from."
+    "warm_start", None, "Workdir of an earlier run from whose weights this one starts."
 )
 _VECTORS = flags.DEFINE_multi_string(
-    "pretrained_vectors", [], "COLUMN=FILE: Parquet of vectors that the column's values start from."
+    "pretrained_vectors", [], "COLUMN=FILE: Parquet of first vectors for the column's values."
 )
 _FROZEN = flags.DEFINE_multi_string(
-    "frozen_vectors", [], "COLUMN=FILE: the same, of vectors that stay as they are."
+    "frozen_vectors", [], "COLUMN=FILE: the same, for vectors that training keeps fixed."
 )
 
 
 def main() -> None:
-    """Prepares simulated data where the config asks for them, then trains and reports."""
+    """Prepares simulated data if the config asks for them, then trains and reports."""
     with multihost.job():
         _train()
 
@@ -64,9 +62,9 @@ def _train() -> None:
 
 
 def _vectors(config):
-    """Settings of the pretrained vectors of the command line, by column.
+    """Settings of the command line's pretrained vectors, by column.
 
-    A flag names the file and says whether its vectors are frozen; all else is as in the config.
+    A flag gives the file and whether its vectors are frozen; the rest comes from the config.
     """
     from deepfm_jax.errors import UserError
     from deepfm_jax.readers.paths import absolute
@@ -106,7 +104,7 @@ def _report(results: dict, workdir: pathlib.Path) -> None:
         coverage = oracle["coverage"]
         print(
             f"{split}: the best possible AUC is {oracle['auc']:.5f} and logloss "
-            f"{oracle['logloss']:.5f}; from the base rate to there the model has covered "
+            f"{oracle['logloss']:.5f}; of the way there from the base rate, the model covers "
             f"{coverage['auc']:.1%} (AUC) and {coverage['logloss']:.1%} (logloss)"
         )
     print(f"results.json, training.png and calibration.png are in {workdir}")

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from deepfm_jax.cells.text import missing_cells
+from deepfm_jax.cells.typed import TypedCells
 from deepfm_jax.errors import UserError, one_line
-from deepfm_jax.schema import Schema
+from deepfm_jax.schema import Column, Schema
 
 _REMEDY = "fix the row, or pass --max_bad_rows=N to skip and count up to N such rows"
 KEPT_MESSAGES = 10
@@ -170,7 +171,7 @@ class RowChecker:
                 continue
             raw = table.column(places[column.name]).combine_chunks()
             try:
-                values, found = column.type_cells(raw, self.schema.text)
+                values, found = self._typed(column, raw, allowed.get(column.name))
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 raise UserError(
                     f"{self.source}, column {column.name}: cells of type {raw.type} cannot be read "
@@ -180,8 +181,7 @@ class RowChecker:
             columns |= column.derived(values)
             for row, bad in found.items():
                 # A row with several faults is one bad row, told by its first column.
-                if row not in allowed.get(column.name, ()):
-                    faults.setdefault(row, Fault(column.name, *bad))
+                faults.setdefault(row, Fault(column.name, *bad))
         self.report.read += table.num_rows + len(malformed)
         self._reject_all(table, positions, malformed, faults)
         typed = pa.table(columns)
@@ -192,18 +192,25 @@ class RowChecker:
         self.report.kept += typed.num_rows
         return GoodRows(raw=table, typed=typed, source=self.source)
 
-    def _missing_labels(self, table: pa.Table) -> dict[str, frozenset[int]]:
-        """The rows that may lack a label, by its name: those that have another one."""
+    def _typed(self, column: Column, raw: pa.Array, allowed: np.ndarray | None) -> TypedCells:
+        """Types the cells of a column; those that are allowed to be missing become null."""
+        text = self.schema.text
+        if allowed is None or not allowed.any():
+            return column.type_cells(raw, text)
+        given = np.flatnonzero(~allowed)
+        values, found = column.type_cells(raw.take(pa.array(given)), text)
+        places = pa.array(np.cumsum(~allowed) - 1, mask=allowed)
+        return values.take(places), {int(given[row]): bad for row, bad in found.items()}
+
+    def _missing_labels(self, table: pa.Table) -> dict[str, np.ndarray]:
+        """By label, which rows lack it and have another label, and so are good rows."""
         names = [label.name for label in self.schema.labels if label.name in table.column_names]
         if len(names) < 2:
             return {}
         cells = [table.column(name).combine_chunks() for name in names]
         missing = np.stack([missing_cells(raw, self.schema.text) for raw in cells])
         missing &= ~missing.all(axis=0)
-        return {
-            name: frozenset(np.flatnonzero(rows).tolist())
-            for name, rows in zip(names, missing, strict=True)
-        }
+        return dict(zip(names, missing, strict=True))
 
     def _reject_all(self, table, positions, malformed, faults: Mapping[int, Fault]) -> None:
         rejected = [(row.position, Fault("", None, row.reason), row.text) for row in malformed]

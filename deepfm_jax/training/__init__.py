@@ -1,1 +1,1 @@
-"""State, step, loop, checkpoint and evaluation: what turns batches into a trained model."""
+"""Training a model on batches: state, step, loop, checkpoint and evaluation."""

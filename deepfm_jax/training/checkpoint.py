@@ -1,4 +1,4 @@
-"""Checkpoints: the best and the last state of a run, with the position of its loop."""
+"""Checkpoints of a run: the best and the last state, with the position of the loop."""
 
 import dataclasses
 import json
@@ -16,35 +16,35 @@ from deepfm_jax.embedding import restripe, stripes_of
 from deepfm_jax.errors import PreemptedError, UserError
 from deepfm_jax.training.state import TrainState, Weights
 
-# Each checkpoint has all points of the loss, so there must be an end to them.
+# Every checkpoint stores all points of the loss, so their number is bounded.
 _MAX_LOSSES = 4096
-# Where a state has what says which rows are frozen.
+# Prefix of the state's arrays that mark frozen rows.
 _FROZEN = "frozen/"
 
 
 @dataclasses.dataclass
 class Progress:
-    """Where the loop stands: with the state, all that a resumed run needs.
+    """Position of the loop; together with the state, everything that a resumed run needs.
 
     Attributes:
-      epoch: Epoch under way, from 0.
+      epoch: Current epoch, from 0.
       batch: Batches of that epoch already trained on.
       best_score: Best validation score so far (higher is better), None before the first.
-      best_step: Its step.
-      bad_evaluations: Evaluations in a row without improvement.
-      finished: Whether the run came to its end.
+      best_step: Step of ``best_score``.
+      bad_evaluations: Consecutive evaluations without improvement.
+      finished: Whether the run has ended.
       seconds: Time spent in training steps, over all starts.
-      examples: Rows trained on in that time.
-      fingerprint: Of the data set.
-      streams: Parts in which each pass over the training rows is read.
-      train_losses: (step, loss) points, each the mean of ``loss_stride`` logged ones in a row,
+      examples: Examples trained on in that time.
+      fingerprint: Fingerprint of the data set.
+      streams: Number of parts in which each pass over the training examples is read.
+      train_losses: (step, loss) points, each the mean of ``loss_stride`` consecutive logged losses,
         at the step of the last of them.
-      losses_logged: Points logged so far.
-      loss_stride: 1 at first; it doubles whenever the points are too many.
+      losses_logged: Losses logged so far.
+      loss_stride: 1 at first; doubles whenever there are too many points.
       evaluations: Validation metrics with their ``step``.
-      waited: Of ``seconds`` those in which the devices had nothing to do for want of a batch.
-      start_waited: Seconds before the first batch of each pass over the rows; not in ``seconds``.
-      held_losses: Logged losses since the last of ``train_losses``, fewer than ``loss_stride``.
+      waited: Part of ``seconds`` in which the devices were idle, waiting for a batch.
+      start_waited: Seconds before the first batch of each pass; not part of ``seconds``.
+      held_losses: Losses logged since the last point, fewer than ``loss_stride``.
     """
 
     epoch: int = 0
@@ -66,7 +66,7 @@ class Progress:
     held_losses: list[float] = dataclasses.field(default_factory=list)
 
     def add_loss(self, step: int, loss: float) -> None:
-        """Logs a point, and joins points in pairs where they have become too many."""
+        """Logs a loss, and joins points in pairs when there are too many."""
         self.losses_logged += 1
         self.held_losses.append(loss)
         if len(self.held_losses) < self.loss_stride:
@@ -80,7 +80,7 @@ class Progress:
 
     @property
     def wait_share(self) -> float | None:
-        """Share of the time of training in which the devices waited for a batch; None at first."""
+        """Share of training time in which the devices waited for a batch; None at first."""
         seconds = self.seconds + self.start_waited
         return (self.waited + self.start_waited) / seconds if self.seconds else None
 
@@ -89,16 +89,16 @@ class Progress:
 class _LastAndBest(PreservationPolicy):
     """Keeps the newest checkpoint and the best one.
 
-    Which is the best stands in each checkpoint's ``Progress``, whatever else a version writes.
+    Each checkpoint's ``Progress`` records which one is the best, whatever else a version writes.
 
     Attributes:
-      best_step: Step of the best, None before the first evaluation.
+      best_step: Step of the best checkpoint, None before the first evaluation.
     """
 
     best_step: int | None = None
 
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        """For each checkpoint, by ascending step, whether it is kept."""
+        """Returns for each checkpoint, in ascending order of step, whether to keep it."""
         del context
         last = len(checkpoints) - 1
         return [
@@ -110,7 +110,7 @@ class _LastAndBest(PreservationPolicy):
 class Checkpoints:
     """The checkpoints of a workdir: written asynchronously, each complete or absent.
 
-    The last one is kept, for resuming, and the one with the best validation score.
+    Keeps the last one, for resuming, and the one with the best validation score.
     """
 
     def __init__(self, workdir: str | os.PathLike[str]):
@@ -129,17 +129,17 @@ class Checkpoints:
     def __exit__(self, kind, *exception):
         early = kind is not None and not issubclass(kind, PreemptedError)
         if early and jax.process_count() > 1:
-            return  # The others may be gone or busy, and waiting for them would not end.
+            return  # The others may be gone or busy, and waiting for them would never end.
         self._manager.wait_until_finished()
         self._manager.close()
 
     @property
     def last_step(self) -> int | None:
-        """Step of the newest checkpoint, None when there is none."""
+        """Step of the newest checkpoint; None if there are no checkpoints."""
         return self._manager.latest_step()
 
     def save(self, state: TrainState, progress: Progress) -> None:
-        """Saves state and progress under the state's step; drops all but it and the best."""
+        """Saves state and progress under the state's step; deletes all others but the best."""
         self._kept.best_step = progress.best_step
         self._manager.save(
             int(state.step),
@@ -153,38 +153,38 @@ class Checkpoints:
         )
 
     def progress(self, step: int) -> Progress:
-        """The loop's position in the checkpoint of ``step``."""
+        """Reads the loop's position from the checkpoint of ``step``."""
         restored = self._manager.restore(
             step, args=ocp.args.Composite(progress=ocp.args.JsonRestore())
         )
         return Progress(**restored["progress"])
 
     def restore(self, step: int, like: TrainState) -> TrainState:
-        """The state of ``step``, with the shapes, dtypes, shardings and scratch of ``like``.
+        """Restores the state of ``step``, with shapes, dtypes, shardings and scratch of ``like``.
 
-        The table's rows are laid out anew where ``like`` has them on another number of shards.
+        Restripes the rows of the table if ``like`` has another number of shards.
         """
         weights = self.restore_weights(step, like.weights)
         rest = self._restored(step, "rest", _without_weights(like), _stripes(like.weights))
         return like.replace(**{**rest, "scratch": like.scratch}).with_weights(weights)  # pyright: ignore[reportAttributeAccessIssue]
 
     def restore_weights(self, step: int, like: Weights) -> Weights:
-        """The weights of ``step`` alone, laid out as ``like``.
+        """Restores only the weights of ``step``, laid out like ``like``.
 
         Raises:
-          UserError: there is no checkpoint of that step any more.
+          UserError: the checkpoint of that step no longer exists.
         """
         if step not in self._manager.all_steps():
             raise UserError(
-                f"workdir {self._workdir}: the checkpoint of step {step} is gone, which had the "
-                "best weights; train anew in another workdir"
+                f"workdir {self._workdir}: the checkpoint of step {step}, which had the best "
+                "weights, is gone; train anew in another workdir"
             )
         return self._restored(step, "weights", like, _stripes(like))
 
     def restore_frozen(
         self, step: int, names: Sequence[str], like: Weights
     ) -> dict[str, jax.Array]:
-        """Which rows are frozen in ``step``: bool[V] by the table's names, laid out as ``like``."""
+        """Restores the marks of frozen rows: bool[V] by table array, laid out like ``like``."""
 
         def rows(array):
             return jax.ShapeDtypeStruct(array.shape[:1], bool, sharding=array.sharding)
@@ -206,7 +206,7 @@ class Checkpoints:
         lengths = layout["rows"]
 
         def stored(path, leaf):
-            """The leaf as it was saved, filled up to what splits evenly over these devices."""
+            """The shape of a saved leaf, padded so that it splits evenly over these devices."""
             if not is_table_rows(array_path(path)):
                 return leaf
             length = -(-lengths[array_path(path)] // stripes) * stripes
@@ -226,7 +226,7 @@ class Checkpoints:
     def _read(
         self, step: int, item: str, like: Any, *, strict: bool = True, partial: bool = False
     ) -> Any:
-        """An item, or of a larger one the arrays that ``like`` has."""
+        """Reads an item; with ``partial``, only the arrays that ``like`` has."""
         restore = ocp.args.StandardRestore(like, strict=strict)
         if partial:
             how = jax.tree.map(
@@ -240,10 +240,10 @@ class Checkpoints:
 
 
 def restore_best(workdir: str | os.PathLike[str], like: Weights) -> Weights:
-    """The best weights of the run in ``workdir``, laid out as ``like``.
+    """Restores the best weights of the run in ``workdir``, laid out like ``like``.
 
     Raises:
-      UserError: a run that has not been evaluated once yet, or whose best checkpoint is gone.
+      UserError: the run has not been evaluated yet, or its best checkpoint is gone.
     """
     with Checkpoints(workdir) as checkpoints:
         last = checkpoints.last_step
@@ -254,9 +254,9 @@ def restore_best(workdir: str | os.PathLike[str], like: Weights) -> Weights:
 
 
 def frozen_arrays(workdir: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The table's arrays of which the run in ``workdir`` has frozen rows; none before it has begun.
+    """Names of the table's arrays with frozen rows in a run; empty before its first checkpoint.
 
-    Read from a file of its newest checkpoint, and so without the other processes of a job.
+    Reads a file of the newest checkpoint, so the other processes of a job need not take part.
     """
     folder = pathlib.Path(workdir) / "checkpoints"
     steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
@@ -267,11 +267,12 @@ def frozen_arrays(workdir: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 def restore_frozen(workdir: str | os.PathLike[str], like: Weights) -> dict[str, jax.Array]:
-    """Which rows of the table are frozen in the run in ``workdir``: bool[V] by the table's names.
+    """Restores the marks of a run's frozen table rows: bool[V] by table array.
 
     Args:
-      workdir: It.
-      like: How its weights are to lie, and so these; the number of devices may be another.
+      workdir: Folder of the run.
+      like: Layout of its weights, which the marks follow; the number of devices may differ from
+        that of the run.
     """
     names = frozen_arrays(workdir)
     with Checkpoints(workdir) as checkpoints:
@@ -282,9 +283,10 @@ def restore_frozen(workdir: str | os.PathLike[str], like: Weights) -> dict[str, 
 
 
 def _without_weights(state: TrainState) -> dict[str, Any]:
-    """What is saved beside the weights: scoring reads those alone, and scratch means nothing.
+    """The part of a state that is saved beside the weights.
 
-    What says which rows are frozen came later than the rest, and so is there only where any are.
+    Scoring reads only the weights, and the content of scratch has no meaning. The marks of frozen
+    rows were added later than the rest, so they are saved only if there are any.
     """
     rest = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     rest.update(params=(), batch_stats=(), scratch=())
@@ -292,7 +294,7 @@ def _without_weights(state: TrainState) -> dict[str, Any]:
 
 
 def _layout(state: TrainState) -> dict[str, Any]:
-    """How the table lies: its stripes, and the rows of each array that has the table's."""
+    """Layout of the table: its stripes, and the length of each array over the table's rows."""
     arrays = jax.tree.leaves_with_path((state.weights, _without_weights(state)))
     named = {array_path(path[1:]): array for path, array in arrays}
     rows = {name: len(array) for name, array in named.items() if is_table_rows(name)}
@@ -300,5 +302,5 @@ def _layout(state: TrainState) -> dict[str, Any]:
 
 
 def _stripes(weights: Weights) -> int:
-    """Shards over which the rows of the table lie."""
+    """Number of shards over which the rows of the table are striped."""
     return stripes_of(next(iter(weights.params["table"].values())))

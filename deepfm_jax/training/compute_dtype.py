@@ -1,4 +1,4 @@
-"""``compute_dtype="auto"`` of a run: chosen once, when the run begins, and kept with it."""
+"""Resolution of ``compute_dtype="auto"``: chosen once, when a run begins, and kept with the run."""
 
 import dataclasses
 import os
@@ -19,38 +19,38 @@ _KEY = "compute_dtype"
 def with_compute_dtype(
     experiment: Experiment, folders: Iterable[str | os.PathLike[str]]
 ) -> tuple[Experiment, ComputeDtype | None]:
-    """The experiment with a dtype in place of ``"auto"``, and the choice; None where it is set.
+    """Replaces ``"auto"`` by a dtype; also returns the choice, None if no model asks for one.
 
-    A run that has begun in one of the folders keeps what it began with, on whatever machine it goes
-    on: other products would make other weights. A run that begins takes what suits the devices of
-    the first process (see ``layers.resolve_compute_dtype``).
+    A run that has begun in one of the folders keeps its dtype, whatever machine it continues on,
+    because another precision would give other weights. A fresh run uses the dtype that suits the
+    devices of the primary process (see ``layers.resolve_compute_dtype``).
 
     Args:
-      experiment: Its model's ``compute_dtype``, and that of the stage before, may be ``"auto"``.
-      folders: Workdirs of the run, or of all the runs that must have one choice.
+      experiment: Its model and its pretraining stage may have ``compute_dtype="auto"``.
+      folders: Workdirs of the run, or of all the runs that must share one choice.
 
     Raises:
-      UserError: a workdir whose configuration cannot be read.
+      UserError: the configuration of a workdir cannot be read.
     """
     stage = experiment.pretraining
     models = [experiment.model] if stage is None else [experiment.model, stage.model]
     if not any(model.get(_KEY) == "auto" for model in models):
         return experiment, None
-    choice = _begun(folders) or _of_first_process()
+    choice = _of_begun_run(folders) or _of_primary_process()
     if stage is not None:
-        stage = dataclasses.replace(stage, model=_chosen(stage.model, choice))
-    model = _chosen(experiment.model, choice)
+        stage = dataclasses.replace(stage, model=_resolved(stage.model, choice))
+    model = _resolved(experiment.model, choice)
     return dataclasses.replace(experiment, model=model, pretraining=stage), choice
 
 
 def print_choice(choice: ComputeDtype | None, prefix: str = "") -> None:
-    """Says in the first process what ``"auto"`` became; nothing where the dtype is set."""
+    """Prints the choice in the primary process; does nothing if the dtype is set explicitly."""
     if choice is not None and hosts.is_primary():
         print(f"{prefix}compute_dtype: {choice.name}, since {choice.reason}")
 
 
-def _begun(folders: Iterable[str | os.PathLike[str]]) -> ComputeDtype | None:
-    """What a run in one of the folders began with."""
+def _of_begun_run(folders: Iterable[str | os.PathLike[str]]) -> ComputeDtype | None:
+    """The dtype with which a run in one of the folders began; None if there is no such run."""
     for folder in folders:
         if not workdirs.has_config(folder):
             continue
@@ -62,12 +62,12 @@ def _begun(folders: Iterable[str | os.PathLike[str]]) -> ComputeDtype | None:
     return None
 
 
-def _of_first_process() -> ComputeDtype:
+def _of_primary_process() -> ComputeDtype:
     choice = resolve_compute_dtype("auto")
     (is_bfloat16,) = hosts.from_primary(np.array([choice.name == "bfloat16"], np.int32))
     name = "bfloat16" if is_bfloat16 else "float32"
-    return choice if name == choice.name else ComputeDtype(name, "the first process takes it")
+    return choice if name == choice.name else ComputeDtype(name, "the primary process chose it")
 
 
-def _chosen(model: Mapping[str, Any], choice: ComputeDtype) -> Mapping[str, Any]:
+def _resolved(model: Mapping[str, Any], choice: ComputeDtype) -> Mapping[str, Any]:
     return {**model, _KEY: choice.name} if model.get(_KEY) == "auto" else model

@@ -1,4 +1,4 @@
-"""Any optimizer of optax by its name and keyword arguments."""
+"""Dense optimizers: any optax optimizer by its name and keyword arguments."""
 
 import difflib
 import inspect
@@ -11,36 +11,36 @@ import optax
 
 from deepfm_jax.errors import UserError
 
-# Optimizers whose evaluation needs other weights than those that are trained.
+# Optimizers that evaluate with other weights than they train.
 _OTHER_WEIGHTS = ("schedule_free",)
 
 
 def create_dense(
     name: str, options: Mapping[str, Any], rate: optax.ScalarOrSchedule, where: str = "optimizer"
 ) -> optax.GradientTransformation:
-    """``optax.NAME(learning_rate=rate, **options)``.
+    """Creates ``optax.NAME(learning_rate=rate, **options)``.
 
     Args:
       name: A function of ``optax`` or ``optax.contrib`` with a ``learning_rate``.
       options: Its other keyword arguments.
       rate: Learning rate or schedule.
-      where: Of the settings, for messages.
+      where: Key of the settings, for messages.
 
     Raises:
-      UserError: an unknown name or option, a value that optax refuses, or an optimizer that needs
+      UserError: the name or an option is unknown, optax refuses a value, or the optimizer needs
         more than gradients and parameters.
     """
     factories = _factories()
     if name not in factories:
         close = difflib.get_close_matches(name, factories, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(factories)}"
-        raise UserError(f"{where}.name={name!r} is no optimizer of optax; {hint}")
+        hint = f"did you mean {close[0]!r}?" if close else f"use one of {', '.join(factories)}"
+        raise UserError(f"{where}.name={name!r} is not an optax optimizer; {hint}")
     check_options(factories[name], options, where)
     try:
         optimizer = factories[name](learning_rate=rate, **options)
         shapes = {"w": jnp.zeros((2, 2))}
         jax.eval_shape(lambda p: optimizer.update(p, optimizer.init(p), p), shapes)
-    except Exception as error:  # Whatever optax says of an argument or a missing one.
+    except Exception as error:  # Whatever optax raises for a wrong or missing argument.
         cause = " ".join(str(error).split())[:200]
         raise UserError(
             f"{where}.name={name!r} with {where}.options={dict(options)!r} cannot train here: "
@@ -50,10 +50,10 @@ def create_dense(
 
 
 def check_linear(name: str, options: Mapping[str, Any], where: str = "optimizer") -> None:
-    """Checks that updates are in proportion to the learning rate, as a plateau's cuts suppose.
+    """Checks that updates are proportional to the learning rate, as the plateau schedule assumes.
 
     Raises:
-      UserError: they are not.
+      UserError: the updates are not proportional to the learning rate.
     """
     rates = (0.5, 0.25)
     whole, half = (_factories()[name](learning_rate=rate, **options) for rate in rates)
@@ -67,27 +67,29 @@ def check_linear(name: str, options: Mapping[str, Any], where: str = "optimizer"
     pairs = zip(jax.tree.leaves(expected), jax.tree.leaves(updates[1]), strict=True)
     if not all(jnp.allclose(one, other, rtol=1e-4, atol=1e-6) for one, other in pairs):
         raise UserError(
-            f"{where}.schedule='plateau' cuts updates, which for {name!r} is not a lower learning "
-            f"rate; use another {where}.schedule"
+            f"{where}.schedule='plateau' scales updates, which for {name!r} differs from a lower "
+            f"learning rate; use another {where}.schedule"
         )
 
 
 def check_options(factory: Callable[..., Any], options: Mapping[str, Any], where: str) -> None:
-    """Checks that a factory takes the options.
+    """Checks that a factory accepts the options.
 
     Raises:
-      UserError: it does not.
+      UserError: an option is unknown.
     """
     known = [key for key in inspect.signature(factory).parameters if key != "learning_rate"]
     for key in options:
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
-            raise UserError(f"{where}.options has {key!r}, which {factory.__name__} lacks; {hint}")
+            hint = f"did you mean {close[0]!r}?" if close else f"use {', '.join(known)}"
+            raise UserError(
+                f"{where}.options has {key!r}, which is not an option of {factory.__name__}; {hint}"
+            )
 
 
 def _factories() -> dict[str, Callable[..., optax.GradientTransformation]]:
-    """Optimizers of optax by name; those of ``optax`` itself before its ``contrib``."""
+    """Optax optimizers by name; ``optax`` takes precedence over ``optax.contrib``."""
     found: dict[str, Callable[..., optax.GradientTransformation]] = {}
     for module in (optax.contrib, optax):
         for name, function in vars(module).items():

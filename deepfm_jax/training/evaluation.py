@@ -1,4 +1,4 @@
-"""Metrics of a network on a split, exact over all its rows."""
+"""Metrics of a network on a split, exact over all its examples."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -20,15 +20,15 @@ def evaluate(
     batches: Iterable[Batch],
     sharding: jax.sharding.Sharding,
 ) -> TaskMetrics:
-    """Logits and labels of all rows, with their weights and groups, of all processes in each.
+    """Gathers logits, labels, weights and groups of all examples; every process gets all of them.
 
     Args:
-      score: From ``make_score_step``.
-      weights: The network's.
+      score: Scoring step, from ``make_score_step``.
+      weights: Weights of the network.
       tasks: Names of its tasks.
       batches: One pass over the split, or this process's part of it (see
         ``PreparedData.batches``).
-      sharding: How a batch lies on the devices.
+      sharding: Sharding of a batch.
     """
     parts = []
     for batch in prefetch_to_device(batches, sharding):

@@ -1,7 +1,7 @@
-"""Where the weights of a fresh run come from, if not from the initialisers alone.
+"""Sources of a fresh run's first weights, beyond the initializers.
 
-Each source is a class in a file of its own, and an entry in ``SOURCES`` under the key of
-``Experiment`` that asks for it.
+Each source is a class in its own file, and an entry in ``SOURCES`` under the key of ``Experiment``
+that asks for it.
 """
 
 import os
@@ -20,17 +20,17 @@ from deepfm_jax.training.warm_start import WarmStartSource
 
 @runtime_checkable
 class Source(Protocol):
-    """A source of first weights. Making one checks whatever a user can have got wrong.
+    """A source of first weights. Its constructor checks everything that a user can get wrong.
 
     Attributes:
-      digest: Text that changes with what the source has read of files; the processes of a job
-        compare it.
+      digest: Text that changes with the content that the source has read from files; the
+        processes of a job compare it.
     """
 
     digest: str
 
     def start(self, state: TrainState) -> TrainState:
-        """A fresh state with the weights of the source."""
+        """Returns a fresh state with the weights of the source."""
         ...
 
 
@@ -42,7 +42,7 @@ SOURCES: dict[str, Callable[[FreshRun], Source]] = {
 
 
 def open_source(run: FreshRun) -> Source | None:
-    """The source that a run's settings ask for; None for none, or where the run has begun.
+    """Opens the source that a run's settings ask for; None if there is none or the run has begun.
 
     Raises:
       UserError: the source does not fit the run.
@@ -54,10 +54,10 @@ def open_source(run: FreshRun) -> Source | None:
 
 
 def has_frozen_rows(experiment: Experiment, workdir: str | os.PathLike[str]) -> bool:
-    """Whether a run has rows of the table that no step moves.
+    """Whether a run has frozen rows of the table.
 
-    Those are of its own vectors, or of the run that it starts from. Once it has begun, its own
-    checkpoints tell: the other run may be gone.
+    They come from its own pretrained vectors, or from the run that it starts from. Once a run has
+    begun, its own checkpoints are decisive: the other run may be gone.
     """
     begun = workdirs.has_checkpoints(workdir)
     before = workdir if begun else experiment.warm_start

@@ -1,4 +1,4 @@
-"""A run before its first step, as the sources of first weights see it."""
+"""A run before its first step, as seen by the sources of first weights."""
 
 import dataclasses
 import os
@@ -14,16 +14,16 @@ from deepfm_jax.training.settings import Experiment
 
 @dataclasses.dataclass(frozen=True)
 class FreshRun:
-    """What is known of a run when its first weights are decided.
+    """What is known of a run when its first weights are set.
 
     Attributes:
-      experiment: Its settings.
-      network: What it trains.
-      encoder: Of its rows.
-      optimizer: What moves the network's parameters.
-      placement: Where they lie.
+      experiment: Settings of the run.
+      network: Network to train.
+      encoder: Encoder of its data set.
+      optimizer: Optimizer of the network's parameters.
+      placement: Layout of the parameters on the devices.
       workdir: Folder of the run.
-      check: Raises UserError where another experiment cannot be trained on the same rows.
+      check: Raises UserError if another experiment cannot be trained on the same data.
       train: Trains another experiment to its end in another folder (see ``loop.train``).
     """
 

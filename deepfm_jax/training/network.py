@@ -1,4 +1,4 @@
-"""A model under a head: what is trained and scored as one."""
+"""A network: a model and the head on top of it, trained and scored as one."""
 
 import dataclasses
 import zlib
@@ -17,33 +17,34 @@ from deepfm_jax.typing import PyTree
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """Pure functions of parameters and a batch.
+    """A model under a head, as pure functions of parameters and a batch.
 
-    The parameters are the model's, in its own tree, with those of the head, if it has any, under
-    ``head``. A batch is a dict of ``ids`` [B, S]; where fields need them ``values`` [B, S] and
-    ``dense`` [B, N]; and in training ``labels`` [B, T] and ``mask`` [B].
+    The parameters are the model's own tree, with the head's parameters, if any, under ``head``. A
+    batch is a dict of ``ids`` [B, S]; if fields need them, ``values`` [B, S] and ``dense`` [B, N];
+    and in training ``labels`` [B, T] and ``mask`` [B].
 
     Attributes:
-      model: From fields to a logit and a hidden representation.
-      head: From these to the logits of all tasks.
+      model: Maps fields to a logit and a hidden representation.
+      head: Maps these to the logits of all tasks.
     """
 
     model: Model
     head: Head = dataclasses.field(default_factory=OneTask)
 
     def init(self, key: jax.Array, stripes: int = 1) -> tuple[PyTree, PyTree]:
-        """The first parameters and batch statistics, the same on any number of stripes.
+        """Initializes parameters and batch statistics, identically for any number of stripes.
 
         Args:
           key: Random key.
-          stripes: Shards over which the table's rows are striped (see ``embedding.stripes``).
+          stripes: Number of shards over which the table's rows are striped (see
+            ``embedding.stripes``).
         """
         features = self.model.features
         ids = jnp.zeros((1, sum(slot_counts(features))), jnp.int32)
         inputs = (ids, jnp.ones(ids.shape, jnp.float32), jnp.zeros((1, dense_size(features))))
         outputs, variables = self.model.init_with_output(key, *inputs, method="outputs")
         params = variables["params"]
-        if stripes > 1:  # The table above, which nothing reads, is never made under jit.
+        if stripes > 1:  # Nothing reads the table above, so under jit it is never created.
             layout = self.model.init(key, ids, method=lambda model, ids: model.table(ids, stripes))
             params = {**params, "table": layout["params"]["table"]}
         of_head = self.head.init(jax.random.fold_in(key, zlib.crc32(b"head")), *outputs)
@@ -52,13 +53,13 @@ class Network:
         return params, variables.get("batch_stats", {})
 
     def logits(self, params: PyTree, batch_stats: PyTree, batch: Any, rows: Rows | None = None):
-        """Logits [B, T] in evaluation.
+        """Computes logits [B, T] in evaluation mode.
 
         Args:
-          params: Parameters; the table's may be left out where ``rows`` are given.
-          batch_stats: Batch norm's running statistics.
+          params: Parameters; the table's may be omitted if ``rows`` is given.
+          batch_stats: Running statistics of batch norm.
           batch: See the class.
-          rows: The table's rows of the batch, if they were gathered before.
+          rows: The table's rows of the batch, if they are already gathered.
         """
         method, inputs = _inputs(batch, rows)
         variables = {"params": params, "batch_stats": batch_stats}
@@ -72,12 +73,12 @@ class Network:
         key: jax.Array,
         rows: Rows | None = None,
     ) -> tuple[jax.Array, PyTree]:
-        """The training loss of a batch, and batch norm's new statistics; see ``logits``.
+        """Computes the training loss of a batch and batch norm's new statistics.
 
         Args:
           params: As in ``logits``.
           batch_stats: As in ``logits``.
-          batch: With labels and mask.
+          batch: As in ``logits``, with labels and mask.
           key: Random key of dropout.
           rows: As in ``logits``.
         """
@@ -102,10 +103,10 @@ class Network:
 
 
 def _moved_by_share(old: PyTree, new: PyTree, mask: Any) -> PyTree:
-    """Batch norm's statistics, moved in proportion to the share of real examples in the batch.
+    """Moves batch norm's statistics in proportion to the share of real examples in the batch.
 
-    The last batch of a pass is filled up by repeating its own examples, under mask 0. Without this,
-    a last batch of one example would move the running statistics as far as a full one.
+    The last batch of a pass is padded by repeating its own examples with mask 0. Without this, a
+    last batch of one example would move the running statistics as far as a full batch.
     """
     share = jnp.mean(jnp.asarray(mask) > 0, dtype=jnp.float32)
     return jax.tree.map(
@@ -116,7 +117,7 @@ def _moved_by_share(old: PyTree, new: PyTree, mask: Any) -> PyTree:
 
 
 def _inputs(batch: Any, rows: Rows | None) -> tuple[str, tuple]:
-    """The model's method that reads a batch, and its arguments."""
+    """The model's method that reads a batch, and the arguments for it."""
     numbers = (batch.get("values"), batch.get("dense"))
     return (
         ("outputs", (batch["ids"], *numbers)) if rows is None else ("from_rows", (rows, *numbers))
@@ -124,5 +125,5 @@ def _inputs(batch: Any, rows: Rows | None) -> tuple[str, tuple]:
 
 
 def inputs_of(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """What scoring reads of a batch; another set of arrays would compile another program."""
+    """The arrays of a batch that scoring reads; any other set would compile another program."""
     return {name: batch[name] for name in ("ids", "values", "dense") if name in batch}

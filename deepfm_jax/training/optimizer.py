@@ -1,4 +1,4 @@
-"""From optimizer settings to what moves dense parameters and table rows."""
+"""Optimizers of dense parameters and table rows, created from the settings."""
 
 import dataclasses
 import functools
@@ -26,21 +26,22 @@ from deepfm_jax.typing import PyTree
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """How a step moves parameters: penalties, then clipping, then the update.
+    """The update of a step: penalties, then clipping, then the optimizers.
 
     L1 and L2 terms are added to the gradient before clipping and before an optimizer's moments, as
-    the published recipes do it; decoupled weight decay would be another regulariser.
+    in the published recipes; decoupled weight decay would be a different regularizer.
 
     Attributes:
-      decay: ``(params, gradients) -> gradients`` of what ``dense`` moves, with their penalties.
+      decay: ``(params, gradients) -> gradients`` of the parameters that ``dense`` moves, with
+        their penalties added.
       clip_norm: Largest global norm of all gradients together; 0 for no clipping.
-      dense: Moves all parameters on the dense path, all but the table's on the sparse path.
+      dense: Moves all parameters on the dense path; on the sparse path, all except the table's.
       rows: Moves the touched rows of ``first_order`` weights and of an ``embedding``; None on the
         dense path.
       row_decay: ``(weights, gradients) -> gradients`` of touched rows, with the penalties of
-        those arrays that ``rows`` does not penalise.
-      path: Which path the table takes, and why.
-      has_frozen_rows: Whether some rows' vectors are never moved; the train state says which.
+        the arrays that ``rows`` does not penalize added.
+      path: Path of the table, and the reason for it.
+      has_frozen_rows: Whether the vectors of some rows are frozen; the train state marks them.
     """
 
     decay: Callable[[PyTree, PyTree], PyTree]
@@ -52,7 +53,7 @@ class Optimizer:
     has_frozen_rows: bool = False
 
     def clip(self, grads: PyTree) -> PyTree:
-        """Gradients scaled down to a global norm of at most ``clip_norm``."""
+        """Scales gradients down to a global norm of at most ``clip_norm``."""
         if not self.clip_norm:
             return grads
         return optax.clip_by_global_norm(self.clip_norm).update(grads, optax.EmptyState())[0]
@@ -61,7 +62,7 @@ class Optimizer:
 def learning_rate_schedule(
     settings: OptimizerSettings, total_steps: int, peak: float | None = None
 ) -> optax.Schedule:
-    """Learning rate by step; a plateau's cuts are the train state's (see ``TrainState``)."""
+    """Learning rate by step, without the cuts of a plateau, which ``TrainState`` holds."""
     peak = settings.learning_rate if peak is None else peak
     if settings.schedule == "warmup_cosine":
         return optax.warmup_cosine_decay_schedule(
@@ -76,7 +77,7 @@ def learning_rate_schedule(
 def create_for(
     settings: OptimizerSettings, total_steps: int, model: Model, batch: int
 ) -> Optimizer:
-    """``create_optimizer`` on the path that suits a model and a batch size.
+    """Calls ``create_optimizer`` on the path that suits a model and a batch size.
 
     Raises:
       UserError: see ``create_optimizer`` and ``table_path``.
@@ -87,12 +88,12 @@ def create_for(
 def create_optimizer(
     settings: OptimizerSettings, total_steps: int, path: TablePath | str
 ) -> Optimizer:
-    """The optimizer of a run whose table moves on ``path``.
+    """Creates the optimizer of a run whose table moves on ``path``.
 
     Raises:
-      UserError: an optimizer or an option that does not exist.
+      UserError: an optimizer or an option does not exist.
     """
-    path = TablePath(path, "it is set") if isinstance(path, str) else path
+    path = TablePath(path, "optimizer.table is set") if isinstance(path, str) else path
     options = as_options(settings.options)
     dense = create_dense(settings.name, options, learning_rate_schedule(settings, total_steps))
     if settings.schedule == "plateau":
@@ -108,7 +109,7 @@ def create_optimizer(
 
 
 def row_settings(settings: OptimizerSettings) -> dict[str, tuple[str, RowSettings]]:
-    """By ``embedding`` and ``first_order``: where in the settings, and what is used there."""
+    """For ``embedding`` and ``first_order``: the key in the settings, and the resolved settings."""
     same = RowSettings(settings.name, settings.options, settings.learning_rate)
     vectors = _filled(settings.rows, same)
     first = _filled(settings.first_order, vectors)
@@ -119,7 +120,7 @@ def row_settings(settings: OptimizerSettings) -> dict[str, tuple[str, RowSetting
 
 
 def _filled(settings: RowSettings, fallback: RowSettings) -> RowSettings:
-    """Settings with what they leave open from those that they fall back on."""
+    """Fills what the settings leave open from their fallback."""
     rate = settings.learning_rate or fallback.learning_rate
     if settings.name:
         return dataclasses.replace(settings, learning_rate=rate)
@@ -131,7 +132,7 @@ def _row_optimizers(settings: OptimizerSettings, total_steps: int) -> dict[str, 
     for array, (where, of_array) in row_settings(settings).items():
         if of_array.name not in ROW_OPTIMIZERS:
             raise UserError(
-                f"{where}.name={of_array.name!r} moves no single rows; use one of "
+                f"{where}.name={of_array.name!r} is not a row optimizer; use one of "
                 f"{sorted(ROW_OPTIMIZERS)}, or optimizer.table='dense'"
             )
         kind = ROW_OPTIMIZERS[of_array.name]
@@ -141,7 +142,7 @@ def _row_optimizers(settings: OptimizerSettings, total_steps: int) -> dict[str, 
         if kind.has_own_schedule:
             if settings.schedule != "constant":
                 raise UserError(
-                    f"{where}.name={of_array.name!r} has a schedule of its own for each weight; "
+                    f"{where}.name={of_array.name!r} has its own schedule for each weight; "
                     f"set optimizer.schedule='constant' instead of {settings.schedule!r}"
                 )
             rate = of_array.learning_rate
@@ -156,7 +157,7 @@ _GROUP_OF_ARRAY = {"first_order": "first_order", "embedding": "table"}
 
 
 def _lambdas(settings: OptimizerSettings, group: str) -> tuple[float, float]:
-    """lambda_1 and lambda_2 of a group."""
+    """lambda_1 and lambda_2 of a parameter group."""
 
     def of(penalties: Penalties) -> float:
         value = getattr(penalties, group)
@@ -175,7 +176,7 @@ def _row_decay(settings: OptimizerSettings) -> Callable[[PyTree, PyTree], PyTree
         kind = kinds[kind_of(array)]
         if kind is not None and kind.has_penalties:
             return grads
-        return _penalised(*_lambdas(settings, _GROUP_OF_ARRAY[kind_of(array)]), weights, grads)
+        return _penalized(*_lambdas(settings, _GROUP_OF_ARRAY[kind_of(array)]), weights, grads)
 
     def decay(weights, grads):
         return {array: decayed(array, weights[array], grad) for array, grad in grads.items()}
@@ -183,16 +184,16 @@ def _row_decay(settings: OptimizerSettings) -> Callable[[PyTree, PyTree], PyTree
     return decay
 
 
-def _penalised(l1: float, l2: float, weights: jax.Array, grads: jax.Array) -> jax.Array:
-    """The gradient of loss + l1 |w| + (l2 / 2) w^2."""
+def _penalized(l1: float, l2: float, weights: jax.Array, grads: jax.Array) -> jax.Array:
+    """Gradient of loss + l1 |w| + (l2 / 2) w^2."""
     if l2:
         grads = grads + l2 * weights.astype(grads.dtype)
     return grads + l1 * jnp.sign(weights).astype(grads.dtype) if l1 else grads
 
 
 def _decay(settings: OptimizerSettings) -> Callable[[PyTree, PyTree], PyTree]:
-    def penalised(path, weights, grads):
+    def penalized(path, weights, grads):
         group = group_of(path)
-        return grads if group is None else _penalised(*_lambdas(settings, group), weights, grads)
+        return grads if group is None else _penalized(*_lambdas(settings, group), weights, grads)
 
-    return functools.partial(jax.tree_util.tree_map_with_path, penalised)
+    return functools.partial(jax.tree_util.tree_map_with_path, penalized)

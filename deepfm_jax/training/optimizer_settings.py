@@ -1,4 +1,4 @@
-"""How parameters move, as data."""
+"""Optimizer settings as frozen data."""
 
 import ast
 import dataclasses
@@ -15,10 +15,10 @@ from deepfm_jax.errors import UserError
 
 
 def as_options(options: Any) -> dict[str, Any]:
-    """Keyword arguments from a mapping, or from a text such as ``"b1=0.8, nesterov=True"``.
+    """Reads keyword arguments from a mapping, or from a text such as ``"b1=0.8, nesterov=True"``.
 
     Raises:
-      UserError: a text of another form.
+      UserError: a text does not have this form.
     """
     if not isinstance(options, str):
         return dict(options)
@@ -30,19 +30,19 @@ def as_options(options: Any) -> dict[str, Any]:
         return {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
     except (SyntaxError, ValueError) as error:
         raise UserError(
-            f"optimizer options {options!r} must be KEY=VALUE with commas between, as "
+            f"optimizer options {options!r} must be KEY=VALUE pairs separated by commas, such as "
             f"'b1=0.8, eps=1e-6' ({error})"
         ) from None
 
 
 @dataclasses.dataclass(frozen=True)
 class RowSettings:
-    """How the rows of an array of the table move on the sparse path.
+    """Optimizer of the rows of one array of the table, on the sparse path.
 
     Attributes:
       name: A row optimizer (see ``embedding.ROW_OPTIMIZERS``).
-      options: Its keyword arguments; a text is ``"b1=0.8, eps=1e-6"``.
-      learning_rate: Its peak learning rate; 0 for that of what it falls back on.
+      options: Its keyword arguments, as a mapping or as text: ``"b1=0.8, eps=1e-6"``.
+      learning_rate: Its peak learning rate; 0 uses the fallback's.
     """
 
     name: str = ""
@@ -55,12 +55,12 @@ class RowSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Penalties:
-    """A penalty's lambda for each group of parameters (see ``parameter_groups``).
+    """Lambda of a penalty for each group of parameters (see ``parameter_groups``).
 
     Attributes:
-      table: Vectors of the table, and the projections of dense fields.
-      first_order: First-order weights; None for that of ``table``.
-      tower: Kernels of towers, and of the last linear layers.
+      table: Vectors of the table, and projections of dense fields.
+      first_order: First-order weights; None uses the lambda of ``table``.
+      tower: Kernels of towers and of the last linear layers.
       interaction: All other kernels: cross layers, attention, products, gates.
     """
 
@@ -72,30 +72,31 @@ class Penalties:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerSettings:
-    """How parameters move.
+    """Settings of the optimizer of a run.
 
     Attributes:
-      name: An optimizer of optax by its name, as ``adam``, ``adagrad``, ``lion``.
-      options: Its keyword arguments; a text is ``"b1=0.8, eps=1e-6"``.
-      table: How the embedding table moves. ``dense``: by ``name``, every row at every step, as
-        optax does it. ``sparse``: by ``rows``, only the rows of the batch. ``auto``: the faster of
-        the two, as the run then reports (see ``training.table_path``).
-      rows: Of the vectors on the sparse path; without a name it is the row form of ``name``, with
-        the same options.
-      first_order: Of the first-order weights on the sparse path; without a name it is ``rows``.
+      name: Name of an optax optimizer, such as ``adam``, ``adagrad`` or ``lion``.
+      options: Its keyword arguments, as a mapping or as text: ``"b1=0.8, eps=1e-6"``.
+      table: Path of the embedding table. ``dense``: ``name`` moves every row at every step, as
+        optax does. ``sparse``: ``rows`` moves only the rows of the batch. ``auto``: the faster of
+        the two, which the run reports (see ``training.table_path``).
+      rows: Row optimizer of the vectors on the sparse path; without a name, the row form of
+        ``name`` with the same options.
+      first_order: Row optimizer of the first-order weights on the sparse path; without a name,
+        that of ``rows``.
       learning_rate: Peak learning rate.
       schedule: ``constant``; ``warmup_cosine``: linear over ``warmup_steps``, then a cosine to 0
         at the end of ``loop.epochs``; ``plateau``: multiplied by ``plateau_factor`` after
         evaluations that do not improve, not below ``plateau_floor``. A cut is a factor on the
         updates.
-      plateau_patience: Evaluations in a row without improvement that pass before such a cut, and
-        before the next; 0 cuts at each. A metric that jumps about from one to the next cuts the
-        rate too early by chance; then let one pass, and let ``loop.patience`` be larger.
+      plateau_patience: Consecutive evaluations without improvement to tolerate before each such
+        cut; 0 cuts at every one. A noisy metric cuts the rate too early by chance; in that case
+        tolerate one, and set a larger ``loop.patience``.
       clip_norm: Largest global norm of the gradient, penalties included; 0 for no clipping.
       l2: lambda of (lambda / 2) ||W||^2 by group. It is part of the gradient, not decoupled weight
         decay. On the dense path every row of the table decays at every step; on the sparse path a
         row decays only at the steps that touch it, so rare rows decay less and the best lambda is
-        larger. Some row optimizers (``ftrl``) have penalties of their own and take the lambda.
+        larger. Some row optimizers (``ftrl``) have their own penalties and use this lambda there.
       l1: lambda of lambda |W|_1 by group, likewise.
     """
 

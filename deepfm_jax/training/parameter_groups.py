@@ -1,11 +1,11 @@
-"""Which parameters a penalty counts together."""
+"""Groups of parameters that share a penalty."""
 
 import re
 
 import jax
 
-# Patterns over a parameter's path, ``tower/dense_0/kernel``; the first that is found names its
-# group, and a parameter without one has no penalty. A new layer's kernels are ``interaction``.
+# Patterns over a parameter's path, such as ``tower/dense_0/kernel``. The first match gives the
+# group; parameters without a match are not penalized. Kernels of a new layer are ``interaction``.
 _GROUPS = (
     (re.compile(r"^table/first_order$|^inputs/dense_\d+_first_order$"), "first_order"),
     (re.compile(r"^table/|^inputs/dense_\d+_kernel$"), "table"),

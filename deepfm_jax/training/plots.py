@@ -1,7 +1,7 @@
-"""Two pictures of a run: how training went, and whether its probabilities can be believed.
+"""Plots of a run: the training curves, and the calibration of its probabilities.
 
-Figures are made with matplotlib's objects, never pyplot, so nothing is global and no display is
-needed.
+Figures are made with matplotlib objects instead of pyplot, so there is no global state and no
+display is needed.
 """
 
 import io
@@ -24,25 +24,25 @@ _DPI = 150
 
 
 def save_training_plot(history: Mapping[str, Sequence[Any]], path: str | os.PathLike) -> None:
-    """Writes ``training_figure(history)`` as a PNG, replacing ``path`` whole or not at all."""
+    """Writes ``training_figure(history)`` as a PNG, replacing ``path`` atomically."""
     _save(training_figure(history), path)
 
 
 def save_calibration_plot(states: Mapping[str, BinaryMetrics], path: str | os.PathLike) -> None:
-    """Writes ``calibration_figure(states)`` as a PNG, replacing ``path`` whole or not at all."""
+    """Writes ``calibration_figure(states)`` as a PNG, replacing ``path`` atomically."""
     _save(calibration_figure(states), path)
 
 
 def training_figure(history: Mapping[str, Sequence[Any]]) -> Figure:
-    """Loss by step and, where the run was validated, AUC by step with its best step marked.
+    """Plots the loss by step and, if the run was validated, AUC by step with the best step marked.
 
     Args:
       history: ``"train"``: (step, loss) pairs; ``"valid"``: dicts with ``"step"``, ``"auc"`` and
-        ``"logloss"`` (nats), other keys unread. Both ascending in step; either may be empty or
+        ``"logloss"`` (nats); other keys are ignored. Both ascend in step; either may be empty or
         absent.
 
     Raises:
-      UserError: a history without any point.
+      UserError: the history is empty.
     """
     train, valid = history.get("train", ()), history.get("valid", ())
     if not train and not valid:
@@ -59,16 +59,16 @@ def training_figure(history: Mapping[str, Sequence[Any]]) -> Figure:
 
 
 def calibration_figure(states: Mapping[str, BinaryMetrics]) -> Figure:
-    """The reliability curve of each split, and below it how its predictions are spread.
+    """Plots the reliability curve of each split above the distribution of its predictions.
 
     The axes end at the 99th percentile of the predictions, so that the tail does not squeeze
     the rest into a corner. Bars are one binomial standard error.
 
     Args:
-      states: The evaluated rows by the name of their split.
+      states: Evaluated examples by the name of their split.
 
     Raises:
-      UserError: no split, or a split that ``BinaryMetrics.reliability`` refuses.
+      UserError: there is no split, or ``BinaryMetrics.reliability`` refuses one.
     """
     if not states:
         raise UserError("there is no evaluated split to plot; evaluate one first")
@@ -78,7 +78,7 @@ def calibration_figure(states: Mapping[str, BinaryMetrics]) -> Figure:
     farthest += [np.max(curve.prediction) for curve in curves.values()]
     farthest += [np.max(curve.observed + curve.standard_error) for curve in curves.values()]
     limit = min(1.0, 1.05 * float(max(farthest)))
-    # A little room below 0 keeps the markers of bins without a positive whole.
+    # Some room below 0 keeps the markers of bins without a positive from being clipped.
     view = (-0.02 * limit, limit)
 
     figure = Figure(figsize=(6.4, 7.6), layout="constrained")
@@ -152,14 +152,14 @@ def _draw_auc(axes: Axes, valid: Sequence[Any]) -> None:
     axes.plot(steps[best], aucs[best], color=_GREEN, zorder=3, label=label, **style)
     axes.axvline(steps[best], color=_GREEN, linewidth=0.8, linestyle=":")
     axes.margins(y=0.12)
-    # Plain numbers: an offset such as "+8.01e-1" beside the axis hides the AUC.
+    # Plain numbers, because an offset such as "+8.01e-1" beside the axis hides the AUC.
     axes.ticklabel_format(axis="y", useOffset=False)
     axes.set(title="Ranking quality", ylabel="AUC")
     _finish(axes)
 
 
 def _smooth(values: np.ndarray, window: int) -> np.ndarray:
-    """The centred moving mean, over the part of the window that exists near the ends."""
+    """Centered moving mean, over a truncated window near the ends."""
     box = np.ones(window)
     return np.convolve(values, box, "same") / np.convolve(np.ones(len(values)), box, "same")
 

@@ -1,4 +1,4 @@
-"""Vectors made elsewhere as the first ones of a column's values, tuned or frozen."""
+"""Pretrained vectors as the first embeddings of a column's values, tuned or frozen."""
 
 import hashlib
 import math
@@ -23,25 +23,25 @@ from deepfm_jax.training.state import TrainState, Weights, started_from
 
 
 class FirstVectors(NamedTuple):
-    """What some rows of a table start from.
+    """First vectors of some rows of a table.
 
     Attributes:
-      rows: Of the table, each once.
-      vectors: As long as the table's.
-      frozen: Whether training leaves them as they are.
-      told: How they came about, a line for people.
-      read: A digest of what was read for them; empty where one process alone did.
+      rows: Distinct rows of the table.
+      vectors: Their vectors, of the table's length.
+      frozen: Whether training keeps them fixed.
+      summary: A line that describes how they were made.
+      digest: Digest of the content that was read for them; empty in a job of one process.
     """
 
     rows: Int64[np.ndarray, "rows"]
     vectors: Float32[np.ndarray, "rows dim"]
     frozen: bool
-    told: str
-    read: str = ""
+    summary: str
+    digest: str = ""
 
 
 class VectorsSource:
-    """Vectors made elsewhere, read from files when the source is made."""
+    """Pretrained vectors, read from files when the source is created."""
 
     def __init__(self, run: FreshRun):
         """Reads the files.
@@ -55,7 +55,7 @@ class VectorsSource:
         self.digest = digest(self._first)
 
     def start(self, state: TrainState) -> TrainState:
-        """The state with the vectors in their rows."""
+        """Returns the state with the vectors in their rows."""
         run = self._run
         return with_first_vectors(state, run.optimizer, self._first, run.placement.mesh)
 
@@ -63,16 +63,16 @@ class VectorsSource:
 def read_first_vectors(
     settings: Mapping[str, PretrainedVectors], model: Model, encoder: Encoder
 ) -> tuple[FirstVectors, ...]:
-    """The vectors of all columns that have some, as long and as large as the model's.
+    """Reads the vectors of all columns in ``settings``, reduced and scaled to the model's vectors.
 
     Args:
-      settings: By column.
-      model: Whose table they are for.
-      encoder: Of its rows.
+      settings: Settings by column.
+      model: Model whose table they are for.
+      encoder: Encoder of its data set.
 
     Raises:
-      UserError: a model without vectors; two columns of one vocabulary; vectors that are too short,
-        or longer and fewer than the model's numbers, or all the same, or 0 throughout; see
+      UserError: the model has no vectors; two columns share a vocabulary; the vectors are too
+        short, too few to be reduced, all identical, or all 0; see also
         ``encoding.value_vectors.read_value_vectors``.
     """
     if not settings:
@@ -86,8 +86,8 @@ def read_first_vectors(
         field = _naming_column(column, field_of_values, encoder, column)
         if field in columns:
             raise UserError(
-                f"pretrained_vectors: {columns[field]!r} and {column!r} share a vocabulary, and so "
-                "their vectors; name one of them"
+                f"pretrained_vectors: {columns[field]!r} and {column!r} share a vocabulary and "
+                "therefore their vectors; name only one of them"
             )
         columns[field] = column
     return tuple(
@@ -111,62 +111,62 @@ def _read(settings: PretrainedVectors, model: Any, encoder: Encoder, column: str
             "the model has no vectors of the common length D for this column; leave it out"
         )
     length = found.vectors.shape[1]
-    read = _digest(found.ids, found.vectors) if jax.process_count() > 1 else ""
+    content = _digest(found.ids, found.vectors) if jax.process_count() > 1 else ""
     vectors, kept = reduced(found.vectors, model.embed_dim)
     vectors, factor = scaled(vectors, settings.scale, model.init_std)
-    # A model that has two vectors of each value side by side gets the same one twice.
+    # A model that keeps two vectors of each value side by side gets the same vector twice.
     vectors = np.tile(vectors, (1, model.layout.dim // model.embed_dim))
-    told = [_coverage(found, settings, column)]
+    summary = [_coverage(found, settings, column)]
     if kept is not None:
-        told.append(
+        summary.append(
             f"{length} numbers reduced to {model.embed_dim}, which keep {kept:.1%} of the variance"
         )
     if factor != 1:
-        told.append(f"multiplied by {factor:.4g}")
+        summary.append(f"multiplied by {factor:.4g}")
     frozen = not settings.tuned
     if frozen:
-        told.append("they stay as they are")
+        summary.append("frozen")
     rows = found.ids + model.layout.space_of(array).first_row(found.field)
-    return FirstVectors(rows, vectors, frozen, "; ".join(told), read)
+    return FirstVectors(rows, vectors, frozen, "; ".join(summary), content)
 
 
 def _coverage(found: ValueVectors, settings: PretrainedVectors, column: str) -> str:
-    told = f"{len(found.ids):,} of {found.possible:,} values of {column} have a vector"
+    text = f"{len(found.ids):,} of {found.possible:,} values of {column} have a vector"
     if found.unknown:
-        told += f"; {found.unknown:,} values of {settings.file} are not in the vocabulary"
+        text += f"; {found.unknown:,} values of {settings.file} are not in the vocabulary"
     if found.shared:
-        told += f"; {found.shared:,} share their bucket, which has the mean of their vectors"
-    return told
+        text += f"; {found.shared:,} share a bucket, which gets the mean of their vectors"
+    return text
 
 
 def reduced(
     vectors: Float32[np.ndarray, "rows length"], dim: int
 ) -> tuple[Float32[np.ndarray, "rows dim"], float | None]:
-    """Vectors of ``dim`` numbers: their first principal components, where they have more.
+    """Reduces vectors longer than ``dim`` to their first ``dim`` principal components.
 
-    Components are of the vectors less their mean, a constant that a model's other weights make up
-    for. They keep their variances, so that distances are those of the longer vectors, as far as
-    ``dim`` numbers can give them. The same vectors in the same order give the same result on one
-    kind of processor; another may round otherwise.
+    The vectors are centered first; the model's other weights make up for the constant mean. The
+    components are not rescaled, so distances match those of the longer vectors as closely as
+    ``dim`` numbers allow. The same vectors in the same order give the same result on one kind of
+    processor; another kind may round differently.
 
     Args:
-      vectors: Written over where they are reduced, for they may be most of what memory holds.
-      dim: Numbers of the model's vectors.
+      vectors: Overwritten if they are reduced, because they may occupy most of the memory.
+      dim: Length of the model's vectors.
 
     Returns:
-      The vectors, and the share of their variance that is kept; None where they are as they were.
+      The vectors, and the share of the variance that is kept; None if they are unchanged.
 
     Raises:
-      UserError: fewer numbers than ``dim``, or fewer vectors than components are asked for, or
-        vectors that are all the same.
+      UserError: the vectors are shorter than ``dim``, or there are fewer of them than components,
+        or all are identical.
     """
     from sklearn.decomposition import PCA
 
     count, length = vectors.shape
     if length < dim:
         raise UserError(
-            f"the vectors have {length} numbers, and the model's {dim}; set "
-            f"model.embed_dim={length}, or less"
+            f"the vectors have {length} numbers, but the model's have {dim}; set "
+            f"model.embed_dim={length} or less"
         )
     if length == dim:
         return vectors, None
@@ -176,10 +176,10 @@ def reduced(
             f"the model's {dim}; give vectors of {dim} numbers"
         )
     exponent = _divide(vectors)
-    # Centred in float64 before: the solver takes the mean from sums of squares.
+    # Centered in float64 beforehand, because the solver subtracts the mean from sums of squares.
     vectors -= vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
     if not vectors.any():
-        raise UserError(f"all {count} vectors are the same, and say nothing of the values")
+        raise UserError(f"all {count} vectors are identical and do not distinguish the values")
     exponent += _divide(vectors)
     pca = PCA(dim, svd_solver="covariance_eigh")
     components = pca.fit_transform(vectors).astype(np.float32)
@@ -187,9 +187,9 @@ def reduced(
 
 
 def _divide(vectors: Float32[np.ndarray, "rows length"]) -> int:
-    """Divides vectors, in place, by the power of two just above all of their numbers.
+    """Divides vectors, in place, by the smallest power of two above all their magnitudes.
 
-    Squares then are neither infinite nor 0, and nothing is rounded.
+    Squares are then neither infinite nor 0, and nothing is rounded.
 
     Returns:
       The exponent of that power.
@@ -202,7 +202,7 @@ def _divide(vectors: Float32[np.ndarray, "rows length"]) -> int:
 def scaled(
     vectors: Float32[np.ndarray, "rows dim"], scale: str, init_std: float
 ) -> tuple[Float32[np.ndarray, "rows dim"], float]:
-    """Vectors times one factor, which it returns too; see ``settings.PretrainedVectors``.
+    """Scales vectors by one factor (see ``settings.PretrainedVectors``); returns both.
 
     Raises:
       UserError: all numbers are 0.
@@ -212,13 +212,13 @@ def scaled(
         raise UserError("all numbers of the vectors are 0")
     target = {"as_is": size, "init_std": init_std, "unit_length": vectors.shape[1] ** -0.5}[scale]
     factor = target / size
-    # A 0 without its sign: rows that never move are compared bit by bit.
+    # Adding 0 turns -0 into +0: frozen rows are compared bit by bit.
     return (vectors * np.float32(factor) + np.float32(0)), factor
 
 
 def digest(first: Sequence[FirstVectors]) -> str:
-    """Text that changes with any row or number that was read; empty where one process alone did."""
-    return " ".join(each.read for each in first)
+    """Text that changes with any row or number that was read; empty in a job of one process."""
+    return " ".join(each.digest for each in first)
 
 
 def _digest(*arrays: np.ndarray) -> str:
@@ -231,15 +231,16 @@ def _digest(*arrays: np.ndarray) -> str:
 def with_first_vectors(
     state: TrainState, optimizer: Optimizer, first: Sequence[FirstVectors], mesh: Mesh
 ) -> TrainState:
-    """A state before its first step, some of whose rows have the vectors given.
+    """Writes first vectors into the table of a fresh state.
 
-    First-order weights and all other rows keep what the initialiser gave them. Of several processes
-    the first one's vectors are taken: each has rounded its own.
+    First-order weights and all other rows keep their initial values. All processes use the primary
+    process's vectors, because each process rounds differently.
 
     Args:
-      state: A fresh one.
-      optimizer: What moves it.
-      first: See ``read_first_vectors``; read from the same in every process (see ``digest``).
+      state: A fresh state.
+      optimizer: Its optimizer.
+      first: See ``read_first_vectors``; every process must have read the same content (see
+        ``digest``).
       mesh: Devices.
     """
     weights, striped = state.weights, optimizer.rows is not None
@@ -255,7 +256,7 @@ def with_first_vectors(
             table["embedding"], each.rows, vectors, mesh, striped=striped
         )
         if hosts.is_primary():
-            print(f"pretrained vectors: {each.told}")
+            print(f"pretrained vectors: {each.summary}")
     params = {**weights.params, "table": table}
     state = started_from(state, optimizer, Weights(params, weights.batch_stats))
     return state.replace(frozen=frozen)  # pyright: ignore[reportAttributeAccessIssue]

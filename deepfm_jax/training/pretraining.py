@@ -1,4 +1,4 @@
-"""A first stage: another model is trained, and the run starts from its best weights."""
+"""The pretraining stage: trains another model first; the run starts from its best weights."""
 
 import pathlib
 
@@ -19,12 +19,12 @@ from deepfm_jax.training.state import (
     weights_shapes,
 )
 
-# Folder of the stage's run, in that of the run.
+# Folder of the stage's run, inside that of the run.
 STAGE_FOLDER = "pretraining"
 
 
 class PretrainingSource:
-    """The best weights of the stage before, which ``start`` trains first."""
+    """The best weights of the pretraining stage, which ``start`` trains first."""
 
     digest = ""
 
@@ -32,7 +32,7 @@ class PretrainingSource:
         """Builds both models abstractly.
 
         Raises:
-          UserError: the stage's settings are wrong, or see ``shared_parameters``.
+          UserError: the stage's settings are wrong; see also ``shared_parameters``.
         """
         stage = run.experiment.first_stage
         assert stage is not None
@@ -43,7 +43,7 @@ class PretrainingSource:
         self._shared = shared_parameters(*shapes)
 
     def start(self, state: TrainState) -> TrainState:
-        """Trains the stage, or resumes it, and takes its weights over."""
+        """Trains or resumes the stage, and copies its weights."""
         run, folder = self._run, pathlib.Path(self._run.workdir) / STAGE_FOLDER
         run.train(self._stage, folder)
         weights = restore_best(folder, weights_layout(self._network, run.placement))
@@ -51,16 +51,16 @@ class PretrainingSource:
 
 
 def shared_parameters(weights: Weights, pretrained: Weights) -> set[tuple]:
-    """Paths of the parameters that both have, with one shape.
+    """Paths of the parameters that two models share by name and shape.
 
     Args:
-      weights: Of the model that starts, as ``weights_shapes`` gives them: rows that fill up stripes
-        could make two tables of other rows alike.
-      pretrained: Of the model that was trained before it, likewise.
+      weights: Shapes from ``weights_shapes`` of the model that starts: with rows that pad the
+        stripes, tables of different lengths could look alike.
+      pretrained: Likewise, of the pretrained model.
 
     Raises:
-      UserError: there are none; or both have a table and its shapes differ, so that what the stage
-        before has learnt would be lost. Towers of two models may well differ.
+      UserError: no parameter is shared; or both models have a table and the shapes differ, so that
+        what the pretraining stage learned would be lost. Towers may differ.
     """
     found = dict(jax.tree.leaves_with_path(pretrained.params))
     shared = set()
@@ -72,13 +72,13 @@ def shared_parameters(weights: Weights, pretrained: Weights) -> set[tuple]:
         elif is_table(path):
             raise UserError(
                 f"pretraining: {_name(path)} is {list(leaf.shape)} in the model and "
-                f"{list(found[path].shape)} in the stage before; set model.embed_dim and "
+                f"{list(found[path].shape)} in the pretraining stage; set model.embed_dim and "
                 "pretraining.model.embed_dim so that they agree"
             )
     if not shared:
         raise UserError(
-            "pretraining: the two models have no parameter of one name and shape; take a stage "
-            "before with a table of the same kind"
+            "pretraining: the two models share no parameter by name and shape; use a pretraining "
+            "stage with a table of the same kind"
         )
     return shared
 
@@ -90,19 +90,19 @@ def _name(path: tuple) -> str:
 def with_pretrained(
     state: TrainState, optimizer: Optimizer, pretrained: Weights, shared: set[tuple]
 ) -> TrainState:
-    """A state before its first step, with the parameters that ``pretrained`` shares with it.
+    """Replaces the parameters that a fresh state shares with ``pretrained``.
 
-    Batch norm's statistics are not taken over: they belong to layers that start anew.
+    Batch norm's statistics are not copied: they belong to layers that start anew.
 
     Args:
-      state: A fresh one.
-      optimizer: What moves it.
-      pretrained: Laid out as the state's weights are.
+      state: A fresh state.
+      optimizer: Its optimizer.
+      pretrained: Pretrained weights, laid out like the state's.
       shared: See ``shared_parameters``.
 
-    Source: Zhang et al. 2016, Sec. 3.1 (arXiv 1601.02376): FNN starts from an FM. Deviation: its
-      hidden layers, which start at random here, are trained one by one before the fine-tuning
-      there, as restricted Boltzmann machines by contrastive divergence.
+    Source: Zhang et al. 2016, Sec. 3.1 (arXiv 1601.02376): FNN starts from an FM. Deviation: the
+      paper trains its hidden layers one by one before the fine-tuning, as restricted Boltzmann
+      machines by contrastive divergence; here they start at random.
     """
     weights = state.weights
     found = dict(jax.tree.leaves_with_path(pretrained.params))

@@ -1,4 +1,4 @@
-"""What a run leaves for people: results.json and two pictures."""
+"""The report of a run: results.json and two plots."""
 
 import importlib.metadata
 import os
@@ -34,13 +34,13 @@ def write_report(
     """Writes ``results.json``, ``training.png`` and ``calibration.png``; returns the results.
 
     Args:
-      workdir: Of the run.
-      experiment: As it was run.
-      data: Its rows.
-      progress: Its end.
-      params: Of the model, or their shapes.
+      workdir: Folder of the run.
+      experiment: Settings of the run.
+      data: Its data set.
+      progress: Its progress at the end.
+      params: Parameters of the model, or their shapes.
       states: Metrics by split.
-      choices: What the run has decided for its settings ``"auto"``, by name.
+      choices: What the run chose for settings of ``"auto"``, by name.
     """
     folder = pathlib.Path(workdir)
     metrics = {split: state.compute(split=split) for split, state in states.items()}
@@ -91,7 +91,7 @@ def _write(
 
 
 def by_name(states: Mapping[str, TaskMetrics]) -> dict[str, BinaryMetrics]:
-    """The rows of each split, and of several tasks those of each by ``SPLIT, TASK``."""
+    """Metric states by split or, with several tasks, by ``SPLIT, TASK``."""
     return {
         split if len(state.states) == 1 else f"{split}, {task}": of_task
         for split, state in states.items()
@@ -100,14 +100,14 @@ def by_name(states: Mapping[str, TaskMetrics]) -> dict[str, BinaryMetrics]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides a result, and the devices it ran on."""
+    """Versions of the packages that affect a result, and the devices that it ran on."""
     found = {package: importlib.metadata.version(package) for package in _PACKAGES}
     device = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
     return {"python": platform.python_version(), **found, "devices": device}
 
 
 def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    """Metrics of each split, and of each task where there are several, as aligned text."""
+    """Formats the metrics of each split, and of each task if there are several, as aligned text."""
     names = (
         ("auc", "AUC"),
         ("pr_auc", "PR-AUC"),

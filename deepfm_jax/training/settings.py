@@ -1,4 +1,4 @@
-"""What one run is: data set, model, optimizer, loop and seed, as frozen data."""
+"""Settings of a run: data set, model, optimizer, loop and seed, as frozen data."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,17 +18,17 @@ from deepfm_jax.training.optimizer_settings import OptimizerSettings
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings:
-    """Which prepared data set.
+    """The prepared data set of a run.
 
     Attributes:
       name: Data set, as in ``datasets.BUILDERS``.
       folder: Folder of prepared data sets, ``prepare``'s ``--out``.
-      options: ``BuildOptions`` for a data set that is prepared on the way (``synthetic``).
-      labels: Labels to predict, each a task of the head; empty for the first of the data set. A
-        text names them with commas between.
-      negative_rate: Share w of the training rows with label 0 that each epoch trains on, others in
-        each (see ``input.sampling``). Scores are corrected for it wherever the model is measured or
-        used (see ``calibration``); the training loss is that of the sample.
+      options: ``BuildOptions`` for a data set that the launcher prepares itself (``synthetic``).
+      labels: Labels to predict, each a task of the head; empty for the data set's first label. A
+        text separates them by commas.
+      negative_rate: Share w of the training examples with label 0 that each epoch trains on, drawn
+        anew in each (see ``input.sampling``). Scores are corrected for it wherever the model is
+        measured or used (see ``calibration``); the training loss is that of the sample.
     """
 
     name: str
@@ -44,28 +44,28 @@ class DataSettings:
         object.__setattr__(self, "labels", tuple(labels))
         if len(self.labels) > 1 and self.negative_rate < 1:
             raise UserError(
-                f"data.negative_rate={self.negative_rate} samples the negatives of one label, and "
+                f"data.negative_rate={self.negative_rate} samples the negatives of one label, but "
                 f"data.labels names {len(self.labels)}; set it to 1"
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class LoopSettings:
-    """How long, how often, and which weights are kept.
+    """Length of training, frequency of evaluations and checkpoints, and choice of weights.
 
     Attributes:
       batch_size: B, over all devices.
-      epochs: Most passes over the training rows.
-      monitor: Validation metric that chooses the best weights: ``auc`` or ``logloss``.
-      patience: Evaluations in a row without improvement that end the run; 0 never does.
+      epochs: Largest number of passes over the training examples.
+      monitor: Validation metric that selects the best weights: ``auc`` or ``logloss``.
+      patience: Consecutive evaluations without improvement that end the run; 0 never ends it.
       min_improvement: Smallest change of the metric that counts as an improvement.
       evaluations_per_epoch: Evaluations on ``valid`` in each epoch, evenly spaced.
       checkpoint_steps: Steps between checkpoints; evaluations always write one.
       log_steps: Steps between points of the training loss.
-      eval_batch_size: Rows of a batch when scoring.
-      streams: Parts in which a pass over the training rows is read, each shuffled by itself (see
-        ``input.order``); 0 for one for each host of the first start. The same number gives the same
-        batches, on however many hosts.
+      eval_batch_size: Examples per batch when scoring.
+      streams: Number of parts in which a pass over the training examples is read, each shuffled
+        independently (see ``input.order``); 0 for one per host of the first start. The same number
+        gives the same batches on any number of hosts.
     """
 
     batch_size: PositiveInt = 4096
@@ -82,13 +82,13 @@ class LoopSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Pretraining:
-    """A first stage: another model is trained, and the run's own starts from its best weights.
+    """A pretraining stage: trains another model, from whose best weights the run's model starts.
 
     Attributes:
-      model: ``name`` and hyperparameters, as ``models.build_model`` takes them. Parameters that
-        both models have, by name and shape, are taken over; tables of other shapes are an error.
-      optimizer: How its parameters move.
-      loop: How long.
+      model: ``name`` and hyperparameters for ``models.build_model``. Parameters that both models
+        share by name and shape are copied; tables of different shapes are an error.
+      optimizer: Settings of the stage's optimizer.
+      loop: Settings of the stage's loop.
     """
 
     model: Mapping[str, Any]
@@ -98,24 +98,24 @@ class Pretraining:
 
 @dataclasses.dataclass(frozen=True)
 class PretrainedVectors:
-    """Vectors made elsewhere for the values of a column, which start from them.
+    """Pretrained vectors, from which the rows of a column's values start.
 
-    Parquet, with the values of the column under its name or ``value``, and lists of numbers under
-    ``vector``. Rows of values that the files do not have start at random, and so does id 0. Vectors
-    of more numbers than ``model.embed_dim`` are reduced to it by PCA, fitted on the values that
-    have an id; shorter ones are an error. First-order weights are left alone.
+    The files are Parquet, with the column's values under its name or ``value``, and lists of
+    numbers under ``vector``. Rows of values that are not in the files start at random, and so does
+    id 0. Vectors longer than ``model.embed_dim`` are reduced to it by PCA, fitted on the values
+    that have an id; shorter ones are an error. First-order weights are not affected.
 
-    An L2 (``optimizer.l2.table``) draws vectors to 0, and not to what they were.
+    An L2 penalty (``optimizer.l2.table``) pulls vectors towards 0, not towards their first values.
 
     Attributes:
-      file: A file, or a pattern of several, on a disk or behind a URL.
-      scale: What all vectors are multiplied by. ``unit_length``: so that their mean square length
-        is 1, whatever made them: an inner product with another then moves a logit by about 1, and
-        none drowns the rest. ``init_std``: so that the mean square of their numbers is that of the
-        model's other first vectors; these are small to be out of the way, and a few steps then
-        undo what the vectors say. ``as_is``: by 1.
-      tuned: Whether training moves the vectors. If not, those that the file has stay as they are,
-        bit for bit, and all others are learnt; first-order weights are too.
+      file: A file, or a pattern for several, on a disk or behind a URL.
+      scale: Factor for all vectors. ``unit_length`` makes their mean square length 1, whatever
+        their source: an inner product with another such vector then moves a logit by about 1, and
+        none dominates the rest. ``init_std`` makes the mean square of their numbers that of the
+        model's other initial vectors; these are small so as not to interfere, and a few steps then
+        undo the information in the vectors. ``as_is`` does not scale.
+      tuned: Whether training moves the vectors. If not, the vectors in the file stay fixed, bit
+        for bit; all other vectors and the first-order weights are learned.
     """
 
     file: str
@@ -125,23 +125,23 @@ class PretrainedVectors:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Everything that decides a run's result.
+    """Everything that determines a run's result.
 
     Attributes:
-      data: The rows.
-      model: ``name`` and hyperparameters, as ``models.build_model`` takes them.
-      head: ``name`` and hyperparameters, as ``heads.build_head`` takes them; empty for
-        ``one_task`` or, with several labels, ``shared_bottom``.
-      optimizer: How parameters move.
-      loop: How long.
-      seed: Of initialisation, shuffle and dropout.
-      pretraining: A stage before, on the same rows and seed; None for none.
-      warm_start: Workdir of an earlier run whose weights it starts from; None for none. Every id of
-        that run's encoder must mean the same in this data set's (``prepare``'s ``extend_from``).
-        Vectors that are frozen in that run are so in this one.
-      pretrained_vectors: By column, vectors that its values start from, without a stage before and
-        without ``warm_start``. In a config a text is the file.
-      partitioning: How it lies on the devices. It decides nothing of the result but the rounding.
+      data: Data set.
+      model: ``name`` and hyperparameters for ``models.build_model``.
+      head: ``name`` and hyperparameters for ``heads.build_head``; empty for ``one_task`` or, with
+        several labels, ``shared_bottom``.
+      optimizer: Optimizer.
+      loop: Training loop.
+      seed: Seed of initialization, shuffling and dropout.
+      pretraining: An earlier stage on the same data and seed; None for none.
+      warm_start: Workdir of an earlier run whose weights are the starting point; None for none.
+        Every id of that run's encoder must mean the same in this data set's (``prepare``'s
+        ``extend_from``). Vectors that are frozen in that run stay frozen in this one.
+      pretrained_vectors: By column, the vectors from which its values start; excludes
+        ``pretraining`` and ``warm_start``. In a config, a text names the file.
+      partitioning: Layout of the run on the devices. It affects the result only by rounding.
     """
 
     data: DataSettings
@@ -167,11 +167,13 @@ class Experiment:
         keys = ("pretraining", "warm_start", "pretrained_vectors")
         sources = [key for key in keys if getattr(self, key)]
         if len(sources) > 1:
-            raise UserError(f"{sources[0]} and {sources[1]} both give the first weights; take one")
+            raise UserError(
+                f"{sources[0]} and {sources[1]} both set the first weights; use only one"
+            )
 
     @property
     def vectors(self) -> dict[str, PretrainedVectors]:
-        """``pretrained_vectors``, a text made settings."""
+        """``pretrained_vectors`` with each text converted to settings."""
         return {
             column: PretrainedVectors(each) if isinstance(each, str) else each
             for column, each in self.pretrained_vectors.items()
@@ -179,7 +181,7 @@ class Experiment:
 
     @property
     def first_stage(self) -> "Experiment | None":
-        """The stage before as a run of its own; None without ``pretraining``."""
+        """The pretraining stage as a separate run; None without ``pretraining``."""
         stage = self.pretraining
         if stage is None:
             return None
@@ -195,11 +197,11 @@ class Experiment:
 
     @property
     def has_frozen_vectors(self) -> bool:
-        """Whether some rows of the table have vectors of a file that training does not move."""
+        """Whether some rows of the table have pretrained vectors that training does not move."""
         return not all(vectors.tuned for vectors in self.vectors.values())
 
     def build_model(self, encoder: Encoder) -> Model:
-        """The model for the rows that an encoder encodes.
+        """Builds the model for the fields of an encoder.
 
         Raises:
           UserError: see ``models.build_model``.
@@ -208,7 +210,7 @@ class Experiment:
         return build_model(self.model["name"], encoder.features, hyperparameters)
 
     def build_network(self, encoder: Encoder) -> Network:
-        """The model under the head for the labels that are to be predicted.
+        """Builds the model under the head for the labels to predict.
 
         Raises:
           UserError: see ``models.build_model`` and ``heads.build_head``.
@@ -220,23 +222,23 @@ class Experiment:
 
     @classmethod
     def from_mapping(cls, config: Mapping[str, Any]) -> "Experiment":
-        """Reads a nested mapping (a config file's) strictly.
+        """Reads a nested mapping, such as a config file's, strictly.
 
         Raises:
-          UserError: a key that does not exist, a missing one, or a value out of its range.
+          UserError: a key is unknown or missing, or a value is out of range.
         """
         return from_data(cls, config, "config")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; ``from_mapping`` reads it back."""
+        """Converts to plain data for JSON; ``from_mapping`` reads it back."""
         return to_data(self)
 
 
 def _check_together(stage: Experiment | Pretraining, prefix: str = "") -> None:
-    """Checks the settings of a run, or of the stage before it, that must fit each other.
+    """Checks that the settings of a run, or of its pretraining stage, fit together.
 
     Raises:
-      UserError: no model, or two settings that do not fit.
+      UserError: the model is missing, or two settings contradict each other.
     """
     if "name" not in stage.model:
         raise UserError(f"{prefix}model.name is missing; name one of deepfm_jax.MODELS")

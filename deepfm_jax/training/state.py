@@ -1,4 +1,4 @@
-"""The train state: everything a step changes, in one pytree."""
+"""The train state: everything that a step changes, in one pytree."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -18,10 +18,10 @@ from deepfm_jax.typing import PyTree
 
 @flax.struct.dataclass
 class Weights:
-    """What scoring needs of a state.
+    """The part of a state that scoring needs.
 
     Attributes:
-      params: Parameters of the model, the table's among them under ``table``.
+      params: Parameters of the model, including the table's under ``table``.
       batch_stats: Batch norm's running statistics; empty without batch norm.
     """
 
@@ -31,28 +31,28 @@ class Weights:
 
 @flax.struct.dataclass
 class TrainState:
-    """What ``train_step`` takes and returns.
+    """The state that ``train_step`` takes and returns.
 
     Attributes:
-      step: Steps done, int32 scalar.
-      params: Parameters of the model, the table's among them under ``table``: the model's own
-        tree, whichever path the table is trained on. (A bfloat16 table is kept as its bits, see
+      step: Number of finished steps, int32 scalar.
+      params: Parameters of the model, including the table's under ``table``: the model's own
+        tree, whichever path the table is trained on. (A bfloat16 table is stored as its bits, see
         ``embedding.to_stored``; ``weights`` has it as the model reads it.)
       batch_stats: Batch norm's running statistics; empty without batch norm.
       opt_state: State of the optax transformation: of all parameters on the dense path, of all
-        but the table's on the sparse path.
-      row_state: The row optimizers' state of each array of the table; empty on the dense path.
-      frozen: By the table's names, for arrays with rows that no step moves: bool[V], which those
-        are. Empty as a rule.
-      scratch: int32[V] for the slot map of each space of the table; empty where nothing uses it.
-        Its content has no meaning and is in no checkpoint: it is here to be donated, so that it is
-        never filled or copied.
+        except the table's on the sparse path.
+      row_state: The row optimizers' state for each array of the table; empty on the dense path.
+      frozen: Marks of frozen rows, bool[V], for each array of the table that has some. Usually
+        empty.
+      scratch: int32[V] for the slot map of each space of the table; empty if nothing uses it.
+        Its content has no meaning and is not in checkpoints: it is part of the state to be
+        donated, so that it is never filled or copied.
       rate_scale: Factor on every update, float32 scalar: the cuts of the plateau schedule. (Each
-        optimizer here is linear in its learning rate, so a factor on updates is one on the rate.)
-      rng: Key data of dropout; each step folds its number in.
+        optimizer here is linear in its learning rate, so scaling updates scales the rate.)
+      rng: Key data of dropout; each step folds in its number.
     """
 
-    # Arrays, and in their place shapes or shardings: a state is also the layout of one.
+    # Arrays, or in their place shapes or shardings: the class also describes layouts.
     step: PyTree
     params: PyTree
     batch_stats: PyTree
@@ -65,17 +65,17 @@ class TrainState:
 
     @property
     def weights(self) -> Weights:
-        """The part that scoring needs."""
+        """The weights as scoring reads them."""
         return Weights(_with_table(self.params, from_stored), self.batch_stats)
 
     def with_weights(self, weights: Weights) -> "TrainState":
-        """This state with other weights."""
+        """Returns this state with other weights."""
         params = _with_table(weights.params, to_stored)
         return self.replace(params=params, batch_stats=weights.batch_stats)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def split_table(params: PyTree) -> tuple[PyTree, PyTree]:
-    """Parameters without the table's, and the table's arrays by name."""
+    """Splits parameters into those outside the table, and the table's arrays by name."""
     return {k: v for k, v in params.items() if k != "table"}, params["table"]
 
 
@@ -84,19 +84,19 @@ def _with_table(params: PyTree, function: Callable[[jax.Array], jax.Array]) -> P
 
 
 def init_weights(network: Network, key: jax.Array, stripes: int = 1) -> Weights:
-    """A network's first weights; see ``Network.init``."""
+    """Initializes the weights of a network; see ``Network.init``."""
     return Weights(*network.init(key, stripes))
 
 
 def weights_shapes(network: Network) -> Weights:
-    """Shapes of a network's weights, however they lie."""
+    """Shapes of a network's weights, independent of their layout."""
     return jax.eval_shape(lambda: init_weights(network, jax.random.key(0)))
 
 
 def init_state(
     network: Network, optimizer: Optimizer, seed: int, placement: Placement
 ) -> TrainState:
-    """The state before the first step, laid out as ``placement`` says. Pure."""
+    """Creates the state before the first step, laid out as ``placement`` specifies. Pure."""
     init_key, dropout_key = jax.random.split(jax.random.key(seed))
     weights = init_weights(network, init_key, placement.stripes)
     moved_by_optax, row_state, frozen, scratch = weights.params, {}, {}, {}
@@ -120,17 +120,17 @@ def init_state(
 
 
 def init_row_state(optimizer: Optimizer, table: Mapping[str, jax.Array]) -> PyTree:
-    """The row optimizers' state of a table that no step has moved; empty on the dense path."""
+    """Creates the row state of a table before its first step; empty on the dense path."""
     if optimizer.rows is None:
         return {}
     return {name: optimizer.rows[kind_of(name)].init(array) for name, array in table.items()}
 
 
 def started_from(state: TrainState, optimizer: Optimizer, weights: Weights) -> TrainState:
-    """A state before its first step with other weights, which lie as its own do.
+    """Returns a fresh state with other weights, which must be laid out like its own.
 
-    The row state is made anew: FTRL's holds the weights themselves, and the old one would undo the
-    exchange.
+    The row state is created anew: FTRL's contains the weights themselves, so the old row state
+    would undo the replacement.
     """
     shardings = jax.tree.map(lambda array: array.sharding, state.row_state)
     fresh = jax.jit(functools.partial(init_row_state, optimizer), out_shardings=shardings)
@@ -141,14 +141,14 @@ def started_from(state: TrainState, optimizer: Optimizer, weights: Weights) -> T
 def placement_for(
     optimizer: Optimizer, mesh: Mesh, partitioning: Partitioning = DEFAULT_PARTITIONING
 ) -> Placement:
-    """Where an optimizer needs the table: striped on the sparse path, whole on the dense one."""
+    """The placement for an optimizer: striped table on the sparse path, whole on the dense path."""
     return Placement(mesh, optimizer.rows is not None, partitioning)
 
 
 def create_state(
     network: Network, optimizer: Optimizer, seed: int, placement: Placement
 ) -> TrainState:
-    """The state before the first step, created where it will live.
+    """Creates the state before the first step directly on its devices.
 
     Shapes come first, then shardings, then the arrays, each on its own devices: a table larger
     than one device is never on one.

@@ -23,12 +23,12 @@ TrainStep: TypeAlias = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
 def make_train_step(network: Network, optimizer: Optimizer, placement: Placement) -> TrainStep:
-    """``train_step(state, batch) -> (state, metrics)``, jitted, the state donated.
+    """Creates ``train_step(state, batch) -> (state, metrics)``, jitted, with the state donated.
 
-    See ``Network`` for what a batch has; ``metrics`` has the ``loss`` of the batch before the
-    update, without penalties. The optimizer decides which path the table takes; the model does not
-    know it. The step has compiler options of its own (``compiling``), so JAX refuses it inside
-    another ``jax.jit``.
+    ``Network`` describes a batch; ``metrics`` has the ``loss`` of the batch before the update,
+    without penalties. The optimizer determines the path of the table; the model does not know it.
+    The step has its own compiler options (``compiling``), so JAX refuses it inside another
+    ``jax.jit``.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -38,7 +38,7 @@ def make_train_step(network: Network, optimizer: Optimizer, placement: Placement
         return _sparse_step(network, optimizer, access, state, batch)
 
     warn_of_slow_scatters(placement.platform)
-    # Without fixed output shardings the compiler may choose others, and the second call recompiles.
+    # Without fixed output shardings the compiler may choose others and recompile the second call.
     shardings = state_shardings(network, optimizer, placement)
     return jax.jit(
         train_step,
@@ -49,7 +49,7 @@ def make_train_step(network: Network, optimizer: Optimizer, placement: Placement
 
 
 def _dense_step(network: Network, optimizer: Optimizer, state: TrainState, batch: Batch):
-    """All parameters by dense gradients: every row of the table is read and written."""
+    """Updates all parameters by dense gradients: reads and writes every row of the table."""
 
     def loss_fn(params):
         return network.loss(params, state.batch_stats, batch, _dropout_key(state))
@@ -66,7 +66,7 @@ def _dense_step(network: Network, optimizer: Optimizer, state: TrainState, batch
 def _sparse_step(
     network: Network, optimizer: Optimizer, access: TableAccess, state: TrainState, batch: Batch
 ):
-    """The table by its touched rows alone, gathered outside ``grad`` and written in place."""
+    """Updates only the touched rows of the table, gathered outside ``grad``, written in place."""
     assert optimizer.rows is not None
     dense, table = split_table(state.params)
     rows, routes = access.lookup(table, batch["ids"])
@@ -107,7 +107,7 @@ def _sparse_step(
 
 
 def _without_frozen(state: TrainState, grads: PyTree) -> PyTree:
-    """Gradients or updates that are 0 where a row is not to move."""
+    """Sets the gradients or updates of frozen rows to 0."""
     table = {
         name: jnp.where(state.frozen[name][:, None], 0.0, grad) if name in state.frozen else grad
         for name, grad in grads["table"].items()
@@ -127,7 +127,7 @@ def _moved(
 
 
 def _key(state: TrainState) -> jax.Array:
-    """This step's random key; dropout and each array's rounding fold a number of their own in."""
+    """Random key of this step; dropout and each array's rounding fold in their own numbers."""
     return jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
 
 
@@ -138,15 +138,15 @@ def _dropout_key(state: TrainState) -> jax.Array:
 def make_score_step(
     network: Network, placement: Placement | None = None, negative_rate: float = 1.0
 ) -> Callable[[Weights, Batch], jax.Array]:
-    """``score(weights, batch) -> logits [B, T]``, jitted.
+    """Creates ``score(weights, batch) -> logits [B, T]``, jitted.
 
     Like the train step, it cannot be called inside another ``jax.jit``.
 
     Args:
-      network: Whose weights are scored.
-      placement: Where they lie. The logits are split over its devices as the batch is. None for
-        weights that each device has all of.
-      negative_rate: Share of the negative examples that the weights were trained on, for which the
+      network: Network to score with.
+      placement: Layout of the weights; the logits are split over its devices like the batch. None
+        for weights that are replicated on every device.
+      negative_rate: Share of the negative examples on which the weights were trained, for which the
         logits are corrected.
     """
 
@@ -165,7 +165,7 @@ def make_score_step(
 
 
 def cut_learning_rate(state: TrainState, factor: float, floor_scale: float) -> TrainState:
-    """The state with its learning rate multiplied by ``factor``, not below ``floor_scale``."""
+    """Multiplies the learning rate's scale by ``factor``, but not below ``floor_scale``."""
     scale = jnp.maximum(state.rate_scale * factor, floor_scale)
     scale = jax.device_put(scale, state.rate_scale.sharding)
     return state.replace(rate_scale=scale)  # pyright: ignore[reportAttributeAccessIssue]

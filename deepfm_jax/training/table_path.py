@@ -1,4 +1,4 @@
-"""Whether a run moves the whole table at every step, or only the rows that a batch reads."""
+"""Choice of the table's path: every row moves at every step, or only the rows of the batch."""
 
 from typing import NamedTuple
 
@@ -8,8 +8,8 @@ from deepfm_jax.features import slot_counts, total_rows
 from deepfm_jax.models import Model
 from deepfm_jax.training.optimizer_settings import OptimizerSettings, RowSettings
 
-# Rows of the table for each row that a batch reads, below which moving all of them is faster than
-# finding out which were touched: where the lines of ours_adam and ours_dense_adam cross in
+# Up to this many table rows per row that a batch reads, moving all rows is faster than finding the
+# touched ones: where the lines of ours_adam and ours_dense_adam cross in
 # experiments/benchmarks/train_step.py.
 DENSE_ROWS_PER_READ = 1.0
 
@@ -25,7 +25,7 @@ class TablePath(NamedTuple):
 
     Attributes:
       name: ``"dense"`` or ``"sparse"``.
-      reason: Why it is that one.
+      reason: Why the run takes it.
     """
 
     name: str
@@ -33,20 +33,20 @@ class TablePath(NamedTuple):
 
     @property
     def changes(self) -> str:
-        """What the path decides of the mathematics."""
+        """What the path changes mathematically."""
         return _CHANGES[self.name]
 
 
 def table_path(settings: OptimizerSettings, model: Model, batch: int) -> TablePath:
-    """The path that is set or, for ``"auto"``, the faster one.
+    """Returns the path that is set or, for ``"auto"``, the faster one.
 
-    Settings of single rows ask for the sparse path, as does a table in bfloat16. Otherwise
-    the dense path is taken up to ``DENSE_ROWS_PER_READ`` table rows for each row read, and where
-    the optimizer has no row form.
+    Settings of row optimizers select the sparse path, as does a table in bfloat16. Otherwise the
+    path is dense if there are at most ``DENSE_ROWS_PER_READ`` table rows per row read, or if the
+    optimizer has no row form.
 
     Args:
-      settings: Of the run.
-      model: Whose table it is.
+      settings: Optimizer settings of the run.
+      model: Model with the table.
       batch: B.
 
     Raises:
@@ -61,7 +61,7 @@ def table_path(settings: OptimizerSettings, model: Model, batch: int) -> TablePa
     if settings.table == "dense":
         if given:
             raise UserError(
-                f"optimizer.{given[0]} is of the sparse path, and optimizer.table='dense'"
+                f"optimizer.{given[0]} applies only to the sparse path, but optimizer.table='dense'"
             )
         if model.table_dtype == "bfloat16":
             raise UserError(
@@ -69,13 +69,13 @@ def table_path(settings: OptimizerSettings, model: Model, batch: int) -> TablePa
                 "be rounded to nearest, which loses most of them"
             )
     if settings.table != "auto":
-        return TablePath(settings.table, "it is set")
+        return TablePath(settings.table, "optimizer.table is set")
     if given:
         return TablePath("sparse", f"optimizer.{given[0]} is set")
     if model.table_dtype == "bfloat16":
         return TablePath("sparse", "the table is in bfloat16, which dense updates would round off")
     if settings.name not in ROW_OPTIMIZERS:
-        return TablePath("dense", f"{settings.name} moves no single rows")
+        return TablePath("dense", f"{settings.name} has no row form")
     rows = total_rows(model.features)
     reads = batch * sum(slot_counts(model.features))
     if rows <= DENSE_ROWS_PER_READ * reads:

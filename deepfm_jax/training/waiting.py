@@ -1,4 +1,4 @@
-"""How long the devices had nothing to do for want of the next batch."""
+"""Measurement of the time in which the devices are idle, waiting for the next batch."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -8,14 +8,14 @@ T = TypeVar("T")
 
 
 class TimedBatches(Generic[T]):
-    """Batches, and for how long the devices stood idle before each.
+    """Iterates over batches and measures how long the devices were idle before each.
 
-    The host runs ahead of the devices, so time that it spends on a batch is no one's loss while a
-    step is under way. A wait counts where the last step has ended by its end. When within the wait
-    the step ended cannot be known, so what is counted is at most one step per batch too long.
+    The host runs ahead of the devices, so the time that it spends on a batch costs nothing while a
+    step is still running. A wait counts if the last step has ended by its end. When the step ended
+    within the wait is unknown, so the count exceeds the truth by at most one step per batch.
 
     Attributes:
-      waited: Seconds before the batch that was given last.
+      waited: Seconds of waiting before the most recent batch.
     """
 
     def __init__(self, batches: Iterable[T]):
@@ -35,5 +35,5 @@ class TimedBatches(Generic[T]):
             yield batch
 
     def started(self, output: Any) -> None:
-        """Tells of a step that the devices have been given, by one of its outputs (an array)."""
+        """Registers a step that was dispatched, by one of its outputs (an array)."""
         self._last = output

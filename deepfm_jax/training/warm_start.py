@@ -1,4 +1,4 @@
-"""Weights of an earlier run, put into a model of the same kind whose vocabularies have grown."""
+"""Warm start: copies an earlier run's weights into the same model with larger vocabularies."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ from deepfm_jax.training.network import Network
 from deepfm_jax.training.optimizer import Optimizer
 from deepfm_jax.training.state import TrainState, Weights, started_from, weights_layout
 
-# What decides of a model's training and rounding, and not of what its weights mean.
+# Hyperparameters that affect training and rounding but not the meaning of the weights.
 _MAY_DIFFER = ("field_dims", "dropout", "init_std", "compute_dtype", "parent", "name")
 
 
@@ -32,7 +32,7 @@ class WarmStartSource:
     digest = ""
 
     def __init__(self, run: FreshRun):
-        """Checks that the earlier run is one of the same model.
+        """Checks that the earlier run has the same model.
 
         Raises:
           UserError: see ``earlier_model``.
@@ -44,7 +44,7 @@ class WarmStartSource:
         self._earlier = earlier_model(self._folder, name, model, run.encoder)
 
     def start(self, state: TrainState) -> TrainState:
-        """The state with the earlier weights."""
+        """Returns the state with the earlier weights."""
         run, folder = self._run, self._folder
         like = weights_layout(Network(self._earlier, run.network.head), run.placement)
         weights, frozen = restore_best(folder, like), restore_frozen(folder, like)
@@ -55,39 +55,39 @@ class WarmStartSource:
 def earlier_model(
     workdir: str | os.PathLike[str], name: str, model: Model, encoder: Encoder
 ) -> Model:
-    """The model of an earlier run, whose weights a model may start from.
+    """Builds the model of an earlier run and checks that its weights fit ``model``.
 
     Args:
-      workdir: Of the earlier run.
-      name: Of the model that starts, as in ``MODELS``.
-      model: The one that starts.
-      encoder: Of its data.
+      workdir: Folder of the earlier run.
+      name: Name of the model that starts, as in ``MODELS``.
+      model: The model that starts.
+      encoder: Encoder of its data set.
 
     Raises:
-      UserError: no run there, or one without a checkpoint, of another model or other
-        hyperparameters, or of an encoder whose ids mean something else in ``encoder``.
+      UserError: the folder holds no run, or the run has no checkpoint, another model, other
+        hyperparameters, or an encoder whose ids mean something else in ``encoder``.
     """
     experiment, before = workdirs.read(workdir)
-    told = f"warm_start={os.fspath(workdir)}"
+    setting = f"warm_start={os.fspath(workdir)}"
     if not workdirs.has_checkpoints(workdir):
-        raise UserError(f"{told}: the run has no checkpoint yet; train it first")
+        raise UserError(f"{setting}: the run has no checkpoint yet; train it first")
     if experiment.model["name"] != name:
         raise UserError(
-            f"{told}: is a run of model {experiment.model['name']!r}, and this one is of {name!r}"
+            f"{setting} is a run of model {experiment.model['name']!r}, and this one is of {name!r}"
         )
     earlier = experiment.build_model(before)
     for field in dataclasses.fields(model):  # pyright: ignore[reportArgumentType]
         there, here = getattr(earlier, field.name, None), getattr(model, field.name, None)
         if field.name not in _MAY_DIFFER and there != here:
             raise UserError(
-                f"{told}: has model.{field.name}={_plain(there)!r}, and this run has "
-                f"model.{field.name}={_plain(here)!r}; weights are taken over between equal "
-                "ones alone"
+                f"{setting} has model.{field.name}={_plain(there)!r}, and this run has "
+                f"model.{field.name}={_plain(here)!r}; weights can only be copied between equal "
+                "models"
             )
     try:
         check_grown(before, encoder)
     except UserError as error:
-        raise UserError(f"{told}: {error}") from None
+        raise UserError(f"{setting}: {error}") from None
     return earlier
 
 
@@ -100,23 +100,22 @@ def with_warm_start(
     mesh: Mesh,
     frozen: Mapping[str, jax.Array] | None = None,
 ) -> TrainState:
-    """A state before its first step, with the weights of an earlier model.
+    """Copies the weights of an earlier model into a fresh state.
 
-    Rows of the table that the earlier model had are copied to where their fields begin now; those
-    of new values keep what the initialiser gave them. All other parameters and batch norm's
-    statistics are copied. Rows that were frozen stay so. What optimizers keep starts anew: a new
-    run has its own schedule, and Adam's moments of old rows beside none of new ones would move the
-    two at different rates.
+    Rows of the earlier model's table are copied to the new positions of their fields; rows of new
+    values keep their initial values. All other parameters and batch norm's statistics are copied.
+    Frozen rows stay frozen. Optimizer state starts anew: a new run has its own schedule, and with
+    Adam's moments for old rows but none for new ones, the two would move at different rates.
 
     Args:
-      state: A fresh one.
-      optimizer: What moves it.
+      state: A fresh state.
+      optimizer: Its optimizer.
       model: Its model.
       earlier: See ``earlier_model``.
-      weights: Of ``earlier``, laid out as the state's weights are.
+      weights: Weights of ``earlier``, laid out like the state's.
       mesh: Devices of both.
-      frozen: Rows of ``earlier`` that are frozen (see ``checkpoint.restore_frozen``); the state's
-        optimizer must know of them.
+      frozen: Marks of the frozen rows of ``earlier`` (see ``checkpoint.restore_frozen``); the
+        state's optimizer must have ``has_frozen_rows``.
     """
     there, here = (
         {name: rows for space in each.layout.spaces for name, rows, _ in space.arrays}
@@ -131,13 +130,13 @@ def with_warm_start(
     )
     table = copied(weights.params["table"], state.weights.params["table"])
     counts = [max(rows.values()) for rows in (there, here)]
-    told = f"{counts[0]:,} of {counts[1]:,} table rows and all other weights"
+    summary = f"{counts[0]:,} of {counts[1]:,} table rows and all other weights"
     if frozen:
         state = state.replace(frozen=copied(frozen, state.frozen))  # pyright: ignore[reportAttributeAccessIssue]
         count = sum(int(rows.sum()) for rows in state.frozen.values())
-        told += f"; {count:,} rows stay frozen"
+        summary += f"; {count:,} rows stay frozen"
     if hosts.is_primary():
-        print(f"from warm start: {told}")
+        print(f"from warm start: {summary}")
     params = {**weights.params, "table": table}
     return started_from(state, optimizer, Weights(params, weights.batch_stats))
 

@@ -1,4 +1,4 @@
-"""The folder of a run: its configuration, encoder and checkpoints belong together."""
+"""The folder of a run, which keeps its configuration, encoder and checkpoints together."""
 
 import json
 import os
@@ -12,22 +12,22 @@ from deepfm_jax.files import write_json
 from deepfm_jax.training.settings import Experiment
 
 _CONFIG = "config.json"
-# pathlib leaves one slash of gs://; a letter before the colon is a drive.
+# pathlib keeps one slash of gs://; a single letter before the colon is a drive.
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/")
 _SECTIONS = (
     *("data", "model", "head", "optimizer", "seed"),
     *("pretraining", "warm_start", "pretrained_vectors"),
 )
-# Settings of the loop that may not change under a run. The batch size decides which rows an epoch
-# under way has left, and perhaps the path of the table; the best score so far is one of the
-# monitored metric, and a score of another is no better or worse than it.
-_FIXED_OF_LOOP = ("batch_size", "monitor")
-# Those that decide neither the weights nor which of them are the best.
-_FREE_OF_LOOP = ("checkpoint_steps", "log_steps", "eval_batch_size")
+# Settings of the loop that may not change during a run. The batch size determines which examples
+# the current epoch has left, and perhaps the path of the table; the best score so far is a value of
+# the monitored metric, and cannot be compared with another metric.
+_FIXED_LOOP_KEYS = ("batch_size", "monitor")
+# Settings that affect neither the weights nor the choice of the best ones.
+_FREE_LOOP_KEYS = ("checkpoint_steps", "log_steps", "eval_batch_size")
 
 
 def claim(workdir: str | os.PathLike[str], experiment: Experiment, encoder: Encoder) -> None:
-    """Makes ``workdir`` this experiment's, or checks that it is already.
+    """Claims ``workdir`` for this experiment, or checks that it is its own already.
 
     Raises:
       UserError: see ``check``.
@@ -37,7 +37,7 @@ def claim(workdir: str | os.PathLike[str], experiment: Experiment, encoder: Enco
     if not has_config(folder):
         folder.mkdir(parents=True, exist_ok=True)
         encoder.save(folder)
-    # Last, so that a folder with a configuration has its encoder too.
+    # The configuration comes last, so that a folder that has one also has its encoder.
     write_json(folder / _CONFIG, experiment.to_dict())
 
 
@@ -51,20 +51,22 @@ def check(
     """Checks that ``workdir`` is free for this experiment, or its own already; writes nothing.
 
     Args:
-      workdir: Folder of a run, which need not be there.
-      experiment: What is to run there.
-      encoder: Of its data.
-      same_loop: Whether a run there must also have had the same epochs, patience and so on, which
-        otherwise may change between the starts of a run.
+      workdir: Folder of a run, which need not exist.
+      experiment: Experiment to run there.
+      encoder: Encoder of its data set.
+      same_loop: Whether a run in the folder must also have the same epochs, patience and so on,
+        which may otherwise change between the starts of a run.
 
     Raises:
-      UserError: another experiment's checkpoints lie there; the message names the first key that
-        differs. Or the folder is a URL.
+      UserError: the folder holds another experiment's checkpoints (the message names the first key
+        that differs), or it is a URL.
     """
     folder = pathlib.Path(workdir)
-    # As a path, it would be a folder on this machine, and the checkpoints perhaps lost with that.
+    # As a path, a URL would be a folder on this machine, with which the checkpoints might be lost.
     if _URL.match(os.fspath(workdir)):
-        raise UserError(f"workdir {folder} is a URL; give a folder, of a mounted bucket perhaps")
+        raise UserError(
+            f"workdir {folder} is a URL; give a folder, for example one of a mounted bucket"
+        )
     if not has_config(folder):
         if (folder / "checkpoints").exists():
             raise UserError(
@@ -72,29 +74,29 @@ def check(
                 "choose another --workdir"
             )
         return
-    # Settings that are younger than the run had their defaults.
+    # Settings that were added after the run get their defaults.
     there = read_experiment(folder).to_dict()
     config = experiment.to_dict()
     difference = _first_difference(_fixed(there), _fixed(config))
     if difference:
         raise UserError(
-            f"{_told(folder, difference)}; choose another --workdir, or delete that one"
+            f"{_describe(folder, difference)}; choose another --workdir, or delete that one"
         )
-    difference = _first_difference(_bound(there), _bound(config))
+    difference = _first_difference(_loop_of_result(there), _loop_of_result(config))
     if same_loop and difference:
         key, old, _ = difference
         raise UserError(
-            f"{_told(folder, difference)}; choose another --workdir, or set {key}={old!r}"
+            f"{_describe(folder, difference)}; choose another --workdir, or set {key}={old!r}"
         )
     if Encoder.load(folder).fingerprint() != encoder.fingerprint():
         raise UserError(
             f"workdir {folder} holds a run on data set {experiment.data.name!r} encoded "
-            "otherwise (other rows or vocabularies); choose another --workdir"
+            "differently (other rows or vocabularies); choose another --workdir"
         )
 
 
 def has_checkpoints(workdir: str | os.PathLike[str]) -> bool:
-    """Whether a run has written a checkpoint; one that is being written has a longer name."""
+    """Whether a run has written a checkpoint; unfinished checkpoints have longer names."""
     return any(path.name.isdigit() for path in pathlib.Path(workdir).glob("checkpoints/*"))
 
 
@@ -104,16 +106,16 @@ def has_config(workdir: str | os.PathLike[str]) -> bool:
 
 
 def read_experiment(workdir: str | os.PathLike[str]) -> Experiment:
-    """The experiment of a run that has begun.
+    """Reads the experiment of a run that has begun.
 
     Raises:
-      UserError: its configuration is no JSON, or not one of this version.
+      UserError: its configuration is not valid JSON, or does not fit this version.
     """
     return Experiment.from_mapping(_read_config(pathlib.Path(workdir)))
 
 
 def read(workdir: str | os.PathLike[str]) -> tuple[Experiment, Encoder]:
-    """The experiment and the encoder of a run.
+    """Reads the experiment and the encoder of a run.
 
     Raises:
       UserError: the folder holds no run.
@@ -134,22 +136,22 @@ def _read_config(folder: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"{folder / _CONFIG}: not valid JSON ({error})") from None
 
 
-def _told(folder: pathlib.Path, difference: tuple[str, Any, Any]) -> str:
+def _describe(folder: pathlib.Path, difference: tuple[str, Any, Any]) -> str:
     key, old, new = difference
     return f"workdir {folder} holds a run with {key}={old!r}, and this one has {key}={new!r}"
 
 
 def _fixed(config: dict[str, Any]) -> dict[str, Any]:
-    """What makes the weights; the rest of the loop (epochs, patience) may change between starts."""
+    """Settings that may not change between starts; most of the loop (epochs, patience) may."""
     fixed = {section: config[section] for section in _SECTIONS}
-    # The data may have moved; their fingerprint says whether they are the same.
+    # The data may have moved; the fingerprint shows whether they are the same.
     fixed["data"] = {key: value for key, value in config["data"].items() if key != "folder"}
-    return {**fixed, "loop": {key: config["loop"][key] for key in _FIXED_OF_LOOP}}
+    return {**fixed, "loop": {key: config["loop"][key] for key in _FIXED_LOOP_KEYS}}
 
 
-def _bound(config: dict[str, Any]) -> dict[str, Any]:
-    """What in the loop decides how long a run trains and which weights are kept."""
-    kept = {key: value for key, value in config["loop"].items() if key not in _FREE_OF_LOOP}
+def _loop_of_result(config: dict[str, Any]) -> dict[str, Any]:
+    """Loop settings that determine how long a run trains and which weights are kept."""
+    kept = {key: value for key, value in config["loop"].items() if key not in _FREE_LOOP_KEYS}
     return {"loop": kept}
 
 

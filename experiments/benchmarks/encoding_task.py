@@ -1,15 +1,15 @@
-"""The encoding that every system of input_pipeline.py does, and how each is timed.
+"""The encoding task of input_pipeline.py, which is the same for all systems, and its timing.
 
-The standard library alone, so that our environment and that of the peers can both import it.
+Needs only the standard library, so that both our environment and the peers' can import it.
 
 A folder holds ``train``, ``valid`` and ``test`` in Criteo's layout: a label, 13 counts and 26
-hashed categories, tabs between them, empty where one is missing. Each column becomes int32 ids:
+hashed categories, separated by tabs, empty if missing. Each column becomes int32 ids:
 
-* a count x becomes the bucket floor(ln(x)^2) where x > 2, else floor(x), which is a category then;
-* the values of a category that stand in ``MIN_COUNT`` training rows or more are numbered from 1,
-  the most frequent first, and of equally frequent ones the lesser; all else is 0.
+* a count x becomes the bucket floor(ln(x)^2) if x > 2, else floor(x), which is then a category;
+* the values of a category that occur in at least ``MIN_COUNT`` training rows are numbered from 1,
+  the most frequent first, ties broken by the smaller value; all other values are 0.
 
-Ids and labels of all three files are written in a format of the system's own.
+Each system writes the ids and labels of all three files in a format of its own.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def run(
     Flags: ``--source``, the folder of the three files, and ``--out``, an empty one. What ``encode``
     returns is added to the report, and what it prints goes to stderr.
     """
-    # Here, for it has this name where a script of this folder runs, and no other place.
+    # Imported here because it has this name only when a script of this folder runs.
     from workload import report
 
     parser = argparse.ArgumentParser(description=f"Encodes a click log with {system}.")

@@ -1,11 +1,11 @@
 """Times whole training epochs of DeepFM on Frappe, data reading included, beside FuxiCTR's.
 
 ``python -m experiments.benchmarks.epoch --data=data --peer_python=peers/bin/python``, after
-``prepare`` put Frappe into ``data``, and with the environment that ``torch_peers.py`` says how to
-make. Both train the recipe of ``configs/frappe.py`` on the same encoded rows, each through its own
-reader and its own step: ours from the prepared blocks, FuxiCTR, with its ``train_epoch``, from an
-npz file of the same ids, which is written first. Evaluation is left out of both. Prints a table,
-and writes ``results.json``.
+``prepare`` has put Frappe into ``data``, and with the environment described in ``torch_peers.py``.
+Both train the recipe of ``configs/frappe.py`` on the same encoded rows, each through its own reader
+and its own step: ours from the prepared blocks, FuxiCTR, with its ``train_epoch``, from an npz file
+of the same ids, which is written first. Neither evaluates. Prints a table, and writes
+``results.json``.
 """
 
 import pathlib

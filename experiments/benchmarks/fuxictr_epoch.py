@@ -82,7 +82,7 @@ def _measure(file: str, epochs: int) -> list[float]:
     model.compile("adam", "binary_crossentropy", 1e-3)
     model.reset_parameters()
     model.model_to_device()
-    # What fit() sets before its first epoch; no evaluation falls due.
+    # What fit() sets before its first epoch; no evaluation becomes due.
     model._max_gradient_norm, model._total_steps, model._stop_training = 10.0, 0, False
     model._eval_steps = sys.maxsize
     seconds = []

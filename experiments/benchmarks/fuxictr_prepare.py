@@ -1,13 +1,14 @@
 """Encodes a click log with FuxiCTR: ``python fuxictr_prepare.py --source=DIR --out=DIR``.
 
-Its own feature processor of Criteo, called as its ``example1_build_dataset_to_parquet.py`` does,
-with the columns of its published Criteo configs: the counts through ``convert_to_bucket``, every
-column categorical. ``--data_block_size=N`` before the other flags is its setting of that name: 0,
-its default, writes one file for each split, and else files of so many rows. Ids are those of
-encoding_task.py but for a few: it has an id for unseen values apart from that for padding.
+It uses FuxiCTR's own feature processor for Criteo, called as in its
+``example1_build_dataset_to_parquet.py``, with the columns of its published Criteo configs: the
+counts go through ``convert_to_bucket``, and every column is categorical. ``--data_block_size=N``
+before the other flags is FuxiCTR's setting of that name: 0, its default, writes one file per split,
+any other value files of N rows. The ids are those of encoding_task.py with few exceptions: FuxiCTR
+has separate ids for unseen values and for padding.
 
-It reads CSV with a header, so it is given the same rows in copies of the files that begin with one.
-It starts Ray, whose processes are counted in the memory that is reported.
+FuxiCTR reads CSV with a header, so it gets copies of the files that begin with one. It starts Ray,
+whose processes count towards the reported memory.
 """
 # Runs in the peers' environment, not in ours.
 # pyright: reportMissingImports=false

@@ -1,11 +1,11 @@
-"""Checks what the device computes: ``python -m experiments.benchmarks.gpu_checks``.
+"""Checks the results of the device: ``python -m experiments.benchmarks.gpu_checks``.
 
-A part of ``gpu_session``. Each check gives the largest difference that it found and the largest
-that it allows; an exception fails it, and the next goes on. Models and sums are here, training is
-in ``gpu_training_checks``. The truth is the tests': float64 loops of the papers' equations
-(``tests/references.py``) and PyTorch's DeepFM (``tests/golden``), so this needs a clone. Products
-are in full float32 but for the check that says what the default precision changes. Prints a line of
-JSON for each check.
+A part of ``gpu_session``. Each check reports the largest difference that it found and the largest
+that it allows; a check that raises fails, and the next one runs. Models and sums are checked here,
+training in ``gpu_training_checks``. The references are those of the tests: float64 loops of the
+papers' equations (``tests/references.py``) and PyTorch's DeepFM (``tests/golden``), so this needs a
+clone. Products are in full float32, except in the check that measures the effect of the default
+precision. Prints a line of JSON for each check.
 """
 
 import dataclasses
@@ -31,11 +31,11 @@ _GOLDEN = pathlib.Path(__file__).parents[2] / "tests" / "golden" / "deepfm.npz"
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What a check found.
+    """The finding of a check.
 
     Attributes:
-      difference: The largest, absolute unless the note says otherwise.
-      allowed: The largest that passes; None where the difference is only reported.
+      difference: Largest difference, absolute unless the note says otherwise.
+      allowed: Largest difference that passes; None if the difference is only reported.
       note: What was compared.
     """
 
@@ -67,20 +67,20 @@ def main() -> None:
 
 
 def outcome(check: Callable[[], Found]) -> dict[str, Any]:
-    """What a check found, and whether it passed; an exception is a failure."""
+    """Runs a check and reports its finding and whether it passed; an exception is a failure."""
     try:
         with jax.default_matmul_precision("highest"):
             found = check()
-    except Exception as error:  # One check that fails must not take the others with it.
+    except Exception as error:  # A failing check must not prevent the others from running.
         lines = str(error).strip().splitlines() or [""]
         return {"passed": False, "note": f"{type(error).__name__}: {lines[0]}"[:300]}
-    # A NaN is not within anything.
+    # NaN is not within any bound.
     passed = None if found.allowed is None else bool(found.difference <= found.allowed)
     return {**dataclasses.asdict(found), "passed": passed}
 
 
 def cpu() -> Any:
-    """The host's processor as a device of JAX."""
+    """The host's processor as a JAX device."""
     return jax.devices("cpu")[0]
 
 
@@ -94,8 +94,8 @@ def largest(ours: Any, theirs: Any) -> float:
 
 
 def model_variant(variant: str) -> Found:
-    """Logits and loss of a model against its reference, its gradient along one direction too."""
-    with jax.default_device(cpu()):  # Many small programs, which are no concern of the device.
+    """Compares a model's logits, and its gradient along one direction, with its reference."""
+    with jax.default_device(cpu()):  # Many small programs that need not run on the device.
         model, params, ids, values = model_variants.drawn(variant)
     labels = np.array([0, 1, 1, 0, 1, 0], np.float32)
 
@@ -134,7 +134,7 @@ def model_variant(variant: str) -> Found:
 
 
 def golden() -> Found:
-    """DeepFM with PyTorch's weights: its probabilities, loss and gradients are PyTorch's."""
+    """DeepFM with PyTorch's weights gives PyTorch's probabilities, loss and gradients."""
     from tests.golden.deepfm_test import as_params
 
     arrays = dict(np.load(_GOLDEN))
@@ -160,12 +160,12 @@ def golden() -> Found:
 
 
 def sums_by_row(sizes: Sizes) -> Found:
-    """Sums of row gradients by both ways against float64, in units of their bound."""
+    """Compares both ways to sum row gradients with float64, relative to sums of magnitudes."""
     rng = np.random.default_rng(0)
     rows = sizes.sums // 4
     row_ids = np.minimum(rng.zipf(1.2, sizes.sums) - 1, rows).astype(np.int32)
     grads = rng.normal(size=(sizes.sums, 4)).astype(np.float32)
-    grads[row_ids == rows] = np.nan  # of no row
+    grads[row_ids == rows] = np.nan  # belongs to no row
 
     def by_map(row_ids, grads):
         _, representatives = by_slot_map(create_scratch(rows), row_ids)
@@ -187,7 +187,7 @@ def sums_by_row(sizes: Sizes) -> Found:
 
 
 def lookup_gradient(sizes: Sizes) -> Found:
-    """The dense gradient of a lookup of many readings of few rows."""
+    """Checks the dense gradient of a lookup that reads few rows many times."""
     rng = np.random.default_rng(0)
     row_ids = np.minimum(rng.zipf(1.2, sizes.sums // 8) - 1, 99).astype(np.int32)
     weights = rng.uniform(size=len(row_ids)).astype(np.float32)
@@ -200,7 +200,7 @@ def lookup_gradient(sizes: Sizes) -> Found:
 
 
 def default_precision(sizes: Sizes) -> Found:
-    """What the device's default precision changes of the benchmark's logits."""
+    """Measures how the device's default precision changes the benchmark's logits."""
     model = gpu_workload.model(sizes.rows[-1], False)
     (batch, *_), _ = gpu_workload.device_batches(sizes.rows[-1], sizes.batches[-1])
     params = jax.jit(model.init)(jax.random.key(0), batch["ids"])

@@ -1,9 +1,8 @@
 """Times PyTorch's DeepFM on the device: ``python gpu_peers.py``, in its own folder.
 
-A part of ``gpu_session``, for any Python that has torch; it needs nothing else of this project than
-the modules beside it. The systems are those of ``torch_peers.py``: the model under
-``torch.compile`` and plain, with fused Adam, and with sparse gradients and SparseAdam. Prints a
-line of JSON for each.
+A part of ``gpu_session``, for any Python that has torch; of this project it needs only the modules
+in this folder. The systems are those of ``torch_peers.py``: the model under ``torch.compile`` and
+plain, with fused Adam, and with sparse gradients and SparseAdam. Prints a line of JSON for each.
 """
 # pyright: reportMissingImports=false
 
@@ -30,18 +29,18 @@ _SYSTEMS = {
     "torch_sparse_adam": torch_sparse_adam,
     "torch_compile": torch_compile,
 }
-# What PyTorch calls the precision of float32 products; bfloat16 is by autocast.
+# PyTorch's name for the precision of float32 products; bfloat16 uses autocast.
 _PRECISIONS = {"bfloat16": "highest", "float32": "highest", "tf32": "high"}
 _BATCHES = 4
 
 
 class _Session(Run):
-    """A run whose steps follow one another, as ours do: the host waits after each of its rounds."""
+    """A run that dispatches steps ahead, as ours do: the host waits only after each round."""
 
     seconds = 0.4
 
     def measure(self, step: Callable[[int], None]) -> Times:
-        """Seconds of a step, of each round through the batches after two that are left out."""
+        """Seconds per step in each round through the batches, without the first two rounds."""
         times: list[float] = []
         while len(times) < 5 or sum(times[2:]) < self.seconds:
             start = self.clock()
@@ -63,8 +62,8 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     systems = [name for name in _SYSTEMS if not (flags.small and name == "torch_compile")]
     data_of = functools.cache(functools.partial(batches, count=_BATCHES))
-    # What takes long to compile comes after the others, a precision after another: whoever is cut
-    # off has every table of the largest batch.
+    # Systems that take long to compile come last, one precision after another: a session that is
+    # cut off has every table of the largest batch.
     for batch, name, precision, rows in itertools.product(
         flags.batches, systems, _PRECISIONS, flags.rows
     ):
@@ -78,7 +77,7 @@ def main() -> None:
 
 
 def _measured(system, precision, rows, data, device) -> dict[str, Any]:
-    """Milliseconds of a step, or why there are none."""
+    """Milliseconds of a step, or the reason why they are missing."""
     ids, labels = data
     torch.set_float32_matmul_precision(_PRECISIONS[precision])
     run = _Session(
@@ -90,11 +89,11 @@ def _measured(system, precision, rows, data, device) -> dict[str, Any]:
         bfloat16=precision == "bfloat16",
     )
     try:
-        # Tables are made where they will live: a large one would take long to draw on the host.
+        # Tables are created on the device, because drawing a large one on the host takes long.
         with torch.device(device):
             measure = system(run)
         seconds = measure()["step_seconds"]
-    except RuntimeError as error:  # Out of memory, as a rule: others may fit.
+    except RuntimeError as error:  # Usually out of memory; others may fit.
         return {"failed": f"{type(error).__name__}: {str(error).splitlines()[0]}"[:200]}
     finally:
         measure = None

@@ -1,8 +1,8 @@
-"""Where the time of a step goes: ``python -m experiments.benchmarks.gpu_profile``.
+"""Profiles a training step: ``python -m experiments.benchmarks.gpu_profile``.
 
 A part of ``gpu_session``, at its first sizes with the tower in bfloat16: the longest kernels of a
-step by a profile, memory at peak, compile time, whether copies from the host overlap with steps,
-and the time of scoring by the size of the batch. Prints a line of JSON for each.
+profiled step, peak memory, compile time, the overlap of copies from the host with steps, and the
+time of scoring by batch size. Prints a line of JSON for each.
 """
 
 import pathlib
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _profile(rows: int, optimizer: str, held: list[Any], data: list[Any]) -> Any:
-    """Emits where a step's time and memory go; the compiled step."""
+    """Emits where a step's time and memory go; returns the compiled step."""
     start = time.perf_counter()
     program = gpu_speed.lower(rows, data[0], optimizer, "bfloat16", "sort").compile()
     seconds = time.perf_counter() - start
@@ -83,10 +83,10 @@ def _profile(rows: int, optimizer: str, held: list[Any], data: list[Any]) -> Any
 
 
 def kernel_milliseconds(profile: Any) -> Counter[str]:
-    """The time of each kernel of a profile, by the HLO operation that it is of.
+    """Sums the time of the kernels of a profile by HLO operation.
 
-    A GPU has a plane of its own, whose streams hold kernels and copies; a CPU's operations stand
-    among the threads of the host.
+    A GPU has its own plane, whose streams hold kernels and copies; a CPU's operations are among the
+    threads of the host.
     """
     on_device = [plane for plane in profile.planes if plane.name.startswith("/device:GPU")]
     times: Counter[str] = Counter()
@@ -102,7 +102,7 @@ def kernel_milliseconds(profile: Any) -> Counter[str]:
 
 
 def _copies(program: Any, held: list[Any], data: list[Any], sizes: Any) -> dict[str, float]:
-    """Milliseconds of a step, of a batch's copy to the device, and of both in a training's loop."""
+    """Milliseconds of a step, of a batch's copy to the device, and of both in a training loop."""
     on_host = [jax.tree.map(np.asarray, batch) for batch in data]
     copy = gpu_workload.milliseconds(lambda: jax.device_put(on_host[0]), sizes.seconds)
     step = gpu_workload.step_milliseconds(program, held, data, sizes.seconds)
@@ -117,7 +117,7 @@ def _copies(program: Any, held: list[Any], data: list[Any], sizes: Any) -> dict[
 
     both = [each / len(on_host) for each in gpu_workload.milliseconds(loop, sizes.seconds)]
     step_ms, copy_ms, both_ms = (sorted(each)[len(each) // 2] for each in (step, copy, both))
-    # One loop copies one batch more than it has steps.
+    # A loop copies one more batch than it has steps.
     together = step_ms + copy_ms * (1 + 1 / len(on_host))
     hidden = (together - both_ms) / min(step_ms, copy_ms)
     return {
@@ -129,7 +129,7 @@ def _copies(program: Any, held: list[Any], data: list[Any], sizes: Any) -> dict[
 
 
 def _score(rows: int, weights: Any, sizes: Any) -> None:
-    """Emits the time of scoring a batch of each size, ids already on the device."""
+    """Emits the time of scoring a batch of each size, with the ids already on the device."""
     score = make_score_step(Network(gpu_workload.model(rows, True)))
     (batch, *_), _ = gpu_workload.device_batches(rows, max(sizes.scored))
     for size in sizes.scored:

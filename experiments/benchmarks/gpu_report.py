@@ -7,12 +7,12 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 Record = dict[str, Any]
-# Parts that say why something is missing.
+# Parts that explain why a result is missing.
 _UNFINISHED = ("skipped", "cut", "failed")
 
 
 def line(record: Record) -> str:
-    """A result on one line, for progress."""
+    """Formats a result on one line, to show progress."""
     part = record["part"]
     if part == "check":
         return f"{_verdict(record):8} {record['name']}: {_difference(record)}{record['note']}"
@@ -27,7 +27,7 @@ def line(record: Record) -> str:
 
 
 def text(records: list[Record]) -> str:
-    """All results as aligned tables."""
+    """Formats all results as aligned tables."""
     of: dict[str, list[Record]] = {}
     for record in records:
         of.setdefault(record["part"], []).append(record)
@@ -39,7 +39,7 @@ def text(records: list[Record]) -> str:
 
 
 def plot(records: Iterable[Record]) -> Figure:
-    """Milliseconds of a step against V, a panel for each size of batch and each precision."""
+    """Plots milliseconds per step against V, with a panel per batch size and precision."""
     speeds = [r for r in records if r["part"] == "speed" and "milliseconds" in r]
     batches = sorted({r["batch"] for r in speeds}, reverse=True) or [0]
     precisions = ("bfloat16", "tf32", "float32")
@@ -76,7 +76,7 @@ def plot(records: Iterable[Record]) -> Figure:
             axes.set_xlabel("rows of the table")
             axes.grid(color="#e3e3e3", linewidth=0.7, which="both")
         panels[row][0].set_ylabel("milliseconds of a step")
-    # One for all panels, beside them: within one it would hide lines.
+    # One legend beside all panels: inside a panel it would hide lines.
     shown = {drawn.get_label(): drawn for axes in panels.flat for drawn in axes.lines}
     if shown:
         figure.legend(shown.values(), shown.keys(), loc="outside right upper", frameon=False)
@@ -120,7 +120,7 @@ def _speed(speeds: list[Record]) -> list[str]:
             cells += f"{r['milliseconds'] / r['floor_milliseconds']:9.2f}"
             cells += f"{r['gigaflops']:8.1f}{r['gigabytes']:7.2f}{_ratio(r, speeds):>11}"
         lines.append(head + cells)
-    lines.append("peer/ours: the fastest of PyTorch's, in the same precision, for one of ours")
+    lines.append("peer/ours: time of PyTorch's fastest in the same precision, divided by ours")
     return lines
 
 
@@ -139,7 +139,7 @@ def _profiles(profiles: list[Record]) -> list[str]:
     for r in profiles:
         lines.append(
             f"{_case(r)}: {r['kernel_milliseconds']:.3f} ms in {r['different_kernels']} kernels, "
-            f"peak memory {r['peak_gigabytes']:.2f} GB, of it temporary "
+            f"peak memory {r['peak_gigabytes']:.2f} GB, of which temporary "
             f"{r['temporary_gigabytes']:.2f} GB, compiled in {r['compile_seconds']:.1f} s"
         )
         lines += [

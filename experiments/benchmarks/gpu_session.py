@@ -1,19 +1,18 @@
-"""All that a short loan of a GPU should answer: ``python -m experiments.benchmarks.gpu_session``.
+"""Checks and benchmarks a GPU in one session: ``python -m experiments.benchmarks.gpu_session``.
 
 Run it in a clone, in any environment with JAX for the GPU, flax, optax, orbax-checkpoint, chex,
-numpy, scipy, scikit-learn, pyarrow, matplotlib, jaxtyping and pytest; PyTorch, where it is
-installed, is the peer. It takes 8 minutes at most (``--seconds``) and has four parts, each in a
-process of its own:
+numpy, scipy, scikit-learn, pyarrow, matplotlib, jaxtyping and pytest; PyTorch, if installed, is
+the peer. It takes at most 8 minutes (``--seconds``) and has four parts, each in its own process:
 
-    checks   what the device computes, against float64, PyTorch and the CPU (``gpu_checks``)
+    checks   the device's results against float64, PyTorch and the CPU (``gpu_checks``)
     speed    training steps by table, batch, optimizer and precision (``gpu_speed``)
     peers    the same steps in PyTorch (``gpu_peers``)
     profile  kernels, memory, copies and scoring (``gpu_profile``)
 
-Every result is in ``results.json`` as soon as it is known, so a session that is cut off keeps what
-it has; ``report.txt`` and ``speed.png`` are made of them at the end, or afterwards by
-``--report_only``. ``--small`` runs it whole on a CPU. Exits with status 1 if a check or a part
-failed.
+Every result is in ``results.json`` as soon as it is known, so a session that is cut off keeps its
+results; ``report.txt`` and ``speed.png`` are made from them at the end, or afterwards by
+``--report_only``. ``--small`` runs the whole session on a CPU. Exits with status 1 if a check or a
+part failed.
 """
 
 import argparse
@@ -31,9 +30,9 @@ from experiments.benchmarks import gpu_report
 
 _HERE = pathlib.Path(__file__).parent
 _ROOT = _HERE.parents[1]
-# The share of the time that each part may take; what one leaves goes to those after it.
+# The share of the time that each part may take; unused time goes to the later parts.
 _SHARES = {"checks": 0.3, "speed": 0.36, "peers": 0.2, "profile": 0.14}
-# Seconds that a part has to end by itself before it is stopped.
+# Seconds that a part has to end on its own before it is stopped.
 _GRACE = 10.0
 
 
@@ -61,7 +60,7 @@ def main() -> int:
 
 
 def _is_failure(record: dict[str, Any]) -> bool:
-    """Whether a check did not pass, or a part ended by an error and not for want of time."""
+    """Whether a check did not pass, or a part ended with an error and not by its time limit."""
     return record.get("passed") is False or record["part"] == "failed"
 
 
@@ -104,7 +103,7 @@ def _command(part: str, seconds: float, flags: argparse.Namespace) -> list[str]:
 
 
 def _run_part(part: str, seconds: float, flags, out: pathlib.Path, records: list[dict]) -> None:
-    """Runs a part to its end or until its time is up, and keeps what it prints as it comes."""
+    """Runs a part to its end or until its time is up, and stores its results as they come."""
     print(f"{part}: up to {seconds:.0f} s", flush=True)
     begun = time.monotonic()
     with (out / f"{part}.log").open("w") as log:
@@ -136,11 +135,11 @@ def _run_part(part: str, seconds: float, flags, out: pathlib.Path, records: list
 
 
 def _keep(line: str, out: pathlib.Path, records: list[dict[str, Any]]) -> None:
-    """Adds a result to those of the session and writes them all."""
+    """Adds a result to the session's and writes them all."""
     try:
         record = json.loads(line)
     except ValueError:
-        return  # A library's greeting.
+        return  # A line that a library printed.
     records.append(record)
     written = out / "results.json.new"
     written.write_text(json.dumps(records, indent=1))

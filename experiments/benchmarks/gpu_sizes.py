@@ -1,20 +1,20 @@
-"""How large the parts of the GPU session are, on a GPU and on a CPU; without JAX."""
+"""Sizes of the GPU session's parts, on a GPU and on a CPU; imports without JAX."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """How large everything is.
+    """Sizes of a session.
 
     Attributes:
-      rows: Rows of the tables, V of each, the most telling first.
-      batches: Examples in a batch, likewise.
-      scored: Examples in a batch that is scored.
-      product: Side of the square matrices whose product gives the rate of multiplication.
-      copied: Bytes of the array whose copy gives the bandwidth.
-      sums: Readings of which the sums by row are checked.
-      seconds: Least time for which a step is timed.
+      rows: Rows V of each table, the most informative first.
+      batches: Examples per batch, likewise.
+      scored: Examples per batch when scoring.
+      product: Side of the square matrices whose product measures the FLOP rate.
+      copied: Bytes of the array whose copy measures the bandwidth.
+      sums: Number of lookups in the check of sums by row.
+      seconds: Shortest time for which a step is timed.
     """
 
     rows: tuple[int, ...]

@@ -1,9 +1,9 @@
 """Times our training step on the device: ``python -m experiments.benchmarks.gpu_speed``.
 
-A part of ``gpu_session``. For each size of table and batch: row-wise Adagrad and lazy Adam, each
-with the tower in float32, tf32 and bfloat16, and sums of row gradients by sort and by slot map.
-The programs of a size are compiled side by side before the first of them is timed. Prints a line of
-JSON for each (``gpu_workload.emit``).
+A part of ``gpu_session``. For each size of table and batch it times row-wise Adagrad and lazy Adam,
+each with the tower in float32, tf32 and bfloat16, and sums of row gradients by sort and by slot
+map. The programs of a size are compiled in parallel before the first of them is timed. Prints a
+line of JSON for each (``gpu_workload.emit``).
 """
 
 import concurrent.futures
@@ -27,7 +27,7 @@ from experiments.benchmarks import gpu_workload
 from experiments.benchmarks.gpu_sizes import FULL, SMALL
 from experiments.benchmarks.gpu_workload import OPTIMIZERS, PRECISIONS, emit
 
-# The slot map is a question of its own, asked in one precision.
+# The slot map is a separate question, which one precision answers.
 CASES = [
     *itertools.product(OPTIMIZERS, PRECISIONS, ("sort",)),
     *itertools.product(OPTIMIZERS, ("bfloat16",), ("slot_map",)),
@@ -61,7 +61,7 @@ def _time_size(rows, batch, sizes, attained, states_of, end) -> None:
         optimizer, precision, sums = case
         key = (rows, optimizer)
         held = states_of.get(key) or [first_state(rows, optimizer)]
-        # Both ways keep the same state but for the slot map's scratch.
+        # Both ways keep the same state except for the slot map's scratch.
         with _sums_by(sums):
             layout = gpu_workload.model(rows, False).layout
             scratch = create_scratches(layout, "gpu", held[0].params["table"])
@@ -91,12 +91,12 @@ def _time_size(rows, batch, sizes, attained, states_of, end) -> None:
 
 
 def optimizer_of(name: str) -> Optimizer:
-    """Adam for the tower, and for the table the row optimizer of that name."""
+    """Adam for the tower, and the row optimizer of that name for the table."""
     return create_optimizer(OptimizerSettings(rows=RowSettings(name=name)), 1, "sparse")
 
 
 def first_state(rows: int, optimizer: str) -> Any:
-    """The state before the first step, without a scratch."""
+    """Creates the state before the first step, without a scratch."""
     mesh = create_mesh(jax.devices()[:1])
     with _sums_by("sort"):
         network = gpu_workload.model(rows, False)
@@ -109,7 +109,7 @@ def first_state(rows: int, optimizer: str) -> Any:
 
 
 def lower(rows: int, batch: Any, optimizer: str, precision: str, sums: str) -> Any:
-    """The training step of a case, lowered."""
+    """Lowers the training step of a case."""
     mesh = create_mesh(jax.devices()[:1])
     network = gpu_workload.model(rows, precision == "bfloat16")
     with _sums_by(sums), jax.default_matmul_precision(PRECISIONS[precision]):
@@ -133,7 +133,7 @@ def _compile(lowered: Any) -> tuple[Any, float]:
 
 
 def _sums_by(way: str):
-    """Has states made for one of the two ways to sum row gradients, whatever the platform."""
+    """Forces one of the two ways to sum row gradients, whatever the platform."""
     return mock.patch.object(tables, "needs_scratch", return_value=way == "slot_map")
 
 

@@ -1,6 +1,6 @@
 """Checks of training on the device, run by ``gpu_checks``.
 
-Each returns the largest difference that it found, the largest that passes (None where it is only
+Each returns the largest difference that it found, the largest that passes (None if it is only
 reported), and a note.
 """
 
@@ -24,7 +24,7 @@ from deepfm_jax.training.optimizer_settings import OptimizerSettings, RowSetting
 from deepfm_jax.training.state import create_state, placement_for
 from deepfm_jax.training.step import make_train_step
 
-# Difference, the largest that passes, note.
+# Difference, largest difference that passes, note.
 Outcome: TypeAlias = tuple[float, float | None, str]
 
 _DIMS = (40, 30, 20)
@@ -34,7 +34,7 @@ _DETERMINISTIC = {"xla_gpu_deterministic_ops": True}
 
 
 def _batch(seed: int, every_row: bool = False) -> dict[str, np.ndarray]:
-    """Zipf ids, or such that each row of each field is read."""
+    """Draws Zipf ids or, with ``every_row``, ids that read each row of each field."""
     rng = np.random.default_rng(seed)
     if every_row:
         ids = [np.arange(_BATCH) % dim for dim in _DIMS]
@@ -50,7 +50,7 @@ def _batch(seed: int, every_row: bool = False) -> dict[str, np.ndarray]:
 def _trainer(
     settings: OptimizerSettings, path: str, device: Any = None, **changes: Any
 ) -> tuple[Any, Callable]:
-    """The first state of a small DeepFM, and its step."""
+    """Creates the first state of a small DeepFM, and its step."""
     mesh = create_mesh([device or jax.devices()[0]])
     hyperparameters = {"embed_dim": 4, "mlp_dims": (16, 8), "init_std": 0.3, **changes}
     model = build_model("deepfm", _DIMS, hyperparameters)
@@ -62,7 +62,7 @@ def _trainer(
 def _trained(
     settings: OptimizerSettings, path: str, every_row: bool = False, **more: Any
 ) -> tuple[Any, list[float]]:
-    """Weights after some steps, on the host, and the losses."""
+    """Trains for some steps; returns the weights, on the host, and the losses."""
     state, step = _trainer(settings, path, **more)
     losses = []
     for number in range(_STEPS):
@@ -82,7 +82,7 @@ def _same_bits(ours: Any, theirs: Any) -> bool:
 
 
 def row_optimizer(name: str) -> Outcome:
-    """Training by a row optimizer is what the CPU's is, and where defined what the dense one is."""
+    """Training by a row optimizer matches the CPU and, if defined, the dense optimizer."""
     settings = OptimizerSettings(
         "sgd", learning_rate=0.05, clip_norm=1.0, rows=RowSettings(name=name)
     )
@@ -90,7 +90,7 @@ def row_optimizer(name: str) -> Outcome:
     on_cpu, _ = _trained(settings, "sparse", device=jax.devices("cpu")[0])
     difference, note = _largest(ours, on_cpu), "weights after 20 steps: the CPU's"
     if name in ("sgd", "adagrad", "adam"):
-        # Lazy Adam is the dense one where each step reads every row.
+        # Lazy Adam equals dense Adam if each step reads every row.
         settings = OptimizerSettings(name, learning_rate=0.05, clip_norm=1.0)
         ours, _ = _trained(settings, "sparse", every_row=True)
         dense, _ = _trained(settings, "dense", every_row=True)
@@ -100,7 +100,7 @@ def row_optimizer(name: str) -> Outcome:
 
 
 def bfloat16_table() -> Outcome:
-    """A table in bfloat16 trains nearly as one in float32."""
+    """A table in bfloat16 trains nearly like one in float32."""
     settings = OptimizerSettings("adagrad", learning_rate=0.05)
     _, single = _trained(settings, "sparse")
     _, half = _trained(settings, "sparse", table_dtype="bfloat16")
@@ -108,7 +108,7 @@ def bfloat16_table() -> Outcome:
 
 
 def stochastic_rounding() -> Outcome:
-    """The mean of many roundings is the value, and each is one of its two neighbours."""
+    """The mean of many roundings is the value, and each is one of its two neighbors."""
     draws = 1 << 20
     value = np.float32(1 + 2.0**-10)  # a quarter of the way from 1 to 1 + 2^-8
     rounded = jax.jit(round_stochastically)(jax.random.key(0), jnp.full(draws, value))
@@ -119,7 +119,7 @@ def stochastic_rounding() -> Outcome:
 
 
 def resumed() -> Outcome:
-    """A run that goes on from a checkpoint ends with the bits of one that was never stopped."""
+    """A run resumed from a checkpoint ends with the same bits as an uninterrupted run."""
     settings = OptimizerSettings(
         "adam", learning_rate=0.05, rows=RowSettings(name="rowwise_adagrad")
     )
@@ -154,19 +154,19 @@ def repeated(path: str, **options: Any) -> Outcome:
 
 
 def deterministic(path: str) -> Outcome:
-    """Two runs give the same bits when XLA is asked for deterministic operations."""
+    """Two runs give the same bits if XLA uses deterministic operations."""
     on_gpu = jax.devices()[0].platform == "gpu"
     difference, _, note = repeated(path, **(_DETERMINISTIC if on_gpu else {}))
     return difference, 0.0, note
 
 
 def out_of_range() -> Outcome:
-    """An id out of range makes the loss NaN and moves no row of a neighbour."""
+    """An out-of-range id makes the loss NaN and does not move a row of the next field."""
     state, step = _trainer(OptimizerSettings("sgd", learning_rate=0.1), "sparse")
     before = jax.tree.map(np.asarray, state.params["table"])
     batch = _batch(0)
     batch["ids"] = batch["ids"] % 5
-    batch["ids"][3, 0] = _DIMS[0] + 7  # a row of the next field, were it not checked
+    batch["ids"][3, 0] = _DIMS[0] + 7  # would be a row of the next field if it were not checked
     state, metrics = step(state, batch)
     assert np.isnan(float(metrics["loss"])), "the loss is finite"
     after = jax.tree.map(np.asarray, state.params["table"])
@@ -176,7 +176,7 @@ def out_of_range() -> Outcome:
 
 
 def sharded_lookup() -> Outcome:
-    """The table of many devices, on one, reads what the table of one device reads."""
+    """The sharded table, on one device, reads the same rows as the local table."""
     mesh = create_mesh(jax.devices()[:1])
     rng = np.random.default_rng(0)
     table = {"embedding": jnp.asarray(rng.normal(size=(90, 4)).astype(np.float32))}

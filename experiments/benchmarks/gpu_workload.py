@@ -1,7 +1,7 @@
-"""What the parts of the GPU session share: sizes, the model, batches on the device, the floor.
+"""Code shared by the parts of the GPU session: the model, batches on the device, the time floor.
 
-A part is a process of its own that prints one line of JSON for each result (``emit``), so that what
-it has found is kept when its time is up.
+Each part is a separate process that prints one line of JSON for each result (``emit``), so that its
+results are kept when its time is up.
 """
 
 import argparse
@@ -21,14 +21,14 @@ from deepfm_jax import DeepFM
 from experiments.benchmarks.gpu_sizes import Sizes
 from experiments.benchmarks.workload import EMBED_DIM, FIELDS, MLP_DIMS, batches, field_rows
 
-# The JAX name of each precision of the tower's products; bfloat16 is the model's own setting.
+# JAX's name of each precision of the tower's products; bfloat16 is the model's own setting.
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
-OPTIMIZERS = {"rowwise_adagrad": 1, "adam": 2 * EMBED_DIM}  # and numbers of state of a row
+OPTIMIZERS = {"rowwise_adagrad": 1, "adam": 2 * EMBED_DIM}  # with numbers of state per row
 BATCHES = 4  # distinct ones, used in turn
 
 
 def worker_flags(description: str | None) -> argparse.Namespace:
-    """``--small`` and ``--seconds``, the flags of every part."""
+    """Parses ``--small`` and ``--seconds``, the flags of every part."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -38,7 +38,7 @@ def worker_flags(description: str | None) -> argparse.Namespace:
 
 
 def emit(**record: Any) -> None:
-    """Prints a result on a line of its own."""
+    """Prints a result as one line of JSON."""
     print(json.dumps(record), flush=True)
 
 
@@ -54,7 +54,7 @@ def model(rows: int, bfloat16: bool) -> DeepFM:
 
 
 def device_batches(rows: int, batch: int) -> tuple[list[dict[str, jax.Array]], int]:
-    """Batches of Zipf ids in the device's memory, and the mean number of distinct rows of one."""
+    """Batches of Zipf ids in device memory, and the mean number of distinct rows per batch."""
     ids, labels = batches(rows, BATCHES, batch)
     starts = np.arange(FIELDS) * field_rows(rows)
     distinct = [len(np.unique(of_batch + starts)) for of_batch in ids]
@@ -67,7 +67,7 @@ def device_batches(rows: int, batch: int) -> tuple[list[dict[str, jax.Array]], i
 
 
 def milliseconds(run: Callable[[], Any], seconds: float, least: int = 3) -> list[float]:
-    """Times of ``run``, each to its end, after one that is left out; for ``seconds`` at least."""
+    """Times ``run`` to completion, repeatedly for at least ``seconds``, after a first run."""
     jax.block_until_ready(run())
     times: list[float] = []
     while len(times) < least or sum(times) < 1e3 * seconds:
@@ -80,15 +80,15 @@ def milliseconds(run: Callable[[], Any], seconds: float, least: int = 3) -> list
 def step_milliseconds(
     step: Callable[[Any, Any], tuple[Any, Any]], held: list[Any], data: list[Any], seconds: float
 ) -> list[float]:
-    """Milliseconds of a training step, of each run of steps that follow one another.
+    """Milliseconds per training step, for each run through the batches.
 
     The host does not wait between the steps of a run, as in training.
 
     Args:
-      step: Donates its state.
-      held: The state alone, which is replaced.
+      step: Training step, which donates its state.
+      held: List with the state as its only element, which is replaced.
       data: Batches, used in turn.
-      seconds: Least time that is counted.
+      seconds: Shortest time to measure.
     """
 
     def run():
@@ -102,7 +102,7 @@ def step_milliseconds(
 
 
 def rates(sizes: Sizes) -> dict[str, float]:
-    """What the device attains: FLOP/s of a product in each precision, bytes/s of a copy."""
+    """Measures the device's rates: FLOP/s of a product in each precision, bytes/s of a copy."""
     side = sizes.product
     found = {}
     for name, precision in PRECISIONS.items():
@@ -120,13 +120,13 @@ def rates(sizes: Sizes) -> dict[str, float]:
 def floor_milliseconds(
     batch: int, distinct: int, precision: str, optimizer: str, attained: dict[str, float]
 ) -> float:
-    """The time of a step whose products and whose compulsory bytes go at the device's own rates.
+    """The time of a step whose products and compulsory bytes run at the device's measured rates.
 
-    Products: forward and backward of the tower. Bytes: embeddings and first-order weights of all
-    readings written and read forward, read again backward, their gradients written and read; each
-    touched row read by the lookup, and read and written with its state by the update; each hidden
-    activation written and read forward, read backward, its gradient written and read. The kernels
-    of a step follow one another, so the two times are added.
+    Products: forward and backward pass of the tower. Bytes: embeddings and first-order weights of
+    all lookups are written and read forward, read again backward, and their gradients written and
+    read; each touched row is read by the lookup, and read and written with its state by the update;
+    each hidden activation is written and read forward, read backward, and its gradient written and
+    read. The kernels of a step run one after another, so the two times are added.
     """
     widths = (FIELDS * EMBED_DIM, *MLP_DIMS, 1)
     products = sum(6 * batch * a * b for a, b in itertools.pairwise(widths))
@@ -139,7 +139,7 @@ def floor_milliseconds(
 
 
 def within(seconds: float, cases: list[Any]) -> Iterator[Any]:
-    """The cases until ``seconds`` are over; the rest is reported as skipped."""
+    """Yields the cases until ``seconds`` have passed; reports the rest as skipped."""
     end = time.monotonic() + seconds
     for number, case in enumerate(cases):
         if time.monotonic() > end:

@@ -1,9 +1,9 @@
-"""The collectives of a compiled program, its copies of a table's arrays, and the bytes of both.
+"""Reports a compiled program's collectives, its copies of table arrays, and the bytes of both.
 
-Every collective that the program reaches from its entry is reported, once for each way to it: in
-the body of a ``while`` once, however often the loop runs; in each branch of a ``conditional``,
-though one is taken; within a fusion. Of an asynchronous pair the ``-start`` is counted, and not
-the ``-done``, which ends the same transfer.
+Every collective that the program reaches from its entry is reported, once for each call path: once
+in the body of a ``while``, however often the loop runs; in each branch of a ``conditional``, though
+only one is taken; and within fusions. Of an asynchronous pair only the ``-start`` is counted; the
+``-done`` ends the same transfer.
 """
 
 import dataclasses
@@ -31,12 +31,12 @@ class Collective:
 
     Attributes:
       kind: One of ``KINDS``.
-      operands: What each device puts in; a combined collective has several.
-      results: What each takes out.
+      operands: Inputs of each device; a combined collective has several.
+      results: Outputs of each device.
       loops: JAX's names of the ``while`` loops around it, the outermost first.
-      computation: The HLO computation that it stands in.
-      channel: Channel id; None where there is none.
-      group: Devices of a replica group; None where the text names no groups.
+      computation: HLO computation that contains it.
+      channel: Channel id; None if there is none.
+      group: Devices of a replica group; None if the text names no groups.
       source: JAX's name of the operation.
     """
 
@@ -51,22 +51,22 @@ class Collective:
 
     @property
     def bytes(self) -> int:
-        """Of one device: of all operands or of all results, whichever is more.
+        """Bytes of one device: of all operands or of all results, whichever is more.
 
-        They differ where devices' parts are joined (an all-gather's results are more) or parted
-        (a reduce-scatter's operands). A device's own share is counted with them; and a ring of n
-        devices moves an all-reduce's bytes 2 (n - 1) / n times.
+        They differ if devices' parts are joined (an all-gather has larger results) or split (a
+        reduce-scatter has larger operands). A device's own share is included. A ring of n devices
+        moves an all-reduce's bytes 2 (n - 1) / n times.
         """
         return max(sum(shape.bytes for shape in side) for side in (self.operands, self.results))
 
     @property
     def padded_bytes(self) -> int:
-        """The same in whole tiles, as the arrays lie in a TPU's memory."""
+        """``bytes`` in whole tiles, as the arrays are laid out in a TPU's memory."""
         sides = (self.operands, self.results)
         return max(sum(shape.padded_bytes for shape in side) for side in sides)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Converts to plain data for JSON."""
         return {
             **dataclasses.asdict(self),
             "operands": [str(shape) for shape in self.operands],
@@ -80,7 +80,7 @@ def collectives(module: Module) -> list[Collective]:
     """The collectives of a module, in the order in which they are reached.
 
     Raises:
-      ValueError: one begins and never ends.
+      ValueError: an asynchronous collective never ends.
     """
     return [
         Collective(
@@ -99,10 +99,10 @@ def collectives(module: Module) -> list[Collective]:
 
 
 def copies(module: Module, rows: int) -> dict[str, int]:
-    """Bytes copied of arrays with so many rows, whole or by slices, by the array's shape.
+    """Bytes copied of arrays with ``rows`` rows, whole or by slices, by the array's shape.
 
-    Between a TPU's HBM and the memory on its chip for the most part: the compiler likes to scatter
-    there, and small arrays find room. A loop's are counted once.
+    Most copies are between a TPU's HBM and its on-chip memory: the compiler prefers to scatter
+    there, and small arrays fit. Copies in a loop are counted once.
     """
     total: dict[str, int] = {}
     for instruction, computation, _ in _reached(module, module.entry, ()):
@@ -118,7 +118,7 @@ def copies(module: Module, rows: int) -> dict[str, int]:
 def _reached(
     module: Module, computation: str, loops: tuple[str, ...]
 ) -> Iterator[tuple[Instruction, str, tuple[str, ...]]]:
-    """Every instruction from a computation down, with its computation and the loops around it."""
+    """Yields all instructions below a computation, with their computations and loops."""
     for instruction in module.computations[computation]:
         yield instruction, computation, loops
         inner = (*loops, instruction.source) if instruction.opcode == "while" else loops
@@ -132,7 +132,7 @@ def _operands(instruction: Instruction, instructions: Sequence[Instruction]) -> 
 
 
 def _results(start: Instruction, instructions: Sequence[Instruction]) -> tuple[Shape, ...]:
-    """Of a ``-start`` they are its ``-done``'s: its own tuple repeats the operands."""
+    """The results; of a ``-start``, those of its ``-done``, as its own tuple repeats operands."""
     if not start.opcode.endswith("-start"):
         return start.shapes
     done = start.opcode.removesuffix("-start") + "-done"
@@ -148,7 +148,7 @@ def _channel(attributes: str) -> int | None:
 
 
 def _group(attributes: str) -> int | None:
-    """Replica groups are written out, as ``[groups,size]<=[n]``, or by axes of a mesh."""
+    """Devices per replica group, written as a list, as ``[groups,size]<=[n]`` or by mesh axes."""
     if found := re.search(r"\breplica_groups=\{\{([\d,]+)\}", attributes):
         return len(found[1].split(","))
     if found := re.search(r"\breplica_groups=\[\d+,(\d+)\]<=", attributes):

@@ -1,7 +1,7 @@
-"""Reads the text of optimised HLO: computations, their instructions, and arrays as they lie.
+"""Parses optimized HLO text: computations, their instructions, and array layouts.
 
-As much of the syntax of ``jax.stages.Compiled.as_text()`` as it takes to follow who calls whom and
-what goes in and out. An instruction that cannot be read is an error, never left out.
+It reads as much of the syntax of ``jax.stages.Compiled.as_text()`` as is needed to follow calls,
+operands and results. An instruction that cannot be parsed is an error; none is skipped.
 """
 
 import dataclasses
@@ -24,13 +24,13 @@ _NO_DATA = ("token", "opaque")
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """An array as HLO writes it.
+    """Shape of an array in HLO.
 
     Attributes:
-      dtype: HLO's name of it: ``f32``, ``s32``, ``bf16``.
+      dtype: HLO's name of the dtype: ``f32``, ``s32``, ``bf16``.
       dims: Size of each axis.
-      layout: What stands between braces, such as ``1,0:T(8,128)``: axes, the minor one first, and
-        tiles; empty where nothing does.
+      layout: The text in braces, such as ``1,0:T(8,128)``: axes, minor first, and tiles; empty if
+        there are no braces.
     """
 
     dtype: str
@@ -42,12 +42,12 @@ class Shape:
 
     @property
     def bytes(self) -> int:
-        """Of its elements alone."""
+        """Bytes of the elements, without padding."""
         return math.ceil(math.prod(self.dims) * _bits(self.dtype) / 8)
 
     @property
     def padded_bytes(self) -> int:
-        """As it lies in a TPU's memory, in whole tiles (those within tiles pad no further)."""
+        """Bytes in a TPU's memory, in whole tiles (tiles within tiles add no more padding)."""
         order, _, tiles = self.layout.partition(":")
         tile = re.match(r"T\(([\d,]+)\)", tiles)
         if tile is None:
@@ -65,11 +65,11 @@ class Instruction:
     """``%name = shapes opcode(%operands), attributes``.
 
     Attributes:
-      name: Without the percent sign.
-      shapes: Of the result, a tuple's one after another.
-      opcode: Such as ``all-reduce-start``.
-      operands: Names.
-      attributes: As text.
+      name: Name without the percent sign.
+      shapes: Shape of the result; for a tuple, the shapes of its elements.
+      opcode: Opcode, such as ``all-reduce-start``.
+      operands: Names of the operands.
+      attributes: Attributes as text.
     """
 
     name: str
@@ -80,13 +80,13 @@ class Instruction:
 
     @property
     def source(self) -> str:
-        """JAX's name of the operation, or else its own."""
+        """JAX's name of the operation; the instruction's own name if there is none."""
         found = re.search(r'op_name="([^"]*)"', self.attributes)
         return found[1] if found else self.name
 
     @property
     def callees(self) -> list[str]:
-        """Computations that it calls."""
+        """Names of the computations that it calls."""
         return [name for part in _CALLS.findall(self.attributes) for name in _NAME.findall(part)]
 
 
@@ -95,9 +95,9 @@ class Module:
     """A compiled program.
 
     Attributes:
-      entry: Name of the computation that it begins with.
-      computations: Instructions of each, by name.
-      aliased: Arguments whose memory is used again for results.
+      entry: Name of the entry computation.
+      computations: Instructions of each computation, by name.
+      aliased: Number of arguments whose memory is reused for results.
     """
 
     entry: str
@@ -106,10 +106,10 @@ class Module:
 
 
 def read(text: str) -> Module:
-    """A module from its text.
+    """Parses a module.
 
     Raises:
-      ValueError: text that this reader does not know.
+      ValueError: the text has syntax that this parser does not know.
     """
     entry, aliased = "", 0
     computations: dict[str, list[Instruction]] = {}
@@ -144,7 +144,7 @@ def _instruction(name: str, text: str) -> Instruction:
 
 
 def _closing(text: str, start: int) -> int:
-    """The place after the parenthesis that closes the one at ``start``."""
+    """The position after the parenthesis that closes the one at ``start``."""
     depth = 0
     for place in range(start, len(text)):
         depth += (text[place] == "(") - (text[place] == ")")

@@ -1,21 +1,21 @@
-"""Times the way from text files to batches: preparing them beside peers, reading, training.
+"""Times the path from text files to batches: preparing (beside peers), reading, training.
 
 ``python -m experiments.benchmarks.input_pipeline --peer_python=peers/bin/python --out=DIR`` writes
-simulated click logs in Criteo's layout and measures, each in a process of its own:
+simulated click logs in Criteo's layout and measures, each in its own process:
 
 * ``prepare`` (fit, encode, write) beside a pandas script, a polars script and FuxiCTR's own
-  preprocessing, which all encode the same rows as encoding_task.py says; rows per second, and the
-  most memory held;
-* our ``prepare`` of fewer rows too, whose memory should be the same;
+  preprocessing, which all encode the same rows as specified in encoding_task.py; rows per second,
+  and peak memory;
+* our ``prepare`` of fewer rows too, which should use the same memory;
 * reading the prepared rows from disk in shuffled batches, without a model;
 * training DeepFM from disk against training from batches in memory, and the share of the time in
   which a step waits for its batch.
 
-The peers' environment is that of ``torch_peers.py``, with a polars that FuxiCTR 2.3.10 works with:
+The peers' environment is that of ``torch_peers.py``, with a polars that works with FuxiCTR 2.3.10:
 ``peers/bin/pip install pandas 'polars<2'``. pandas is timed with two parsers and FuxiCTR with two
-sizes of its output files; ratios are to the faster. All rounds go through all systems, so
-that a machine whose speed drifts does it to all, and figures are medians of the rounds. The files
-are read once before, so that none has to wait for the disk. Prints tables and writes
+sizes of its output files; ratios are to the faster. Every round goes through all systems, so that
+drifts of the machine's speed affect all of them, and figures are medians of the rounds. The files
+are read once beforehand, so that no system waits for the disk. Prints tables and writes
 ``results.json``; with ``--keep`` the files stay in ``DIR``.
 """
 
@@ -33,7 +33,7 @@ from experiments import launcher
 from experiments.benchmarks import processes
 from experiments.benchmarks.encoding_task import FILES
 
-# Of each way to prepare the script and its flags; the first is ours.
+# The script and flags of each way to prepare; the first is ours.
 _PREPARE = {
     "ours_prepare": ["ours_prepare.py"],
     "pandas": ["pandas_prepare.py"],
@@ -48,10 +48,10 @@ _PEERS = {
     "FuxiCTR": ("fuxictr", "fuxictr_blocks"),
 }
 
-_PEER_PYTHON = flags.DEFINE_string("peer_python", None, "Python of the peers; none: ours alone.")
+_PEER_PYTHON = flags.DEFINE_string("peer_python", None, "Python of the peers; default: only ours.")
 _ROWS = flags.DEFINE_integer("rows", 5_000_000, "Rows of all three files.", lower_bound=1000)
 _FEWER_ROWS = flags.DEFINE_integer(
-    "fewer_rows", 1_000_000, "Rows that ours is given too, to compare memory.", lower_bound=1000
+    "fewer_rows", 1_000_000, "Rows of a second run of ours, to compare memory.", lower_bound=1000
 )
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Processes for each figure.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 300, "Steps of each pass of training.", lower_bound=1)
@@ -99,7 +99,7 @@ def _rounds(title: str) -> "tqdm[int]":
 
 
 def _simulate(files: pathlib.Path) -> None:
-    # In the function: the flags should be checked before TensorFlow is imported.
+    # Imported here so that the flags are checked before TensorFlow is imported.
     from experiments.benchmarks.simulated_files import write_files
 
     for rows in {_ROWS.value, _FEWER_ROWS.value}:
@@ -112,7 +112,7 @@ def _simulate(files: pathlib.Path) -> None:
 
 
 def _prepare(files: pathlib.Path) -> dict[tuple[str, int], list[dict[str, Any]]]:
-    """The reports of each way to prepare at each number of rows."""
+    """Runs each way to prepare at each number of rows, and returns the reports."""
     ways = [(system, _ROWS.value) for system in _SYSTEMS.value]
     if "ours_prepare" in _SYSTEMS.value and _FEWER_ROWS.value != _ROWS.value:
         ways.append(("ours_prepare", _FEWER_ROWS.value))
@@ -203,7 +203,7 @@ def _peak(reports: list[dict[str, Any]]) -> float:
 
 
 def _ratios(figures: list[dict[str, Any]]) -> dict[str, float]:
-    """Rows per second of ours for one of each peer's, and its memory for one at fewer rows."""
+    """Our rows per second divided by each peer's, and our memory divided by that for fewer rows."""
     found = {(figure["system"], figure["rows"]): figure for figure in figures}
     ours = found.get(("ours_prepare", _ROWS.value))
     if ours is None:

@@ -1,7 +1,7 @@
 """Times our training step, or scoring: ``python ours.py --system=NAME --rows=V``.
 
-The other side of torch_peers.py. The steps are the library's own, on the batches of workload.py
-put on the device beforehand.
+The counterpart of torch_peers.py. The steps are the library's own, on the batches of workload.py,
+which are put on the device beforehand.
 
     ours_rowwise_adagrad       sparse path, row-wise Adagrad for the table, Adam for the tower
     ours_adam                  sparse path, lazy Adam for the table, Adam for the tower
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--threads", default=2, type=int, help="CPU cores to run on")
     parser.add_argument("--batch", default=BATCH, type=int, help="examples in a batch")
     flags = parser.parse_args()
-    # Both before JAX starts, which makes a thread for each core that it may run on.
+    # Both before JAX starts, because it creates a thread for each core that it may use.
     keep_freed_memory()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: flags.threads])
 
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def _trainer(model, settings, flags):
-    """The training step of a batch, to its end, and the bytes of table and slots."""
+    """A blocking training step of a batch, and the bytes of the table and the row state."""
     import jax
 
     from deepfm_jax.dataclass_data import from_data
@@ -110,7 +110,7 @@ def _trainer(model, settings, flags):
 
 
 def _scorer(model):
-    """The logits of a batch, to their end, and the bytes of the table."""
+    """A blocking scoring step of a batch, and the bytes of the table."""
     import jax
 
     from deepfm_jax.training.network import Network

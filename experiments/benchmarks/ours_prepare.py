@@ -1,6 +1,6 @@
 """Encodes a click log with our prepare: ``python ours_prepare.py --source=DIR --out=DIR``.
 
-The criteo builder with its defaults, which are what encoding_task.py asks for.
+The criteo builder with its defaults, which match encoding_task.py.
 """
 
 import pathlib

@@ -1,8 +1,8 @@
 """Times our reading of shuffled batches from disk: ``python ours_reading.py --data=DIR``.
 
-Batches of the criteo data set that ``prepare`` put into DIR, in the order of an epoch of training,
-without a model. Prints one line of JSON (workload.report), in which a step is an epoch; the
-first, in which threads start and pages come into memory, is left out.
+Reads the batches of the criteo data set that ``prepare`` put into DIR, in the order of a training
+epoch, without a model. Prints one line of JSON (workload.report), in which a step is an epoch; the
+first, in which threads start and pages are loaded into memory, is left out.
 """
 
 import argparse

@@ -1,11 +1,11 @@
 """Times training from disk beside training from memory: ``python ours_training.py --data=DIR``.
 
-DeepFM of workload.py (lazy Adam) on the criteo data set that ``prepare`` put into DIR. One pass of
-``--steps`` steps takes its batches from a list in memory, the next from the data set on disk as
-the trainer does, from the first batch of an epoch on, the filling of the shuffle's window included;
-which of them comes first changes with ``--round``. Prints one line of JSON (workload.report) with
-the seconds of both, and the share of the second in which no step ran for want of a batch, as the
-trainer counts it.
+Trains the DeepFM of workload.py (lazy Adam) on the criteo data set that ``prepare`` put into DIR.
+One pass of ``--steps`` steps takes its batches from a list in memory, the other from the data set
+on disk like the trainer, from the first batch of an epoch on, including the time to fill the
+shuffle window; ``--round`` alternates which of them comes first. Prints one line of JSON
+(workload.report) with the seconds of both, and the share of the pass from disk in which no step ran
+because its batch was missing, as counted by the trainer.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def main() -> None:
         return itertools.islice(data.batches("train", BATCH, seed=0, epoch=epoch), steps)
 
     def train(state, batches):
-        """The state, seconds in all, and those in which the device waited for a batch."""
+        """Returns the state, total seconds, and seconds in which the device waited for a batch."""
         waited = 0.0
         losses = []
         begin = time.perf_counter()

@@ -3,8 +3,8 @@
 Each file is read whole, by pandas' own parser or, with ``--engine=pyarrow`` before the other
 flags, by pyarrow's; the ids are written as Parquet. See encoding_task.py.
 """
-# Runs in the peers' environment, not in ours. The stubs of pandas know a series for what it is only
-# where they see it made.
+# Runs in the peers' environment, not in ours. The stubs of pandas infer the type of a series only
+# where it is created.
 # pyright: reportMissingImports=false, reportArgumentType=false, reportAttributeAccessIssue=false
 # pyright: reportCallIssue=false
 
@@ -46,7 +46,7 @@ def encode(source: pathlib.Path, out: pathlib.Path, engine: str) -> None:
         if not vocabularies:
             vocabularies = {name: fit(rows[name]) for name in task.COUNTS + task.CATEGORIES}
         ids = {
-            # What is not in the index, or missing, is -1 there.
+            # The indexer gives -1 for missing values and values outside the index.
             name: (vocabulary.get_indexer(rows[name]) + 1).astype(np.int32)
             for name, vocabulary in vocabularies.items()
         }

@@ -1,4 +1,4 @@
-"""The most memory that a process and those that it started held together (Linux)."""
+"""Peak memory of a process and its descendants together (Linux)."""
 
 import os
 import pathlib
@@ -9,9 +9,9 @@ _PROC = pathlib.Path("/proc")
 
 
 class PeakMemory:
-    """Watches from entry to exit; ``peak`` is in bytes.
+    """Context manager that measures the peak memory between entry and exit: ``peak``, in bytes.
 
-    A page that several processes share is counted once (the kernel's "proportional set size").
+    A page shared by several processes is counted once (the kernel's "proportional set size").
     """
 
     def __init__(self):
@@ -35,11 +35,11 @@ class PeakMemory:
 
 
 def _family(root: int) -> set[int]:
-    """A process, its children, theirs and so on."""
+    """A process and all its descendants."""
     parents = {}
     for folder in _PROC.iterdir():
         if folder.name.isdigit():
-            # "pid (name) state parent ...", and the name may hold anything.
+            # "pid (name) state parent ...", where the name may contain any character.
             stat = _read(folder / "stat").rpartition(")")[2].split()
             parents[int(folder.name)] = int(stat[1]) if stat else 0
     found: set[int] = set()
@@ -58,7 +58,7 @@ def _bytes_of(process: int) -> int:
 
 
 def _read(path: pathlib.Path) -> str:
-    """The file's text, empty where its process has ended."""
+    """The file's text; empty if its process has ended."""
     try:
         return path.read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""Running the workers of a benchmark, each system in a process of its own, and their figures."""
+"""Runs the workers of a benchmark, each system in its own process, and computes their figures."""
 
 import itertools
 import json
@@ -18,7 +18,7 @@ from experiments.benchmarks.workload import BFLOAT16
 
 _HERE = pathlib.Path(__file__).parent
 _ROOT = _HERE.parents[1]  # Our scripts import `experiments`, which no installation exposes.
-# What our launchers ask of glibc by themselves, as the environment variables that peers need.
+# The glibc settings of our launchers, as the environment variables that peers need.
 _TUNED = {
     "MALLOC_MMAP_THRESHOLD_": "2000000000",
     "MALLOC_TRIM_THRESHOLD_": "8000000000",
@@ -31,9 +31,9 @@ class Job(NamedTuple):
     """One system at one size.
 
     Attributes:
-      system: Name, as ``ours.py`` or ``torch_peers.py`` knows it.
+      system: Name of the system in ``ours.py`` or ``torch_peers.py``.
       rows: Rows of the table.
-      batch: Examples in a batch.
+      batch: Examples per batch.
     """
 
     system: str
@@ -42,18 +42,18 @@ class Job(NamedTuple):
 
 
 def is_ours(system: str) -> bool:
-    """Whether ``ours.py`` runs it, and not ``torch_peers.py``."""
+    """Whether ``ours.py`` runs a system, rather than ``torch_peers.py``."""
     return system.startswith("ours")
 
 
 def measure(
     jobs: Iterable[Job], *, rounds: int, steps: int, threads: Sequence[int], peer_python: str
 ) -> list[dict[str, Any]]:
-    """Runs all jobs one after the other, ``rounds`` times over; the figures of each.
+    """Runs all jobs one after another, ``rounds`` times, and returns the figures of each.
 
-    A system runs with each of the numbers of threads, a peer also with glibc's defaults and tuned,
-    and each is given its best setting; so that a machine whose speed drifts does it to all, a round
-    goes through all jobs before the next.
+    Each system runs with every number of threads, and each peer both with glibc's defaults and
+    tuned; the figures are those of its best setting. A round goes through all jobs before the next
+    begins, so that drifts of the machine's speed affect all of them.
 
     Raises:
       UserError: a worker failed; the message has its last line.
@@ -84,16 +84,16 @@ def measure(
 
 
 def allocators(system: str) -> tuple[str, ...]:
-    """The settings of glibc's allocator that a system is timed with."""
+    """The settings of glibc's allocator with which a system is timed."""
     return ("own",) if is_ours(system) else ("default", "tuned")
 
 
 def run(command: list[str], system: str, allocator: str, peer_python: str) -> dict[str, Any]:
-    """What one worker reported.
+    """Runs one worker and returns its report.
 
     Args:
       command: A script of this folder and its flags.
-      system: Tells whose Python runs it.
+      system: Name of the system, which determines the Python that runs it.
       allocator: One of ``allocators(system)``.
       peer_python: Python of the peers.
 
@@ -143,7 +143,7 @@ def _figure(
 
 
 def table(figures: list[dict[str, Any]]) -> str:
-    """The figures as aligned text."""
+    """Formats the figures as aligned text."""
     titles = ("system", "rows", "batch", "ms", "examples/s", "peak GB")
     numbers = "".join(f"{title:>12}" for title in titles[1:])
     lines = [f"{titles[0]:28}{numbers}  threads  allocator"]
@@ -166,12 +166,12 @@ def ratio_lines(figures: list[dict[str, Any]], ours: str, peers: tuple[str, ...]
 
     Ours in float32 is compared with the peers in float32. A CPU may run autocast slower than
     float32, so ours in bfloat16 is compared with the fastest of the peers in either precision, and
-    on a line of its own with those in bfloat16 alone, if that is another comparison.
+    on a separate line with the peers in bfloat16 only, if that is a different comparison.
 
     Args:
-      figures: As ``measure`` returns them.
-      ours: Our system, by its name in float32.
-      peers: The peers, by their names in float32.
+      figures: Figures from ``measure``.
+      ours: Float32 name of our system.
+      peers: Float32 names of the peers.
     """
     either, bfloat16 = both_precisions(peers), tuple(peer + BFLOAT16 for peer in peers)
     lines = [ratio_line(figures, ours, peers), ratio_line(figures, ours + BFLOAT16, either)]
@@ -182,7 +182,7 @@ def ratio_lines(figures: list[dict[str, Any]], ours: str, peers: tuple[str, ...]
 
 
 def ratio_line(figures: list[dict[str, Any]], ours: str, peers: tuple[str, ...]) -> str:
-    """Examples per second of ours for one of the fastest of some peers, where both were timed."""
+    """Our examples per second divided by the fastest peer's, for sizes at which both were timed."""
     cells = [
         f"{ratio:.2f} at {rows:,} rows, batch {batch:,}" + (f" ({peer})" if len(peers) > 1 else "")
         for (rows, batch), (peer, ratio) in _ratios(figures, ours, peers).items()
@@ -193,7 +193,7 @@ def ratio_line(figures: list[dict[str, Any]], ours: str, peers: tuple[str, ...])
 def _ratios(
     figures: list[dict[str, Any]], ours: str, peers: tuple[str, ...]
 ) -> dict[tuple[int, int], tuple[str, float]]:
-    """For each size (rows, batch) the fastest of the peers, and our rate over its rate."""
+    """For each size (rows, batch), the fastest peer and our rate divided by its rate."""
     rates = {(f["system"], f["rows"], f["batch"]): f["examples_per_second"] for f in figures}
     ratios = {}
     for system, *size in rates:
@@ -205,7 +205,7 @@ def _ratios(
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine on which the figures were measured."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),

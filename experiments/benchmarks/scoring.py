@@ -1,10 +1,10 @@
 """Times scoring of this library and of plain PyTorch in one run: the forward pass alone.
 
 ``python -m experiments.benchmarks.scoring --peer_python=peers/bin/python``, with the environment
-that ``torch_peers.py`` says how to make. The model and the ids are those of ``train_step.py``;
-batches of 4096 for throughput, and of one row for latency, which does better with one thread. Both
-run in float32 and in bfloat16, and are compared as in ``train_step.py``. Prints a table and writes
-``results.json``.
+described in ``torch_peers.py``. The model and the ids are those of ``train_step.py``; batches of
+4096 examples measure throughput, and batches of one measure latency, which is lower with one
+thread. Both run in float32 and in bfloat16, and are compared as in ``train_step.py``. Prints a
+table and writes ``results.json``.
 """
 
 import pathlib
@@ -21,10 +21,10 @@ _PEERS = ("torch_scoring",)
 
 _PEER_PYTHON = flags.DEFINE_string("peer_python", None, "Python of the peers.", required=True)
 _ROWS = flags.DEFINE_multi_integer("rows", [10**6], "Rows of the table.")
-_BATCHES = flags.DEFINE_multi_integer("batch", [4096, 1], "Examples in a batch.")
+_BATCHES = flags.DEFINE_multi_integer("batch", [4096, 1], "Examples per batch.")
 _ROUNDS = flags.DEFINE_integer("rounds", 2, "Processes for each figure.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 100, "Batches timed in each process.", lower_bound=1)
-_THREADS = flags.DEFINE_multi_integer("threads", [1, 2], "Threads; each system's best is taken.")
+_THREADS = flags.DEFINE_multi_integer("threads", [1, 2], "Threads; each system uses its best.")
 _OUT = flags.DEFINE_string("out", "runs/scoring", "Folder of results.")
 
 

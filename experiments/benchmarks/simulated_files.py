@@ -10,7 +10,7 @@ from deepfm_jax.datasets import simulator as synthetic
 from experiments.benchmarks import encoding_task as task
 
 _CHUNK_ROWS = 1 << 17
-# A stream of the simulator for each chunk: far apart, so that two files never share one.
+# Each chunk has its own stream of the simulator; files are far apart, so they never share one.
 _STREAMS_OF_FILE = 1_000_000
 _SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 
@@ -18,8 +18,8 @@ _SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 def write_files(folder: pathlib.Path, rows: int) -> None:
     """Writes ``rows`` rows in ``train.tsv``, ``valid.tsv`` and ``test.tsv``, 80/10/10.
 
-    Beside them stand the same rows as ``.csv``, still with tabs, which begin with a line of column
-    names: for readers that want one.
+    It also writes the same rows as ``.csv`` files, which are still separated by tabs but begin with
+    a header, for readers that need one.
     """
     simulator = synthetic.Simulator()
     with tqdm(desc="simulate", total=rows, unit=" rows", unit_scale=True) as bar:
@@ -42,7 +42,7 @@ def write_files(folder: pathlib.Path, rows: int) -> None:
 
 
 def _text(table: pa.Table) -> memoryview:
-    """Labels and counts as whole numbers, as Criteo has them."""
+    """The rows as text, with labels and counts as whole numbers, as in Criteo's files."""
     whole = {name: table[name].cast(pa.int64()) for name in (task.LABEL, *task.COUNTS)}
     table = pa.table({name: whole.get(name, table[name]) for name in task.COLUMNS})
     sink = pa.BufferOutputStream()

@@ -1,7 +1,7 @@
-"""DeepFM in the libraries of PyTorch, ready to be timed, and all systems by name.
+"""DeepFM in PyTorch libraries, ready to be timed, and all systems by name.
 
-Systems and axes as in torch_models.py. A library is imported by the system that needs it, so that
-one can be timed where another is missing.
+Systems and axes are as in torch_models.py. Each system imports its own library, so that one can be
+timed when another is missing.
 """
 # Runs in the peers' environment; ours has neither fbgemm_gpu nor fuxictr nor deepctr_torch.
 # pyright: reportMissingImports=false
@@ -30,22 +30,22 @@ from torch_models import (
 )
 from workload import EMBED_DIM, FIELDS, MLP_DIMS
 
-# FBGEMM wants rows of a multiple of 4: the embedding, the first-order weight, 3 left unused.
+# FBGEMM needs rows of a multiple of 4: the embedding, the first-order weight, 3 unused numbers.
 _PACKED_DIM = EMBED_DIM + 4
 
 
 def _deepctr(run: Run) -> Measure:
-    """DeepCTR-Torch's DeepFM, compile() and fit() as they are.
+    """DeepCTR-Torch's DeepFM with its unchanged compile() and fit().
 
     ``fit`` owns the loop, so hooks read the clock in it. ``step_seconds`` runs from one update to
-    the next, and takes in the DataLoader that ``fit`` makes, which gathers a batch row by row in
-    Python; ``step_seconds_without_loader`` starts when the forward pass does. Autocast decorates
-    the model's ``forward``, because around ``fit`` it would never see the weights change.
+    the next, and includes the DataLoader that ``fit`` creates, which gathers a batch row by row in
+    Python; ``step_seconds_without_loader`` starts with the forward pass. Autocast decorates the
+    model's ``forward``, because around ``fit`` it would never see the weights change.
     """
     from deepctr_torch.inputs import SparseFeat
     from deepctr_torch.models import DeepFM as LibraryDeepFM
 
-    # The import asks PyPI for a newer version in a thread, which must not run into the times.
+    # The import asks PyPI for a newer version in a thread, which must not disturb the timing.
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not thread.daemon:
             thread.join(timeout=60)
@@ -77,10 +77,10 @@ def _deepctr(run: Run) -> Measure:
 
 
 def _fuxictr(run: Run) -> Measure:
-    """DeepFM composed of FuxiCTR's layers, for its wheel brings no DeepFM, in its train_step().
+    """DeepFM composed of FuxiCTR's layers, in its train_step(); its wheel contains no DeepFM.
 
-    The step also clips the norm of all gradients, tables included, as FuxiCTR always does. Autocast
-    decorates the model's ``forward`` and leaves the loss in float32.
+    The step also clips the norm of all gradients, including the tables', as FuxiCTR always does.
+    Autocast decorates the model's ``forward`` and leaves the loss in float32.
     """
     model = fuxictr_deepfm(run)
     model.forward = run.autocast()(model.forward)
@@ -136,7 +136,7 @@ def fbgemm_tables(field_rows: int, layout: str):
 
     Args:
         field_rows: rows of each field.
-        layout: ``tables``, a table for each field; ``one_table``, a table that all fields read as
+        layout: ``tables``, a table per field; ``one_table``, a table that all fields read as
             bags of one; ``no_bags``, the same table read as one list of rows. The last updates the
             same rows by the same amounts, but in a kernel that is many times slower on a CPU.
     """
@@ -159,7 +159,7 @@ def fbgemm_tables(field_rows: int, layout: str):
         optimizer=EmbOptimType.EXACT_ROWWISE_ADAGRAD,
         learning_rate=LEARNING_RATE,
         pooling_mode=PoolingMode.NONE if layout == "no_bags" else PoolingMode.SUM,
-        # The ids are in range, so it need not pay for looking.
+        # The ids are in range, so it need not pay for the check.
         bounds_check_mode=BoundsCheckMode.NONE,
         device="cpu",
     )
@@ -184,7 +184,7 @@ def _fbgemm(run: Run, layout: str) -> Measure:
 
     def logit_of(i: int) -> torch.Tensor:
         packed = tables(ids[i], offsets).view(-1, FIELDS, _PACKED_DIM)
-        # One split, for two slices would each fill a gradient of the whole with zeros.
+        # One split, because each of two slices would fill a whole gradient with zeros.
         e, w, _ = packed.split((EMBED_DIM, 1, _PACKED_DIM - EMBED_DIM - 1), dim=-1)
         return head(e, w.squeeze(-1))
 

@@ -4,7 +4,7 @@ A system is a function of a ``Run``. It builds its model, its optimizer and its 
 a function that trains through the batches and returns the times. Axes: B examples, F fields, D
 dimensions of an embedding, V rows of the table.
 """
-# Runs in the peers' environment; ours has torch only where the extra ``parity`` is installed.
+# Runs in the peers' environment; ours has torch only with the extra ``parity``.
 # pyright: reportMissingImports=false
 
 import dataclasses
@@ -27,15 +27,15 @@ Measure = Callable[[], Times]
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What is trained on, and where.
+    """The batches, the device and the precision of a timed system.
 
     Attributes:
         field_rows: rows of each field, V / F.
-        ids: for each step ids [B, F] int32, local to each field.
-        labels: for each step labels [B] float32.
-        warmup: how many of the first steps are left out of the times.
-        device: of the model and its batches.
-        bfloat16: whether the products run in bfloat16, by autocast.
+        ids: for each step, ids [B, F] int32, local to each field.
+        labels: for each step, labels [B] float32.
+        warmup: number of first steps that are not timed.
+        device: device of the model and its batches.
+        bfloat16: whether products run in bfloat16, by autocast.
     """
 
     field_rows: int
@@ -64,7 +64,7 @@ class Run:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)
 
     def clock(self) -> float:
-        """Seconds, read once the device has done all that it was given."""
+        """The time in seconds, read after the device has finished all its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
@@ -87,7 +87,7 @@ class Tower(nn.Module):
         layers: list[nn.Module] = []
         for width, next_width in zip(widths, MLP_DIMS, strict=False):
             layers += [nn.Linear(width, next_width), nn.ReLU()]
-        # Without a bias of its own: the logit has one.
+        # Without a bias, because the logit has one.
         self.layers = nn.Sequential(*layers, nn.Linear(MLP_DIMS[-1], 1, bias=False))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -114,13 +114,13 @@ class Head(nn.Module):
 
 
 def _table(rows: int, dim: int, sparse: bool) -> nn.Embedding:
-    # Filled in place, once: nn.Embedding itself would first draw values that are thrown away.
+    # Filled in place, once: nn.Embedding would first draw values that are then discarded.
     weights = torch.empty(rows, dim).normal_(std=INIT_STD)
     return nn.Embedding.from_pretrained(weights, freeze=False, sparse=sparse)
 
 
 class DeepFM(nn.Module):
-    """DeepFM with one table of embeddings and one of first-order weights, by global ids [B, F]."""
+    """DeepFM with tables of embeddings and first-order weights, read by global ids [B, F]."""
 
     def __init__(self, rows: int, *, sparse: bool = False):
         super().__init__()
@@ -134,7 +134,7 @@ class DeepFM(nn.Module):
 
 
 def fused_adam(parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-    """Adam in one kernel, the fastest that PyTorch has."""
+    """Adam in one kernel, PyTorch's fastest."""
     return torch.optim.Adam(parameters, lr=LEARNING_RATE, fused=True)
 
 
@@ -143,7 +143,7 @@ def training(
     logit_of: Callable[[int], torch.Tensor],
     *optimizers: torch.optim.Optimizer,
 ) -> Measure:
-    """Trains the logit [B] of each batch by its labels with plain PyTorch; the loss in float32."""
+    """Trains the logit [B] of each batch on its labels in plain PyTorch, with a float32 loss."""
     targets = run.targets()
     forward = run.autocast()(logit_of)
 
@@ -183,10 +183,10 @@ def torch_sparse_adam(run: Run) -> Measure:
 
 
 def torch_scoring(run: Run) -> Measure:
-    """The forward pass alone, in inference mode; in bfloat16 under no_grad.
+    """Only the forward pass, in inference mode; in bfloat16 under no_grad.
 
-    Autocast stays on from batch to batch, as in PyTorch's example of inference, and casts the
-    weights once, which never change here. In inference mode it would cast them for each batch.
+    Autocast stays on between batches, as in PyTorch's inference example, and casts the weights,
+    which never change here, once. In inference mode it would cast them for each batch.
     """
     model = DeepFM(FIELDS * run.field_rows).to(run.device).eval()
     ids = run.global_ids()
@@ -204,7 +204,7 @@ def torch_scoring(run: Run) -> Measure:
 
 
 def torch_tower(run: Run) -> Measure:
-    """The tower alone, forward and backward to its input; no table."""
+    """Only the tower, forward and backward to its input, without a table."""
     tower = Tower().to(run.device)
     shape = (len(run.labels[0]), FIELDS * EMBED_DIM)
     inputs = torch.randn(shape, device=run.device, requires_grad=True)

@@ -9,21 +9,21 @@ Runs under the peers' own Python, without deepfm_jax. From scratch (Linux, Pytho
 All systems train DeepFM on the batches of workload.py: 39 fields, 16 dimensions, a ReLU tower
 400-400-400 without dropout or batch norm, first-order weights, the FM term, one bias; binary cross
 entropy; float32 or mixed precision. A step is forward, backward and update. Batches are built
-beforehand and lie in memory in the layout that the system reads, so none pays for reading or
-converting them; but the fit() of deepctr gathers its batches itself, so its times are given with
-and without that. What a library adds of its own stays: fuxictr clips gradients, and the Adam of
-deepctr and fuxictr is the unfused one.
+beforehand and lie in memory in the layout that the system reads, so no system pays for reading or
+converting them; only the fit() of deepctr gathers its batches itself, so its times are given with
+and without that. What a library adds is kept: fuxictr clips gradients, and the Adam of deepctr and
+fuxictr is the unfused one.
 
 The systems, in torch_models.py and torch_libraries.py:
 
     torch_adam         plain PyTorch, dense gradients, fused Adam
     torch_sparse_adam  the same with sparse gradients of the tables and SparseAdam for them
     torch_compile      torch_adam under torch.compile; meant for --device=cuda
-    torch_tower        the tower alone, without a table
-    torch_scoring      the forward pass alone
+    torch_tower        only the tower, without a table
+    torch_scoring      only the forward pass
     deepctr            DeepCTR-Torch's DeepFM in its own fit()
     fuxictr            DeepFM of FuxiCTR's layers in its own train_step()
-    fbgemm             FBGEMM's fused row-wise Adagrad, a table for each field
+    fbgemm             FBGEMM's fused row-wise Adagrad, a table per field
     fbgemm_one_table   the same, one table that all fields share
     fbgemm_no_bags     the same table read without pooling
     ..._bf16           each of them in mixed precision, by torch.autocast to bfloat16
@@ -31,15 +31,15 @@ The systems, in torch_models.py and torch_libraries.py:
 In mixed precision the tower's products, forward and backward, and the activations between its
 layers are bfloat16; tables, weights and their gradients, optimizer state, FM term and loss are
 float32. (Ours keeps the activations and the last layer in float32 too.) In training, autocast
-surrounds the forward pass of each step alone. It keeps its bfloat16 copies of the weights for as
-long as it is on, so around a training loop it would compute every step with the first one's
-weights. The loss lies outside, in float32: deepctr and fuxictr take binary_cross_entropy of
+surrounds only the forward pass of each step. It keeps its bfloat16 copies of the weights for as
+long as it is on, so around a training loop it would compute every step with the first step's
+weights. The loss is outside, in float32: deepctr and fuxictr take binary_cross_entropy of
 probabilities, which autocast refuses on CUDA. bfloat16 needs no GradScaler.
 
-Prints one line of JSON (workload.report) on stdout; whatever a library prints goes to stderr.
-Exits with status 2 and one line on stderr when a package is missing.
+Prints one line of JSON (workload.report) on stdout; the output of libraries goes to stderr.
+Exits with status 2 and one line on stderr if a package is missing.
 """
-# Runs in the peers' environment; ours has torch only where the extra ``parity`` is installed.
+# Runs in the peers' environment; ours has torch only with the extra ``parity``.
 # pyright: reportMissingImports=false
 
 import argparse
@@ -88,7 +88,7 @@ def main() -> int:
     measure_of = SYSTEMS.get(name.removesuffix(BFLOAT16))
     if measure_of is None:
         known = f"{', '.join(SYSTEMS)}, and each of them with {BFLOAT16}"
-        print(f"no system {name!r}; there are {known}", file=sys.stderr)
+        print(f"no system {name!r}; use one of {known}", file=sys.stderr)
         return 2
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -101,7 +101,7 @@ def main() -> int:
         device=torch.device(arguments.device),
         bfloat16=name.endswith(BFLOAT16),
     )
-    # Libraries greet and log on stdout, which is for our one line.
+    # Libraries print and log to stdout, which is reserved for our one line.
     with contextlib.redirect_stdout(sys.stderr):
         try:
             measure = measure_of(run)

@@ -1,13 +1,13 @@
-"""Compiles the train step for real TPU slices on a CPU host, and reports what each chip is asked.
+"""Compiles the train step for TPU slices on a CPU host, and reports the cost for each chip.
 
 ``python -m experiments.benchmarks.tpu_aot --topologies=v5e:4x4,v5e:16x16 --rows=1e9,2e9`` needs
-libtpu (Linux on x86-64), about a minute for each program, and no TPU. The program is the library's
-own step on DeepFM with 39 fields; ``--program=plain_lookup`` compiles instead ``table[ids]`` on a
-table split by rows, as the compiler does it when left to itself.
+libtpu (Linux on x86-64) and about a minute per program, but no TPU. The program is the library's
+own step on DeepFM with 39 fields; ``--program=plain_lookup`` instead compiles ``table[ids]`` on a
+table split by rows, as the compiler handles it when left to itself.
 
-Bytes are of one device and step. Those in the two loops of rounds (the exchange of rows, forward
-and back, see ``deepfm_jax/embedding/exchange.py``) are counted once a loop: a step takes one round
-unless its ids are so skewed that one owner is asked for more rows than a round holds. Prints each
+Bytes are per device and step. Bytes in the two loops of rounds (the exchange of rows, forward and
+back, see ``deepfm_jax/embedding/exchange.py``) are counted once per loop: a step takes one round
+unless its ids are so skewed that an owner is asked for more rows than a round holds. Prints each
 program's collectives and a table; writes ``results.json`` and ``table.md``.
 """
 
@@ -29,8 +29,8 @@ _TOPOLOGIES = flags.DEFINE_list(
 _ROWS = flags.DEFINE_list("rows", ["1e9"], "Rows of the table, all fields together.")
 _PROGRAM = flags.DEFINE_string("program", "train_step", "train_step or plain_lookup.")
 _EMBED_DIM = flags.DEFINE_integer("embed_dim", 16, "D.", lower_bound=1)
-_BATCH = flags.DEFINE_integer("batch_per_device", 1024, "Examples a chip.", lower_bound=1)
-_ROW_OPTIMIZER = flags.DEFINE_string("row_optimizer", "rowwise_adagrad", "Of the table.")
+_BATCH = flags.DEFINE_integer("batch_per_device", 1024, "Examples per chip.", lower_bound=1)
+_ROW_OPTIMIZER = flags.DEFINE_string("row_optimizer", "rowwise_adagrad", "Row optimizer.")
 _REPLICAS = flags.DEFINE_integer("replicas", 1, "Copies of the table.", lower_bound=1)
 _EXCHANGE_DTYPE = flags.DEFINE_string("exchange_dtype", "float32", "float32 or bfloat16.")
 _OUT = flags.DEFINE_string("out", "runs/tpu_aot", "Folder of results.")
@@ -41,10 +41,10 @@ _COLUMNS = {
     "rows of the table": lambda f: f"{f['rows']:,}",
     "collectives, MB per device and step": lambda f: f"{f['collective_bytes'] / 1e6:.2f}",
     "memory, GB per device": lambda f: f"{f['memory']['total'] / 1e9:.3f}",
-    "of it temporaries, GB": lambda f: f"{f['memory']['temporaries'] / 1e9:.3f}",
-    "GFLOP per device": lambda f: "not told" if f["flops"] is None else f"{f['flops'] / 1e9:.2f}",
+    "of which temporaries, GB": lambda f: f"{f['memory']['temporaries'] / 1e9:.3f}",
+    "GFLOP per device": lambda f: "unknown" if f["flops"] is None else f"{f['flops'] / 1e9:.2f}",
 }
-_ONCE = "Collectives within a loop of rounds are counted once: ids that are not skewed need one."
+_ONCE = "Collectives in a loop of rounds are counted once: ids that are not skewed need one round."
 
 
 def main() -> None:
@@ -97,21 +97,21 @@ def _rows(text: str) -> int:
 
 
 def _listing(figure: Mapping[str, Any]) -> str:
-    """A program's collectives, a line each."""
+    """Formats a program's collectives, one per line."""
     lines = [f"\n{figure['topology']}, {figure['rows']:,} rows: bytes per device"]
     for collective in figure["collectives"]:
-        where = f"once a round, in {collective['computation']}" if collective["loops"] else "once"
+        where = f"once per round, in {collective['computation']}" if collective["loops"] else "once"
         lines.append(
             f"{collective['bytes']:12,}  {collective['kind']:18} "
             f"{', '.join(collective['results'])}  among {collective['group']}; {where}"
         )
     copied = sum(figure["copied_table_bytes"].values())
-    lines.append(f"{copied:12,}  copied of the table's arrays, to and from memory on the chip")
+    lines.append(f"{copied:12,}  copied from the table's arrays, to and from on-chip memory")
     return "\n".join(lines)
 
 
 def _table(figures: list[dict[str, Any]]) -> str:
-    """In Markdown."""
+    """Formats the figures as a Markdown table."""
     rows = [[*_COLUMNS], ["---"] * len(_COLUMNS)]
     rows += [[cell(figure) for cell in _COLUMNS.values()] for figure in figures]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)

@@ -1,7 +1,7 @@
-"""Programs compiled for a TPU slice that isn't there, and what they ask of each of its chips.
+"""Programs compiled for a TPU slice without access to it, and their cost for each chip.
 
-libtpu compiles for any slice that it knows by name, on any host. What comes out is the program that
-the slice would run: its collectives and its memory are facts, its speed is not known.
+libtpu compiles for any slice that it knows by name, on any host. The result is the program that the
+slice would run: its collectives and its memory are facts, its speed is not known.
 """
 
 import dataclasses
@@ -34,11 +34,11 @@ from experiments.benchmarks import hlo_report, hlo_text
 from experiments.benchmarks.workload import FIELDS, MLP_DIMS, field_rows
 
 _NO_TPU = {
-    # Without these libtpu complains that no metadata server tells it of the slice that it is on.
+    # Without these, libtpu reports that no metadata server describes its slice.
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
-    # It lets one process in at a time, since chips have one owner. Here nobody owns any.
+    # libtpu allows one process at a time, because chips have one owner. Here there are no chips.
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_LOG_DIR": "disabled",
 }
@@ -46,14 +46,14 @@ _NO_TPU = {
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is compiled besides the slice.
+    """Settings of a compiled program, apart from the slice.
 
     Attributes:
       rows: V, rows of the table, split evenly over the fields.
       embed_dim: D.
-      batch_per_device: Examples.
-      row_optimizer: Of the table.
-      partitioning: Over the slice's chips.
+      batch_per_device: Examples per device.
+      row_optimizer: Row optimizer of the table.
+      partitioning: Partitioning over the slice's chips.
     """
 
     rows: int
@@ -64,9 +64,9 @@ class Settings:
 
 
 def slice_devices(name: str) -> Sequence[Any]:
-    """The chips of a slice such as ``v5e:4x4``, to compile for.
+    """The chips of a slice such as ``v5e:4x4``, for which to compile.
 
-    From then on this process sees no accelerator but these.
+    After the call, this process sees no other accelerators.
 
     Raises:
       UserError: libtpu is not installed, or does not know the slice.
@@ -82,10 +82,10 @@ def slice_devices(name: str) -> Sequence[Any]:
 
 
 def train_step(devices: Sequence[Any], settings: Settings) -> jax.stages.Lowered:
-    """The library's train step of DeepFM on the sparse path, lowered for ``devices``.
+    """Lowers the library's train step of DeepFM on the sparse path for ``devices``.
 
     Raises:
-      UserError: the table does not split over them.
+      UserError: the table does not split over the devices.
     """
     mesh = create_mesh(devices, settings.partitioning.replicas)
     model = DeepFM(
@@ -120,11 +120,12 @@ def train_step(devices: Sequence[Any], settings: Settings) -> jax.stages.Lowered
 
 
 def plain_lookup(devices: Sequence[Any], settings: Settings) -> jax.stages.Lowered:
-    """``table[ids]`` of a table split by rows, as the compiler does it when left to itself.
+    """Lowers ``table[ids]`` on a table split by rows, as the compiler handles it by default.
 
-    It takes what it finds cheaper: all of the table onto each device, or all ids of the batch onto
-    each device and then a sum, over all, of all rows that they read (each 0 where it isn't held).
-    Of one device that is the bytes of the table, or of the rows of all devices' examples.
+    The compiler takes what it finds cheaper: either it gathers the whole table on each device, or
+    it gathers all ids of the batch on each device and then sums, over all devices, the rows that
+    they read (0 on devices that do not hold a row). Per device, that is the bytes of the table, or
+    of the rows of all devices' examples.
     """
     mesh = create_mesh(devices, settings.partitioning.replicas)
     rows = striped_rows(FIELDS * field_rows(settings.rows), mesh.shape[SHARD_AXIS])
@@ -144,12 +145,12 @@ PROGRAMS = {"train_step": train_step, "plain_lookup": plain_lookup}
 
 
 def figures(name: str, devices: Sequence[Any], settings: Settings) -> dict[str, Any]:
-    """Compiles one of ``PROGRAMS``; what it asks of one device, as plain data.
+    """Compiles one of ``PROGRAMS`` and returns its cost per device, as plain data.
 
-    ``memory`` is in bytes; what is ``aliased`` is in ``arguments`` and in ``outputs``, and in the
-    ``total`` once. ``arguments`` and ``aliased_arguments`` beside it are numbers of arrays.
-    ``flops`` and ``bytes_accessed`` are the compiler's estimate, None where it gives none. For
-    ``collectives`` and ``copied_table_bytes`` see ``hlo_report``.
+    ``memory`` is in bytes; its ``aliased`` bytes are part of ``arguments`` and of ``outputs``, and
+    count once in ``total``. Outside ``memory``, ``arguments`` and ``aliased_arguments`` are numbers
+    of arrays. ``flops`` and ``bytes_accessed`` are the compiler's estimates, None if it gives none.
+    For ``collectives`` and ``copied_table_bytes`` see ``hlo_report``.
 
     Raises:
       UserError: the table does not split over the devices, or does not fit their memory.

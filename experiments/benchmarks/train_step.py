@@ -1,15 +1,15 @@
 """Times the training step of this library and of its peers in one run.
 
 ``python -m experiments.benchmarks.train_step --peer_python=peers/bin/python --out=DIR``, with the
-environment that ``torch_peers.py`` says how to make. All train the same DeepFM on the same batches
-(``workload.py``), each in a process of its own, one after the other and several rounds of it, so
-that a machine whose speed drifts does it to all. Each figure is the median of all steps timed.
+environment described in ``torch_peers.py``. All train the same DeepFM on the same batches
+(``workload.py``), each in its own process, one after another and in several rounds, so that drifts
+of the machine's speed affect all of them. Each figure is the median of all timed steps.
 
-glibc's allocator decides much of a step's time on a CPU. Our launchers set it for themselves; peers
+glibc's allocator has a large effect on a step's time on a CPU. Our launchers configure it; peers
 are timed with glibc's defaults and with the same settings made by environment variables, and
-each is given the better of its two. All run in float32 and in mixed precision (bfloat16). Ours in
+each uses the better of the two. All run in float32 and in mixed precision (bfloat16). Ours in
 float32 is compared with the peers in float32. Ours in bfloat16 is compared with the fastest of
-the peers in either precision, and with those in bfloat16 alone if the fastest is not among them.
+the peers in either precision, and with those in bfloat16 only if the fastest is not among them.
 Prints tables of the times and of the ratios, and writes ``results.json`` and ``train_step.png``.
 """
 
@@ -40,14 +40,14 @@ _RATIOS = (
     ("ours_adam", ("fuxictr",)),
 )
 
-_PEER_PYTHON = flags.DEFINE_string("peer_python", None, "Python of the peers; none: ours alone.")
+_PEER_PYTHON = flags.DEFINE_string("peer_python", None, "Python of the peers; default: only ours.")
 _ROWS = flags.DEFINE_multi_integer("rows", [10**5, 10**6, 10**7], "Rows of the table.")
-_OURS_ROWS = flags.DEFINE_multi_integer("ours_rows", [33 * 10**6], "Rows for ours alone.")
+_OURS_ROWS = flags.DEFINE_multi_integer("ours_rows", [33 * 10**6], "Rows timed only for ours.")
 _SYSTEMS = flags.DEFINE_list("systems", list(_SYSTEMS_TIMED), "Systems to time.")
 _ROUNDS = flags.DEFINE_integer("rounds", 2, "Processes for each figure.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 20, "Steps timed in each process.", lower_bound=1)
 _THREADS = flags.DEFINE_integer("threads", 2, "Threads of each system.", lower_bound=1)
-_BATCH = flags.DEFINE_integer("batch", 4096, "Examples in a batch.", lower_bound=1)
+_BATCH = flags.DEFINE_integer("batch", 4096, "Examples per batch.", lower_bound=1)
 _OUT = flags.DEFINE_string("out", "runs/train_step", "Folder of results.")
 
 
@@ -69,7 +69,7 @@ def main() -> None:
         peer_python=_PEER_PYTHON.value or "",
     )
     print(processes.table(figures))
-    print("\nexamples/s of ours for one of the fastest named peer's:")
+    print("\nour examples/s divided by those of the fastest named peer:")
     for ours, peers in _RATIOS:
         print("\n".join(processes.ratio_lines(figures, ours, peers)))
     out = pathlib.Path(_OUT.value)
@@ -81,9 +81,9 @@ def main() -> None:
 
 
 def _plot(figures: list[dict[str, Any]]) -> Figure:
-    """Examples per second against V, both logarithmic.
+    """Plots examples per second against V, both logarithmic.
 
-    A system has one colour; bfloat16 is drawn dashed with open markers, ours heavier.
+    A system has one color; bfloat16 is dashed with open markers, and ours is thicker.
     """
     figure = Figure(figsize=(9.0, 5.5), layout="constrained")
     axes = figure.subplots()

@@ -1,12 +1,12 @@
-"""The workload that every system of the benchmark trains on, and the line that each reports.
+"""The workload of every system of the benchmarks, and the line that each reports.
 
-NumPy alone, so that our environment and that of the peers can both import it, and both read the
-same ids and labels.
+Needs only NumPy, so that both our environment and the peers' can import it and read the same ids
+and labels.
 
 Ids follow a truncated Zipf law in each field: the row of rank k = 1, 2, ... is drawn with
-probability proportional to k^-1.05, as the skew of click logs goes. Each field then moves ranks to
-rows by its own affine bijection, rank -> (a·rank + b) mod rows with gcd(a, rows) = 1: hot rows lie
-scattered over the table as they do in a real vocabulary, and no permutation has to be stored.
+probability proportional to k^-1.05, a skew like that of click logs. Each field then maps ranks to
+rows by its own affine bijection, rank -> (a·rank + b) mod rows with gcd(a, rows) = 1: hot rows are
+scattered over the table as in a real vocabulary, and no permutation has to be stored.
 """
 
 import json
@@ -20,7 +20,7 @@ FIELDS = 39
 EMBED_DIM = 16
 MLP_DIMS = (400, 400, 400)
 BATCH = 4096
-# The name of a system whose products are in bfloat16 ends like this.
+# Suffix of the names of systems whose products are in bfloat16.
 BFLOAT16 = "_bf16"
 
 _ZIPF_EXPONENT = 1.05
@@ -51,13 +51,13 @@ def _affine_bijections(rows: int, rng: np.random.Generator) -> tuple[np.ndarray,
 def batches(
     rows: int, count: int, batch: int = BATCH, seed: int = 0
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Draws ``count`` batches; the first of them are the same however many are drawn.
+    """Draws ``count`` batches; the first ones do not depend on ``count``.
 
     Args:
-        rows: rows of the whole table, about; see ``field_rows``.
-        count: how many batches.
-        batch: examples in each.
-        seed: fixes both where the hot rows of a field lie and what is drawn.
+        rows: approximate rows of the whole table; see ``field_rows``.
+        count: number of batches.
+        batch: examples per batch.
+        seed: determines both the positions of a field's hot rows and the draws.
 
     Returns:
         Ids ``[batch, FIELDS]`` int32, local to each field, in ``[0, field_rows(rows))``; and labels
@@ -67,12 +67,12 @@ def batches(
     rng = np.random.default_rng(seed)
     factors, shifts = _affine_bijections(per_field, rng)
     cumulative = np.cumsum(np.arange(1, per_field + 1, dtype=np.float64) ** -_ZIPF_EXPONENT)
-    # Divided by its own last value, so that it ends at exactly 1 and no draw in [0, 1) passes it.
+    # Divided by its own last value, so that it ends at exactly 1, above all draws in [0, 1).
     cumulative /= cumulative[-1]
     ids, labels = [], []
     for _ in range(count):
         ranks = np.searchsorted(cumulative, rng.random((batch, FIELDS)), side="right")
-        # In int64: factor times rank passes 2^31 from some 46,000 rows in a field on.
+        # In int64: factor times rank exceeds 2^31 from some 46,000 rows per field on.
         ids.append(((ranks * factors + shifts) % per_field).astype(np.int32))
         labels.append((rng.random(batch) < _CLICK_RATE).astype(np.float32))
     return ids, labels
@@ -81,7 +81,7 @@ def batches(
 def report(step_seconds: list[float], **extra: object) -> None:
     """Prints one line of JSON: the seconds of each step, the peak memory, and ``extra``.
 
-    ``peak_rss_bytes`` is the most memory that the process ever held, in bytes of RAM.
+    ``peak_rss_bytes`` is the peak resident memory of the process, in bytes.
     """
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Linux counts in KiB, macOS in bytes.

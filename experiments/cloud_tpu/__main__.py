@@ -1,10 +1,10 @@
 """Trains on a Cloud TPU slice: creates it, installs, runs, streams the logs and deletes it.
 
 ``python -m experiments.cloud_tpu --name=NAME --accelerator_type=v5litepod-4 --spot
---command='deepfm-jax train --config=RECIPE --workdir=DIR'`` does all of it;
-``--step`` does one part, and ``--dry_run`` prints the commands instead. Every worker of the slice
+--command='deepfm-jax train --config=RECIPE --workdir=DIR'`` runs the whole session;
+``--step`` runs one part, and ``--dry_run`` prints the commands instead. Every worker of the slice
 runs the command, in a copy of this tree's last commit. A preempted slice is created again, up to
-``--retries`` times. The slice is deleted at the end, also after a failure or Ctrl-C.
+``--retries`` times. The slice is deleted at the end, even after a failure or Ctrl-C.
 """
 
 from collections.abc import Callable
@@ -21,38 +21,38 @@ _STEP = flags.DEFINE_enum(
     "step",
     "session",
     ["session", "create", "wait", "install", "run", "logs", "delete"],
-    "What to do; session is all of it.",
+    "Step to run; session runs all of them.",
 )
 _NAME = flags.DEFINE_string("name", None, "Name of the slice.", required=True)
 _TYPE = flags.DEFINE_string(
     "accelerator_type", None, "Generation and size, such as v5litepod-4 or v6e-8."
 )
-_PROJECT = flags.DEFINE_string("project", None, "Project; gcloud's own when left out.")
-_ZONE = flags.DEFINE_string("zone", None, "Zone; gcloud's own when left out.")
-_SPOT = flags.DEFINE_bool("spot", False, "Ask for a spot slice: cheaper, may be preempted.")
+_PROJECT = flags.DEFINE_string("project", None, "Project; defaults to gcloud's own.")
+_ZONE = flags.DEFINE_string("zone", None, "Zone; defaults to gcloud's own.")
+_SPOT = flags.DEFINE_bool("spot", False, "Request a spot slice: cheaper, may be preempted.")
 _QUEUED = flags.DEFINE_bool("queued", True, "Wait in the queue for capacity; or fail at once.")
 _RUNTIME = flags.DEFINE_string(
-    "runtime_version", None, "Image of the workers; the generation's own when left out."
+    "runtime_version", None, "Image of the workers; defaults to the generation's own."
 )
 _CREATE_FLAG = flags.DEFINE_multi_string(
-    "create_flag", [], "A flag more for gcloud's create, such as --network=N; once for each."
+    "create_flag", [], "Extra flag for gcloud's create, such as --network=N; may be repeated."
 )
 _COMMAND = flags.DEFINE_string("command", None, "Shell command to run on every worker.")
-_KEEP = flags.DEFINE_bool("keep", False, "Leave the slice there at the end of the session.")
+_KEEP = flags.DEFINE_bool("keep", False, "Keep the slice at the end of the session.")
 _RETRIES = flags.DEFINE_integer(
-    "retries", 5, "How often a preempted slice is created again.", lower_bound=0
+    "retries", 5, "How often to create a preempted slice again.", lower_bound=0
 )
 _WAIT = flags.DEFINE_integer(
-    "wait_seconds", 6 * 3600, "How long a slice may take to be there.", lower_bound=1
+    "wait_seconds", 6 * 3600, "How long to wait for a slice.", lower_bound=1
 )
 _POLL = flags.DEFINE_float(
-    "poll_seconds", 10, "First interval between looks at the state.", lower_bound=0.01
+    "poll_seconds", 10, "First interval between polls of the state.", lower_bound=0.01
 )
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the commands, for a shell, and do nothing.")
 
 
 def main() -> None:
-    """Does the step, or prints its commands."""
+    """Runs the step, or prints its commands."""
     command = _COMMAND.value or ""
     if _STEP.value in ("session", "run") and not command:
         raise UserError(f"--step={_STEP.value} needs --command, such as 'deepfm-jax train'")
@@ -69,7 +69,7 @@ def main() -> None:
         runtime_version=runtime,
         queued=_QUEUED.value,
         spot=_SPOT.value,
-        # Later than our own patience, so that a request we gave up is the one case, not two.
+        # Longer than our own wait, so that we always give up first, and only that case can occur.
         queue_seconds=_WAIT.value + 600,
         create_flags=tuple(_CREATE_FLAG.value),
     )

@@ -1,4 +1,4 @@
-"""Other programs: run, listened to, and their failures told in one line."""
+"""Runs external commands, captures or streams their output, and reports failures in one line."""
 
 import shutil
 import subprocess
@@ -10,7 +10,7 @@ _INSTALL = {"gcloud": "; see https://cloud.google.com/sdk/docs/install"}
 
 
 class CommandError(UserError):
-    """A command failed; ``reason`` is what it said about it."""
+    """A command failed; ``reason`` is its own error message."""
 
     def __init__(self, command: list[str], status: int, reason: str):
         self.reason = reason
@@ -19,16 +19,16 @@ class CommandError(UserError):
 
 
 def run(command: list[str], *, stream: bool = False) -> str:
-    """Runs a command and gives its output, or with ``stream`` passes it on as it comes.
+    """Runs a command and returns its output; with ``stream``, passes the output on as it comes.
 
     Raises:
       UserError: the program is not installed.
-      CommandError: its status was not 0; the reason is its error line, or else its last line.
+      CommandError: the exit status is not 0; the reason is the error line, or else the last line.
     """
     if shutil.which(command[0]) is None:
         raise UserError(f"{command[0]} is not installed{_INSTALL.get(command[0], '')}")
-    # A signal that reaches this process alone lets the block wait: whoever cleans up after a
-    # command must find it ended.
+    # If a signal reaches only this process, the with block still waits for the command: whoever
+    # cleans up after it must find it ended.
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -43,15 +43,15 @@ def run(command: list[str], *, stream: bool = False) -> str:
             output, errors = process.communicate()
             lines = errors.splitlines()
     if process.returncode:
-        told = [line for line in lines if line.strip()]
-        # After its error gcloud may give advice, over several lines.
-        reasons = [line for line in told if line.startswith("ERROR:")] or told or ["no message"]
+        filled = [line for line in lines if line.strip()]
+        # After its error, gcloud may print several lines of advice.
+        reasons = [line for line in filled if line.startswith("ERROR:")] or filled or ["no message"]
         raise CommandError(command, process.returncode, reasons[-1].removeprefix("ERROR: ").strip())
     return output.strip()
 
 
 def _pass_on(process: subprocess.Popen[str]) -> list[str]:
-    """Copies a process's errors to ours until it ends; returns the last lines."""
+    """Copies a process's stderr to ours until it ends; returns the last lines."""
     assert process.stderr is not None
     lines = []
     try:
@@ -60,7 +60,7 @@ def _pass_on(process: subprocess.Popen[str]) -> list[str]:
             lines = [*lines[-50:], line]
         process.wait()
     except BaseException:
-        # What streams may go on for days.
+        # A streaming command may run for days.
         process.terminate()
         raise
     return lines

@@ -1,9 +1,9 @@
-"""A session on a Cloud TPU slice: create, wait, install, run, delete, and again when it is lost.
+"""A session on a Cloud TPU slice: create, wait, install, run, delete; repeated if it is lost.
 
 A spot slice may be preempted at any time, and cannot be restarted: its queued resource is deleted
-and asked for anew, and the command runs again from the start. A training goes on from its last
-checkpoint where its workdir outlives the slice. Whatever happens, the slice is deleted at the end,
-as it costs money as long as it exists.
+and requested anew, and the command runs again from the start. Training continues from its last
+checkpoint if its workdir outlives the slice. Whatever happens, the slice is deleted at the end,
+because it costs money as long as it exists.
 
 Source: https://cloud.google.com/tpu/docs/queued-resources (states of a queued resource),
 https://cloud.google.com/tpu/docs/spot (recreate after preemption).
@@ -21,12 +21,12 @@ from deepfm_jax.errors import UserError
 from experiments.cloud_tpu import slices
 from experiments.cloud_tpu.commands import CommandError, run
 
-# Of a queued resource and of a node: it will not come back. DELETING is not among them, since
-# somebody wants the slice gone.
+# States of a queued resource or a node that will not come back. DELETING is not one of them,
+# because then somebody wants the slice gone.
 _LOST = {"FAILED", "SUSPENDING", "SUSPENDED", "PREEMPTED", "TERMINATED", "STOPPING", "STOPPED"}
-# A preemption shows in the state a little later than in the broken connection, and one call of
-# gcloud may fail by itself.
-_LOOKS = 3
+# The state shows a preemption a little later than the connection breaks, and a single call of
+# gcloud may fail for other reasons.
+_ATTEMPTS = 3
 
 
 class SliceLostError(UserError):
@@ -34,29 +34,29 @@ class SliceLostError(UserError):
 
 
 class Run(Protocol):
-    """Runs a command, as ``commands.run`` does."""
+    """Runs a command like ``commands.run``."""
 
     def __call__(self, command: list[str], *, stream: bool = False) -> str: ...
 
 
 def tell(message: str) -> None:
-    """Prints a line, if there is still somewhere to print it: a closed terminal is no reason."""
+    """Prints a line; a closed terminal is not an error."""
     with contextlib.suppress(OSError):
         print(message, flush=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """The steps of a session, each a method, and ``session`` for all of them.
+    """The steps of a session, one method each, and ``session`` for all of them.
 
     Attributes:
-      command: the shell command for all workers.
-      wait_seconds: how long a slice may take to be there.
-      poll_seconds: first interval between looks at its state; grows to six times that.
-      retries: how often a lost slice is created again.
-      keep: leave the slice where it is at the end.
-      run: runs a command of this machine.
-      say: tells how far it is.
+      command: Shell command for all workers.
+      wait_seconds: How long to wait for a slice.
+      poll_seconds: First interval between polls of its state; grows to six times that.
+      retries: How often to create a lost slice again.
+      keep: Whether to keep the slice at the end.
+      run: Runs a command on this machine.
+      say: Reports progress.
     """
 
     tpu: slices.Slice
@@ -69,11 +69,11 @@ class Session:
     say: Callable[[str], None] = tell
 
     def session(self) -> None:
-        """All steps; a lost slice is deleted and created again.
+        """Runs all steps; deletes a lost slice and creates it again.
 
         Raises:
-          UserError: a step failed, or the slice was lost more than ``retries`` times. It has been
-            deleted all the same, unless ``keep``.
+          UserError: a step failed, or the slice was lost more than ``retries`` times. The slice
+            has been deleted nevertheless, unless ``keep`` is set.
         """
         self._refuse_a_name_in_use()
         for attempt in range(self.retries + 1):
@@ -84,7 +84,7 @@ class Session:
                 if attempt == self.retries:
                     raise UserError(f"{lost}; given up after {attempt} retries") from None
                 self.say(f"{lost}; retry {attempt + 1} of {self.retries}")
-                # The zone that took it back is short of chips just now.
+                # The zone that reclaimed it is short of chips at the moment.
                 time.sleep(self.poll_seconds * min(2**attempt, 60))
             except BaseException:
                 self._end_after_failure()
@@ -95,10 +95,10 @@ class Session:
                 return
 
     def create(self) -> None:
-        """Asks for the slice.
+        """Requests the slice.
 
         Raises:
-          UserError: gcloud refused, or there is one of that name.
+          UserError: gcloud refuses, or a slice of that name exists.
         """
         self._refuse_a_name_in_use()
         self._create()
@@ -108,7 +108,7 @@ class Session:
 
         Raises:
           SliceLostError: the slice was preempted or could not be provisioned.
-          UserError: it is not there in ``wait_seconds``, or is being deleted.
+          UserError: the slice is not ready within ``wait_seconds``, or is being deleted.
         """
         deadline = time.monotonic() + self.wait_seconds
         delay, last = self.poll_seconds, ""
@@ -145,24 +145,24 @@ class Session:
         self.run(slices.follow(self.tpu), stream=True)
 
     def delete(self) -> None:
-        """Deletes the slice; one that is not there is deleted already.
+        """Deletes the slice; a slice that does not exist counts as deleted.
 
         Raises:
-          UserError: gcloud failed three times. The message has the command to do it by hand.
+          UserError: gcloud failed three times. The message has the command for deleting by hand.
         """
         command = slices.delete(self.tpu)
         self.say(f"deleting slice {self.tpu.name}")
         with _uninterrupted():
-            for look in range(_LOOKS):
+            for attempt in range(_ATTEMPTS):
                 try:
                     self.run(command)
                     return
                 except CommandError as error:
                     if _is_not_found(error):
                         return
-                    if look == _LOOKS - 1:
+                    if attempt == _ATTEMPTS - 1:
                         raise UserError(
-                            f"slice {self.tpu.name} could not be deleted and may go on costing "
+                            f"slice {self.tpu.name} could not be deleted and may keep costing "
                             f"money ({error.reason}); run: {shlex.join(command)}"
                         ) from None
                     time.sleep(self.poll_seconds)
@@ -171,7 +171,7 @@ class Session:
         try:
             self._create()
         except CommandError as error:
-            # What was granted once may be refused for a while, by capacity or by quota.
+            # A request that was granted once may be refused for a while, by capacity or quota.
             raise (SliceLostError(str(error)) if again else error) from None
         self.wait()
         try:
@@ -194,13 +194,13 @@ class Session:
                 return
             raise
         raise UserError(
-            f"slice {self.tpu.name} exists already ({state}); choose another --name, use it by "
-            "--step=install and --step=run, or delete it by --step=delete"
+            f"slice {self.tpu.name} already exists ({state}); choose another --name, use it with "
+            "--step=install and --step=run, or delete it with --step=delete"
         )
 
     def _state(self) -> str:
         command = slices.describe(self.tpu, slices.state_field(self.tpu))
-        for _ in range(_LOOKS - 1):
+        for _ in range(_ATTEMPTS - 1):
             try:
                 return self.run(command)
             except CommandError as error:
@@ -218,12 +218,12 @@ class Session:
         return ""
 
     def _raise_if_lost(self) -> None:
-        self.say(f"a command failed; looking whether slice {self.tpu.name} is lost")
+        self.say(f"a command failed; checking whether slice {self.tpu.name} is lost")
         commands = [slices.describe_node(self.tpu)]
         if self.tpu.queued:
             commands.insert(0, slices.describe(self.tpu, slices.state_field(self.tpu)))
-        for look in range(_LOOKS):
-            if look:
+        for attempt in range(_ATTEMPTS):
+            if attempt:
                 time.sleep(self.poll_seconds)
             for command in commands:
                 with contextlib.suppress(CommandError):
@@ -237,7 +237,7 @@ class Session:
         try:
             self.delete()
         except UserError as error:
-            # The failure before it is the one to raise; this one must not go unsaid.
+            # The earlier failure is the one to raise; this one must still be reported.
             self.say(f"error: {error}")
 
 
@@ -247,7 +247,7 @@ def _is_not_found(error: CommandError) -> bool:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """A second Ctrl-C must not stop the deletion; gcloud, started inside, inherits this."""
+    """Ignores signals, so that a second Ctrl-C does not stop the deletion; gcloud inherits this."""
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     handlers = [signal.signal(number, signal.SIG_IGN) for number in signals]
     try:

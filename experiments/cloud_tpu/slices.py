@@ -1,15 +1,15 @@
-"""The ``gcloud`` commands of a Cloud TPU slice: pure functions that give lists of arguments.
+"""The ``gcloud`` commands of a Cloud TPU slice: pure functions that return lists of arguments.
 
-A *slice* is a set of TPU chips behind one or more *workers* (virtual machines, one a host). It is
-asked for as a *queued resource*, which waits for capacity, or as an on-demand *node*, which is
-there at once or fails. The node has the name of the slice either way, so the commands that copy
+A *slice* is a set of TPU chips behind one or more *workers* (virtual machines, one per host). It is
+requested as a *queued resource*, which waits for capacity, or as an on-demand *node*, which is
+available at once or fails. The node has the name of the slice either way, so the commands that copy
 and run are the same.
 
 The images have Python 3.10, and this project needs 3.11, so uv brings its own interpreter. The
 command runs detached, with its log and its status in ``~/deepfm_jax_run``: a lost connection does
 not end it, and following the log again starts at its first line.
 
-The Cloud TPU API that stands behind these commands ends at v6e; it does not serve TPU7x.
+The Cloud TPU API behind these commands ends at v6e; it does not serve TPU7x.
 
 Source: https://cloud.google.com/sdk/gcloud/reference/compute/tpus/queued-resources/create and its
 neighbours ``describe`` and ``delete``; https://cloud.google.com/sdk/gcloud/reference/compute/tpus
@@ -27,7 +27,7 @@ import tempfile
 
 from deepfm_jax.errors import UserError
 
-# The generation in an accelerator type, and the image that serves it.
+# Generation in an accelerator type, and the image for it.
 RUNTIME_VERSIONS = {
     "v2": "tpu-ubuntu2204-base",
     "v3": "tpu-ubuntu2204-base",
@@ -68,16 +68,16 @@ exit $s"""
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """What to ask for, and where.
+    """A slice to request, and where.
 
     Attributes:
-      accelerator_type: generation and size, such as ``v5litepod-16``. Like all that follows but
+      accelerator_type: Generation and size, such as ``v5litepod-16``. Like all the following except
         ``queued``, only ``create`` needs it.
-      runtime_version: the image of the workers.
-      queued: ask through a queued resource; otherwise for an on-demand node.
-      spot: at the lower price, and may be preempted at any time.
-      queue_seconds: a queued resource that is not provisioned by then fails.
-      create_flags: more flags for gcloud's ``create``, as they stand.
+      runtime_version: Image of the workers.
+      queued: Whether to request a queued resource instead of an on-demand node.
+      spot: Whether to take the lower price of a slice that may be preempted at any time.
+      queue_seconds: Time after which a queued resource that is not provisioned fails.
+      create_flags: Extra flags for gcloud's ``create``, passed unchanged.
     """
 
     name: str
@@ -95,7 +95,7 @@ def runtime_version(accelerator_type: str) -> str:
     """The image for JAX on an accelerator type.
 
     Raises:
-      UserError: the accelerator type is of no generation that we know.
+      UserError: the generation of the accelerator type is unknown.
     """
     generation, _, size = accelerator_type.rpartition("-")
     if generation not in RUNTIME_VERSIONS or not re.fullmatch("[1-9][0-9]*", size):
@@ -106,7 +106,7 @@ def runtime_version(accelerator_type: str) -> str:
 
 
 def create(tpu: Slice) -> list[str]:
-    """Asks for the slice: a queued resource returns at once, a node when it is there."""
+    """Requests the slice: a queued resource returns at once, a node when it is ready."""
     if tpu.queued:
         flags = [f"--node-id={tpu.name}", f"--runtime-version={tpu.runtime_version}"]
         if tpu.queue_seconds:
@@ -120,7 +120,7 @@ def create(tpu: Slice) -> list[str]:
 
 
 def describe(tpu: Slice, field: str) -> list[str]:
-    """Prints one field of the queued resource, or of the node where nothing was queued."""
+    """Prints one field of the queued resource, or of the node if nothing was queued."""
     return _gcloud(tpu, _resource(tpu), "describe", tpu.name, f"--format=value({field})")
 
 
@@ -130,7 +130,7 @@ def describe_node(tpu: Slice) -> list[str]:
 
 
 def state_field(tpu: Slice) -> str:
-    """The field of the state in what ``describe`` describes."""
+    """The field of ``describe`` that holds the state."""
     return "state.state" if tpu.queued else "state"
 
 
@@ -140,9 +140,10 @@ def ready_state(tpu: Slice) -> str:
 
 
 def install(tpu: Slice) -> list[list[str]]:
-    """Brings this tree's last commit and its environment, ``jax[tpu]`` included, to all workers.
+    """Installs this tree's last commit and its environment, with ``jax[tpu]``, on all workers.
 
-    An archive and not a wheel, so that ``--config=experiments/configs/...`` is a path there too.
+    It sends an archive instead of a wheel, so that ``--config=experiments/configs/...`` is a path
+    on the workers too.
     """
     root = pathlib.Path(__file__).parents[2]
     archive = f"{tempfile.gettempdir()}/{tpu.name}.tar.gz"
@@ -164,7 +165,7 @@ def start(tpu: Slice, command: str) -> list[str]:
 
 
 def follow(tpu: Slice) -> list[str]:
-    """Streams the logs of all workers until their commands end; the status is a failed one's."""
+    """Streams the logs of all workers until their commands end; fails if one of them fails."""
     return on_workers(tpu, _FOLLOW)
 
 
@@ -180,9 +181,9 @@ def delete(tpu: Slice) -> list[str]:
 
 
 def script(tpu: Slice, step: str, command: str, *, keep: bool, poll_seconds: float) -> str:
-    """A step's commands, or those of the whole ``session``, as lines for a shell.
+    """The commands of a step, or of the whole ``session``, as lines for a shell.
 
-    Retries aside: a session that loses its slice runs them again from the first.
+    Retries are not included: a session that loses its slice runs the lines again from the first.
     """
     state = shlex.join(describe(tpu, state_field(tpu)))
     ready = f'[ "$({state})" = {ready_state(tpu)} ]'
@@ -206,5 +207,5 @@ def _resource(tpu: Slice) -> str:
 
 def _gcloud(tpu: Slice, *arguments: str) -> list[str]:
     where = [f"--project={tpu.project}", f"--zone={tpu.zone}"]
-    # Nobody may be there to answer a prompt.
+    # There may be nobody to answer a prompt.
     return ["gcloud", "compute", "tpus", *arguments, *where, "--quiet"]

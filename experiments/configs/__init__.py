@@ -1,1 +1,1 @@
-"""Configs as data, each with the header that says what it reproduces."""
+"""Recipes: configs as data, each with a header that says what it reproduces."""

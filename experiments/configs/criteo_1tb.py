@@ -5,14 +5,15 @@ r"""The lineage on Criteo's terabyte of click logs, 4.4 billion rows; a starting
   deepfm-jax train --config=criteo_1tb --multihost --workdir=RUNS
   deepfm-jax train --config=criteo_1tb:dcn_v2 ...
 
-Data: ``day_0`` to ``day_23``, of which the last is halved into valid and test. Encoded it takes 160
-  bytes a row, 0.7 TB. ``--hash_buckets=1000000`` makes a table of 26 million rows, to try things.
+Data: ``day_0`` to ``day_23``, of which the last is halved into valid and test. Encoded, it takes
+  160 bytes per row, 0.7 TB. For experiments, ``--hash_buckets=1000000`` makes a table of 26 million
+  rows.
 Recipe: embed_dim 16, tower 512-256, batch 65,536, one epoch, as more overfits (Zhang et al. 2022);
   row-wise Adagrad on the rows that a batch reads, Adam with a warm-up for the tower. The table has
   206 million rows, 14 GB with its first-order weights and 2 GB of Adagrad's state, so it needs a
   slice or several GPUs; the rows are striped over the devices.
 Expected: not measured; no run of this size has been made, and the learning rates are guesses. Try
-  them first on day files cut short.
+  them first on truncated day files.
 Time: not measured.
 Source: Guo et al. 2017, DeepFM (arXiv 1703.04247); Wang et al. 2021, DCN V2 (arXiv 2008.13535);
   Zhang et al. 2022, the one-epoch phenomenon (arXiv 2209.06053).
@@ -34,7 +35,7 @@ MODELS = dict(
 
 
 def get_config(model: str = "deepfm") -> ConfigDict:
-    """The run as data, of the model named after the file: ``criteo_1tb.py:fm``."""
+    """Returns the config of the model named after the file: ``criteo_1tb.py:fm``."""
     if model not in MODELS:
         raise ValueError(f"model {model!r} has no settings here; use one of {sorted(MODELS)}")
     return complete(
@@ -47,7 +48,7 @@ def get_config(model: str = "deepfm") -> ConfigDict:
             schedule="warmup_cosine",
             warmup_steps=2000,
         ),
-        # Twenty looks at valid in the one epoch; the best weights are kept.
+        # Twenty evaluations on valid in the single epoch; the best weights are kept.
         loop=dict(
             batch_size=65_536,
             epochs=1,

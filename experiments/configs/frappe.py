@@ -1,4 +1,4 @@
-"""The lineage on Frappe by the recipe of the BARS benchmark (Frappe_x1); DeepFM when not named.
+"""The lineage on Frappe by the recipe of the BARS benchmark (Frappe_x1); DeepFM by default.
 
   deepfm-jax prepare --dataset=frappe --source=FRAPPE_FILES --out=data
   deepfm-jax train --config=frappe --workdir=runs/frappe
@@ -9,13 +9,13 @@ Data: 202,027 / 57,722 / 28,860 rows, 10 categorical columns of integer ids.
 Recipe: embed_dim 10, tower 400-400-400 with batch norm, dropout 0.2, batch 4096, Adam 1e-3, an L2
   on the whole embedding table at every step, gradient norm clipped at 10; the learning rate falls
   tenfold when validation AUC does not improve, and two such evaluations in a row end the run (for
-  FinalMLP at every second such evaluation, and four end it).
+  FinalMLP it falls at every second such evaluation, and four end the run).
 Expected: test AUC and logloss of DeepFM 0.9845 and 0.148, FM 0.9760 and 0.179, LR 0.9377 and 0.287
   (means of seeds 2021, 190034, 992817); README has the others. BARS has 0.9839 and 0.1495 for
   DeepFM, the mean of five.
 Settings: each model's L2, dropout and rate were chosen on valid, mostly with one seed. DeepFM's L2
   is 0.1 where BARS has 0.05: validation AUC is the same, logloss is better, and seeds agree more.
-Time: a few minutes a run on two CPU cores.
+Time: a few minutes per run on two CPU cores.
 Source: reczoo/BARS, Frappe_x1, for each model; Guo et al. 2017 (arXiv 1703.04247).
 """
 
@@ -25,9 +25,9 @@ from .plateau_recipe import plateau_config
 
 _TOWER = dict(mlp_dims=(400, 400, 400), dropout=0.2, batch_norm=True)
 
-# Each model's hyperparameters, and the settings of the optimizer that are its own.
+# Each model's hyperparameters, and its own optimizer settings.
 MODELS = dict(
-    # Convex, so it is trained to its optimum; the plateau's first cuts come too early for that.
+    # Convex, so train to the optimum; the plateau schedule's first cuts come too early for that.
     lr=dict(
         model=dict(),
         optimizer=dict(learning_rate=3e-2, schedule="warmup_cosine", l2=dict(table=1e-5)),
@@ -79,7 +79,7 @@ MODELS = dict(
             dropout=0.2,
             batch_norm=True,
         ),
-        # Its AUC jumps about: a cut at the first that is lower comes too early for some seeds.
+        # Its AUC is noisy: a cut at the first drop comes too early for some seeds.
         optimizer=dict(plateau_patience=1, l2=dict(table=0.1)),
         loop=dict(patience=4),
     ),
@@ -87,5 +87,5 @@ MODELS = dict(
 
 
 def get_config(model: str = "deepfm") -> ConfigDict:
-    """The run as data, of the model named after the file: ``frappe.py:fm``."""
+    """Returns the config of the model named after the file: ``frappe.py:fm``."""
     return plateau_config("frappe", MODELS, model, embed_dim=10, batch_size=4096, epochs=100)

@@ -1,6 +1,6 @@
-"""The recipe of the BARS benchmark, which the configs of several data sets share.
+"""The recipe of the BARS benchmark, shared by the configs of several data sets.
 
-Adam with an L2 on the whole embedding table at every step and the gradient's norm clipped at 10;
+Adam with an L2 on the whole embedding table at every step and the gradient norm clipped at 10;
 the learning rate falls tenfold whenever validation AUC does not improve, and two such evaluations
 in a row end the run.
 """
@@ -22,21 +22,21 @@ def plateau_config(
     batch_size: int,
     epochs: int,
 ) -> ConfigDict:
-    """A run on ``data`` of one of ``models``.
+    """Builds the config of one of ``models`` on ``data``.
 
     Args:
       data: Name of the data set.
-      models: By label, ``model``: hyperparameters, with ``name`` where it is not the label;
-        ``optimizer`` and, perhaps, ``loop``: settings that are the model's own.
-      model: A label. An FNN has the first FM of ``models`` as its first stage, for five epochs at
-        most, with vectors as long and batches as large as its own: a change to those is one to both
-        stages, unless the stage's own keys (``pretraining.model.embed_dim``) are set.
+      models: By label, ``model``: hyperparameters, with ``name`` if it differs from the label;
+        ``optimizer`` and optionally ``loop``: the model's own settings.
+      model: A label. An FNN has the first FM of ``models`` as its pretraining stage, for at most
+        five epochs, with its own vector length and batch size: changing those changes both stages,
+        unless the stage's own keys (``pretraining.model.embed_dim``) are set.
       embed_dim: D of all models that have vectors.
       batch_size: B.
-      epochs: Most passes over the training rows.
+      epochs: Largest number of passes over the training examples.
 
     Raises:
-      ValueError: a label that ``models`` does not have, or an FNN without an FM.
+      ValueError: ``models`` does not have the label, or has an FNN without an FM.
     """
     if model not in models:
         raise ValueError(f"model {model!r} has no settings here; use one of {sorted(models)}")
@@ -45,8 +45,8 @@ def plateau_config(
         return complete(data=dict(name=data), **sections)
     fm = next((label for label in models if _name(models, label) == "fm"), None)
     if fm is None:
-        raise ValueError(f"model {model!r} starts from an FM, and there are no settings of one")
-    # Briefly, and held back: vectors that already fit the training rows have overfitted them.
+        raise ValueError(f"model {model!r} starts from an FM, but there are no settings for one")
+    # Short and regularized: vectors that already fit the training rows have overfitted them.
     stage = _stage(models, fm, embed_dim, batch_size, 5)
     stage["optimizer"].update(learning_rate=1e-3, l2=dict(table=1e-3))
     config = complete(data=dict(name=data), pretraining=stage, **sections)
@@ -60,9 +60,9 @@ def _name(models, label: str) -> str:
 
 
 def _follow(config: Any, section: str, *keys: str) -> None:
-    """Gives the first stage the model's own values, now and when those are changed."""
+    """Makes keys of the pretraining stage follow the model's values, also when those change."""
     for key in keys:
-        # One way: what is then set for the stage is not set for the model.
+        # One-way: setting the stage's value does not change the model's.
         config.pretraining[section][key] = config[section].get_oneway_ref(key)
 
 

@@ -82,7 +82,7 @@ def compare(experiments, folder, seeds=(1, 2), **options):
                 "model": {"name": "dnn", "embed_dim": 3, "mlp_dims": [8]},
                 "pretraining": {"model": FM, "loop": {"epochs": 1}},
             },
-            r"table\.embedding is .* in the stage before",
+            r"table\.embedding is .* in the pretraining stage",
         ),
         ({"pretraining": {"model": {**FM, "table_dtype": "float16"}}}, "float16"),
         ({"warm_start": "no/run"}, "workdir no/run holds no run"),

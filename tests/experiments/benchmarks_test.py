@@ -97,7 +97,7 @@ def test_bfloat16_alone_has_a_line_only_where_it_was_timed_and_is_not_the_fastes
     ]
 
 
-# FBGEMM's build for CPUs warns of each of its operators that it lacks.
+# FBGEMM's CPU build warns about each operator that it lacks.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(

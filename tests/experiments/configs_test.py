@@ -1,4 +1,4 @@
-"""Each shipped config, shrunk to one step on a small data set."""
+"""Every shipped config, shrunk to one step on a small data set."""
 
 import dataclasses
 import functools
@@ -24,7 +24,7 @@ def test_there_are_configs():
 
 
 def flat(values, path=""):
-    """Keys of nested settings; those of an empty mapping are its own name."""
+    """Keys of nested settings; an empty mapping counts as one key."""
     for key, value in values.items():
         if isinstance(value, dict) and value:
             yield from flat(value, f"{path}{key}.")
@@ -77,7 +77,7 @@ def test_the_header_says_how_to_run_it_and_whence_it_comes(path):
 
 
 def runs():
-    """Each config with each model that it has settings for; ``""`` is its own choice."""
+    """Every config with every model for which it has settings; ``""`` is its default."""
     return [
         pytest.param(path, model, id=f"{path.stem}:{model}" if model else path.stem)
         for path in CONFIGS
@@ -90,7 +90,7 @@ SMALL = {"train": 200, "valid": 100, "test": 100}
 
 @pytest.fixture(scope="module")
 def folder_of(tmp_path_factory):
-    """Prepares a small copy of a data set, once; gives the folder."""
+    """Prepares a small copy of a data set once, and returns the folder."""
 
     @functools.cache
     def prepared_in(name):
@@ -124,7 +124,7 @@ def test_one_step_runs(path, model, folder_of, tmp_path):
     name = config.data.name
     config.data.folder = str(folder_of(name))
     rows = split_summaries(dataset_folder(name, config.data.folder))["train"].rows
-    batch_size = -(-rows // 8) * 8  # All of them, in equal parts for the devices.
+    batch_size = -(-rows // 8) * 8  # All rows, in equal parts for the devices.
     for stage in (config, *([config.pretraining] if config.get("pretraining") else [])):
         stage.loop.epochs = 1
         stage.loop.batch_size = stage.loop.eval_batch_size = batch_size

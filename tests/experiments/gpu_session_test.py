@@ -1,4 +1,4 @@
-"""The script for a loan of a GPU: it needs a CPU no less, and keeps what it has."""
+"""The GPU session: it runs on a CPU too, and keeps its results when it is cut off."""
 
 import importlib.util
 import itertools
@@ -16,13 +16,13 @@ from experiments.benchmarks import gpu_checks, gpu_report, gpu_workload
 from experiments.benchmarks.workload import EMBED_DIM, FIELDS, MLP_DIMS
 from tests.experiments.launchers_test import ROOT
 
-# What an image for GPUs lacks, as a rule.
+# Packages that an image for GPUs usually lacks.
 ABSENT = ("tensorflow", "tensorflow_datasets", "clu", "ml_collections")
 
 
 @pytest.fixture
 def without_tensorflow(tmp_path, monkeypatch):
-    """Has processes that start from here find none of ``ABSENT``."""
+    """Hides the packages of ``ABSENT`` from processes that start from here."""
     for name in ABSENT:
         (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('no {name}')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

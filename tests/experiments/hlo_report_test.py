@@ -62,7 +62,7 @@ def test_a_combined_all_reduce_counts_all_its_parts():
     ("kind", "started"),
     [
         ("all-gather", "(f32[4,8], f32[64,8])"),
-        # The general form: operands, results, and what the transfer keeps to itself.
+        # The general form: operands, results, and the transfer's internal state.
         ("all-gather", "((f32[4,8]), f32[64,8], u32[], u32[])"),
     ],
 )

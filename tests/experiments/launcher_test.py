@@ -1,4 +1,4 @@
-"""What the command line changes in the configs of a comparison."""
+"""Command-line changes to the configs of a comparison."""
 
 import pytest
 from absl import flags
@@ -49,7 +49,7 @@ def test_the_stage_before_has_vectors_and_batches_as_large_as_the_model(key):
     [
         ({}, True, ["0x8086"], [], "cpu"),
         ({}, True, [], [], "cpu"),
-        ({}, False, [], [], None),  # Nothing complains: JAX's own choice.
+        ({}, False, [], [], None),  # No libtpu: JAX's own choice.
         ({"JAX_PLATFORMS": "tpu"}, True, [], [], None),
         ({}, True, ["0x8086", "0x1ae0"], [], None),
         ({}, True, ["0x10de"], [], None),
@@ -106,7 +106,7 @@ def test_what_a_model_is_decides_and_not_its_label():
     assert (stage.loop.batch_size, stage.loop.epochs) == (64, 5)
     assert config("first_order").model.to_dict() == {"name": "lr", "table_dtype": "float32"}
     assert config("fm_small").pretraining is None
-    with pytest.raises(ValueError, match="'fnn_tanh' starts from an FM, and there are no settings"):
+    with pytest.raises(ValueError, match="'fnn_tanh' starts from an FM, but there are no settings"):
         config("fnn_tanh", among={"fnn_tanh": models["fnn_tanh"]})
 
 

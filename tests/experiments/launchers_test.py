@@ -1,4 +1,4 @@
-"""The launchers as a user runs them: processes, exit statuses, one line for each mistake."""
+"""The launchers as a user runs them: processes, exit statuses, one line per mistake."""
 
 import json
 import pathlib
@@ -35,7 +35,7 @@ def run(verb, *flags):
 
 
 def mistake(verb, *flags):
-    """The one line that a mistake is told in."""
+    """The single line that reports a mistake."""
     done = run(verb, *flags)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
@@ -84,7 +84,7 @@ def test_an_unknown_table_is_trained_on_by_three_commands(frappe_files, tmp_path
     done = run("prepare", *infer)
     assert done.returncode == 0, done.stderr
     assert "label      label        by its name" in done.stdout
-    assert "schema.json is there already" in mistake("prepare", *infer)
+    assert "schema.json already exists" in mistake("prepare", *infer)
 
     flags = ("--dataset=tabular", f"--source={source}", f"--schema={schema}", f"--out={data}")
     assert f"{source}, line 22, 13 columns instead of 12" in mistake("prepare", *flags)
@@ -191,7 +191,7 @@ def test_columns_start_from_vectors_of_a_file(prepared, tmp_path):
     item, user = (line for line in done.stdout.splitlines() if line.startswith("pretrained vec"))
     assert " of 20 values of user have a vector; multiplied by" in user
     assert "12 numbers reduced to 10" in item
-    assert item.endswith("they stay as they are")
+    assert item.endswith("; frozen")
     assert json.loads((tmp_path / "run/config.json").read_text())["pretrained_vectors"] == {
         "user": {"file": str(files["user"]), "scale": "unit_length", "tuned": True},
         "item": {"file": str(files["item"]), "scale": "as_is", "tuned": False},
@@ -227,7 +227,7 @@ def test_killed_and_started_again_it_goes_on(prepared, tmp_path):
         arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         deadline = time.monotonic() + 120
-        # A checkpoint that is still being written has a longer name.
+        # An unfinished checkpoint has a longer name.
         while not [p for p in workdir.glob("checkpoints/*") if p.name.isdigit()]:
             assert process.poll() is None
             assert time.monotonic() < deadline
@@ -305,7 +305,7 @@ def test_a_comparison_of_which_a_model_fails_tells_the_rest_and_fails(prepared, 
 def test_mistakes_in_a_comparison_are_one_line(tmp_path):
     assert "--config must have a value" in mistake("compare")
     assert "model 'ffm' has no settings here" in mistake("compare", FRAPPE, "--models=lr,ffm")
-    # All models of the config are compared when none is named.
+    # All models of the config are compared if none is named.
     message = mistake("compare", FRAPPE, "--baseline=ffm")
     assert message.startswith("error: baseline 'ffm' is not compared; use one of ['lr', 'fm', ")
     message = mistake("compare", FRAPPE, "--models=deepfm,lr", "--config.model.embed_dim=4")
@@ -323,7 +323,7 @@ def test_mistakes_in_a_comparison_are_one_line(tmp_path):
     platform.libc_ver()[0] != "glibc", reason="only glibc unmaps freed memory so eagerly"
 )
 def test_freed_memory_is_kept_for_the_next_allocation():
-    # Twice the same large array: the second is made of the pages of the first where those are kept.
+    # The same large array twice: the second reuses the pages of the first if they are kept.
     code = (
         "import resource, sys, numpy as np\n"
         "from experiments.launcher import keep_freed_memory\n"
@@ -340,7 +340,7 @@ def test_freed_memory_is_kept_for_the_next_allocation():
         )
         return int(done.stdout)
 
-    # At most 64 of huge pages, 32768 of small ones; none where the pages are there already.
+    # At most 64 faults of huge pages, 32768 of small ones; none if the pages are reused.
     assert page_faults("keep") < 16 < 60 < page_faults("leave")
 
 

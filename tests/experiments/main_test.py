@@ -1,4 +1,4 @@
-"""The command ``deepfm-jax``, as ``python -m experiments`` starts it in a clone, and its wheel."""
+"""The command ``deepfm-jax``, started by ``python -m experiments`` in a clone, and its wheel."""
 
 import ast
 import pathlib
@@ -47,7 +47,7 @@ def test_a_verb_has_its_own_help_and_flags():
     done = run("predict", "--help")
     assert "Scores raw rows: ``deepfm-jax predict" in done.stdout
     assert "--max_bad_rows" in done.stdout
-    # The recipe is found by its name, or the missing key would not be named.
+    # The message names the missing key, so the recipe was found by its name.
     done = run("train", "--config=frappe:fm", "--config.model.mlp_dims=(4,)")
     assert done.returncode == 2
     assert done.stderr.count("error: ") == 1
@@ -55,7 +55,7 @@ def test_a_verb_has_its_own_help_and_flags():
 
 
 def test_the_wheel_has_every_package_and_no_top_level_experiments(monkeypatch):
-    """The arguments of ``setup.py``, from which setuptools makes the list of files."""
+    """The arguments of ``setup.py``, from which setuptools lists the files."""
     setuptools = pytest.importorskip("setuptools")
     given = {}
     monkeypatch.chdir(ROOT)

@@ -1,4 +1,4 @@
-"""Two real processes of four virtual devices each are one job: same losses, one fate."""
+"""Two real processes with four virtual devices each form one job: same losses, same end."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from deepfm_jax.training.loop import train
 from tests import click_logs, experiment_settings
 
 ROOT = pathlib.Path(__file__).parents[2]
-# The sparse path and dropout, which could depend on how a batch lies on devices.
+# The sparse path and dropout, which could depend on a batch's layout on the devices.
 SETTINGS = {
     "data": {"name": "frappe"},
     "model": {"name": "deepfm", "embed_dim": 4, "mlp_dims": [8], "dropout": 0.2},
@@ -38,7 +38,7 @@ ENDS_WITHIN = 90  # seconds; a process that starts, compiles and trains needs a 
 
 
 class Job:
-    """Processes of one job on this machine."""
+    """Starts the processes of one job on this machine."""
 
     def __init__(self, workdir, folders, *flags, last=("-m", "experiments.train")):
         config = workdir.parent / f"{workdir.name}.py"
@@ -46,7 +46,7 @@ class Job:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         environment = {**os.environ, "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("=8", "=4")}
-        # As if on another processor: NumPy's products differ in their last bits.
+        # Simulates another processor, on which NumPy's products differ in their last bits.
         other = {**environment, "OPENBLAS_CORETYPE": "Prescott"}
         self.processes = [
             subprocess.Popen(
@@ -95,7 +95,7 @@ def progress_of(workdir):
 
 @pytest.fixture(scope="module")
 def whole(prepared, tmp_path_factory):
-    """The workdir of a job that ran to its end, and how its processes ended."""
+    """The workdir of a finished job, and how its processes ended."""
     workdir = tmp_path_factory.mktemp("job") / "run"
     ends = Job(workdir, [prepared, prepared]).ends()
     assert [status for status, _, _ in ends] == [0, 0], ends
@@ -143,7 +143,7 @@ def test_only_the_first_process_speaks_and_writes(whole):
     workdir, ((_, first, bar), (_, second, no_bar)) = whole
     assert "split" in first
     assert "epoch 4/4" in bar
-    # Gloo, which carries the collectives of CPUs, tells of its connections; nobody else speaks.
+    # Gloo, which runs collectives on CPUs, logs its connections; nothing else prints.
     assert not {"split", "AUC", "step", "results.json"} & set(second.split())
     assert {"split", "AUC", "step", "results.json,"} <= set(first.split())
     assert "epoch" not in no_bar
@@ -157,7 +157,7 @@ def test_killed_and_asked_to_stop_it_goes_on_and_ends_the_same(whole, prepared, 
     job.processes[1].send_signal(signal.SIGKILL)
     (status, _, told), (killed, _, _) = job.ends()
     assert killed == -signal.SIGKILL
-    # The collective fails or, where it never returns, the runtime ends the process.
+    # The collective fails or, if it never returns, the runtime ends the process.
     assert status in (1, -signal.SIGABRT)
     assert "has another one ended? Start all again" in told or "another task died" in told
 
@@ -191,7 +191,7 @@ def test_a_mistake_of_one_process_ends_all(prepared, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--num_processes=2"], "--num_processes is of a job of several processes"),
+        (["--num_processes=2"], "--num_processes needs a job of several processes"),
         (["--multihost", "--process_id=0"], "give --coordinator_address, --num_processes and"),
     ],
 )

@@ -1,7 +1,7 @@
-"""The train step compiled for real TPU slices at a billion rows: what travels, what is held.
+"""The train step compiled for TPU slices at a billion rows: its traffic and its memory.
 
-libtpu is not loaded here but in the launcher's process: nothing that it does to a process reaches
-other tests, and each slice is compiled once, in one test, wherever pytest-xdist runs it.
+libtpu is loaded in the launcher's process instead of here, so that it cannot affect other tests;
+each slice is compiled once, in one test, wherever pytest-xdist runs it.
 """
 
 import importlib.util
@@ -18,14 +18,14 @@ with_libtpu = pytest.mark.skipif(
 )
 
 ROWS, FIELDS, EMBED_DIM, BATCH = 10**9, 39, 16, 1024
-# Of a row: its vector and its first-order weight; with them, one number of row-wise Adagrad each.
+# Bytes of a row: its vector and first-order weight; held with one Adagrad number for each.
 ROW_BYTES = 4 * (EMBED_DIM + 1)
 HELD_ROW_BYTES = ROW_BYTES + 2 * 4
 READS = BATCH * FIELDS
 # DeepFM's bias, and the tower: kernels and biases of 624-400-400-400-1.
 DENSE_BYTES = 4 * (1 + 624 * 400 + 2 * 400 * 400 + 400 + 3 * 400 + 1)
 
-# The one that takes longest stands first: the others fill the time beside it.
+# The slowest one comes first, so that the others run in parallel with it.
 CHIPS = {"v5e:16x16": 256, "v5e:8x8": 64, "v5e:4x4": 16, "v6e:4x4": 16, "v5p:4x4x4": 64}
 MEMORY_GB = {16: 8.0, 64: 2.5, 256: 1.0}
 
@@ -49,34 +49,34 @@ def test_a_step_moves_and_holds_what_its_batch_asks_for_and_not_the_table(topolo
     shard_bytes = ROWS / chips * ROW_BYTES
 
     # No collective has the size of the table, or of a device's share of it, and the vectors are not
-    # copied on the device. (Arrays of one number a row may be, where a shard of them fits the
-    # chip's own memory: the compiler's choice, for scattering there.)
+    # copied on the device. (Arrays of one number per row may be copied if a shard of them fits the
+    # on-chip memory: the compiler's choice, for scattering there.)
     assert max(collective["bytes"] for collective in collectives) < shard_bytes / 50
     assert all(shape.count(",") == 0 for shape in figure["copied_table_bytes"])
-    # Nor has a temporary: beside the batch's own, newer compilers hold one such array on its way.
+    # Temporaries are small too: besides the batch's own, newer compilers hold one such array.
     on_its_way = 4 * ROWS / chips if figure["copied_table_bytes"] else 0
     assert memory["temporaries"] < 0.1e9 + on_its_way
 
-    # Collectives stand in the two loops of rounds, forward and back, or in none: what is counted
-    # once is done once where ids are not skewed.
+    # Collectives are in the two loops of rounds, forward and back, or outside loops: those counted
+    # once run once if ids are not skewed.
     assert all(len(collective["loops"]) <= 1 for collective in collectives)
     loops = {collective["computation"] for collective in collectives if collective["loops"]}
     assert len(loops) == 2
 
-    # The state is updated in place; only the batch (ids, labels, mask) is not. Its arrays are
-    # padded to tiles, by less than twice.
+    # All arguments except the batch (ids, labels, mask) are updated in place. The batch's arrays
+    # are padded to tiles, to less than twice their size.
     assert figure["arguments"] - figure["aliased_arguments"] == 3
     assert memory["arguments"] - memory["aliased"] < 2 * 4 * BATCH * (FIELDS + 2)
     assert memory["outputs"] - memory["aliased"] < 1e4
 
-    # At least the batch's own: the rows that it reads, and their gradients back; their ids, both
-    # times; all dense gradients. More only for the room that rounds leave to chance (C is four
-    # standard deviations above the mean of the rows asked of an owner): within a quarter of it,
-    # on 16 chips as on 256.
+    # The lower bound is the batch's own traffic: the rows that it reads, and their gradients back;
+    # their ids, both times; all dense gradients. Rounds add room for chance (C is four standard
+    # deviations above the mean of the rows asked of an owner): at most a quarter, on 16 chips as on
+    # 256.
     own = 2 * READS * ROW_BYTES + 2 * READS * 4 + DENSE_BYTES
     assert own <= figure["collective_bytes"] <= 1.25 * own
 
-    # A device holds its share of the table and its slots, and little else.
+    # A device holds its share of the table and of the row state, and little else.
     held = ROWS / chips * HELD_ROW_BYTES
     assert held < memory["total"] < held + 0.15e9
     assert memory["total"] < MEMORY_GB[chips] * 1e9
@@ -133,10 +133,10 @@ def test_slices_that_do_not_exist_or_cannot_hold_the_table_are_told(tmp_path):
 
 
 def test_without_libtpu_the_launcher_says_what_to_install(tmp_path, monkeypatch):
-    # A module that stands before an installed one, and cannot be imported either.
+    # A module that shadows an installed one and fails to import.
     (tmp_path / "libtpu.py").write_text("raise ImportError")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    # libtpu sets it in a process that has imported it, and this one would inherit it.
+    # A process that imports libtpu sets it, and its children would inherit it.
     monkeypatch.delenv("TPU_LIBRARY_PATH", raising=False)
     message = mistake("benchmarks.tpu_aot", "--topologies=v5e:4x4", f"--out={tmp_path}")
     assert message.endswith("pip install 'jax[tpu]' on Linux, x86-64")

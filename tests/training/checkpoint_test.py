@@ -32,7 +32,7 @@ def steps_kept(folder):
     return sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
 
 
-# The best step so far, after each save.
+# Best step so far, after each save.
 BEST = {1: 1, 2: 2, 3: 2, 4: 2, 5: 2, 6: 2}
 
 
@@ -54,14 +54,14 @@ def test_the_best_is_kept_when_a_run_is_resumed(tmp_path):
         with Checkpoints(tmp_path) as checkpoints:
             checkpoints.save(state_at(step, step), Progress(best_step=best))
     assert steps_kept(tmp_path) == [2, 6]
-    # Nothing but the progress says which is the best: other versions wrote a score, or none.
+    # Only the progress records which is the best: other versions wrote a score, or nothing.
     assert not list((tmp_path / "checkpoints").glob("*/metrics"))
 
 
 def test_a_best_checkpoint_that_is_gone_is_told(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(state_at(3), Progress(best_step=2))
-    with pytest.raises(UserError, match="the checkpoint of step 2 is gone, which had the best"):
+    with pytest.raises(UserError, match="step 2, which had the best weights, is gone"):
         restore_best(tmp_path, like=state_at(0).weights)
 
 
@@ -85,7 +85,7 @@ ROWS = {"first_order": 61, "embedding": 38}
 
 
 def trained(devices, seed=0, path="sparse"):
-    """A state after one step on so many devices, what restores it, and logits of a batch."""
+    """A state after one step on some devices, what restores it, and the logits of a batch."""
     mesh = create_mesh(jax.devices()[:devices])
     optimizer = create_optimizer(OptimizerSettings(learning_rate=0.1), 1, path)
     rng = np.random.default_rng(seed)
@@ -107,7 +107,7 @@ def trained(devices, seed=0, path="sparse"):
 
 
 def in_order(arrays):
-    """Arrays of the table in the order of their rows, whatever they lie on."""
+    """Arrays of the table in the order of their rows, whatever their layout."""
     return {
         name: jax.tree.map(
             lambda array, rows=rows: np.asarray(restripe(array, stripes_of(array), 1, rows)),
@@ -130,7 +130,7 @@ def test_a_state_is_restored_onto_any_number_of_devices(tmp_path, saved, restore
         found = checkpoints.restore(1, like=like)
     ids = np.stack([np.arange(24) % dim for dim in (37, 1, 23)], axis=1).astype(np.int32)
     logits = np.asarray(score_there(found.weights, {"ids": ids}))
-    # The weights are equal; each number of devices compiles other sums.
+    # The weights are equal, but each number of devices compiles different sums.
     chex.assert_trees_all_close(logits, score(state.weights, {"ids": ids}), rtol=1e-6, atol=0)
     chex.assert_trees_all_equal(
         logits, np.asarray(score_there(restore_best(tmp_path, layout), {"ids": ids}))
@@ -166,7 +166,7 @@ def test_losses_are_joined_in_means_where_they_are_too_many_and_never_end_early(
     for step in range(1, 20_001):
         whole.add_loss(step, 1 / step)
         resumed.add_loss(step, 1 / step)
-        if step % 3000 == 0:  # As from a checkpoint.
+        if step % 3000 == 0:  # As if restored from a checkpoint.
             resumed = Progress(**dataclasses.asdict(resumed))
     assert resumed == whole
     steps = [step for step, _ in whole.train_losses]

@@ -17,7 +17,7 @@ from deepfm_jax.training.step import make_score_step, make_train_step
 from tests.small_models import small_model
 
 DIMS = (50, 40, 30)
-# Wide enough that it is worth a library: smaller products are inlined.
+# Wide enough for a library: smaller products are inlined.
 WIDE = {"embed_dim": 16, "mlp_dims": (96, 96)}
 on_x86 = pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="options are given on x86 alone"
@@ -34,7 +34,7 @@ def batch():
 
 
 def compiled(model):
-    """The train step of a model on one CPU, compiled, and a state for it."""
+    """The compiled train step of a model on one CPU, and a state for it."""
     mesh = create_mesh(jax.devices("cpu")[:1])
     optimizer = create_optimizer(OptimizerSettings("sgd", learning_rate=0.1), 1, "sparse")
     state = create_state(Network(model), optimizer, 0, placement_for(optimizer, mesh))

@@ -1,4 +1,4 @@
-"""A run whose config leaves the dtype of products to the processor."""
+"""Runs with ``compute_dtype="auto"``, which the processor resolves."""
 
 import json
 
@@ -19,7 +19,7 @@ AUTO = {**MODEL, "compute_dtype": "auto"}
 
 @pytest.fixture
 def processor(monkeypatch):
-    """Sets what ``auto`` stands for on this machine."""
+    """Sets the dtype to which ``auto`` resolves on this machine."""
 
     def prefers(name):
         choice = ComputeDtype(name, "a reason")
@@ -41,7 +41,7 @@ def test_a_run_keeps_and_tells_what_it_chose(prepared, tmp_path, processor, caps
     assert results["compute_dtype"] == {"name": "bfloat16", "reason": "a reason"}
     assert results["config"]["model"]["compute_dtype"] == "bfloat16"
 
-    # On another machine it goes on as it began, and is scored so.
+    # On another machine it continues, and is scored, with the dtype with which it began.
     processor("float32")
     train(small(prepared, loop={"epochs": 2}), tmp_path)
     told = f"compute_dtype: bfloat16, since the run in {tmp_path} began with it"

@@ -1,4 +1,4 @@
-"""The programs that a GPU gets, lowered on a machine that has none."""
+"""Programs for a GPU, lowered on a machine without one."""
 
 import chex
 import jax
@@ -27,7 +27,7 @@ def _sorted_as_on_a_gpu(monkeypatch):
 
 
 def operations(operation):
-    """An MLIR operation and all that stand inside it."""
+    """An MLIR operation and all operations nested in it."""
     yield operation
     for region in operation.regions:
         for block in region:
@@ -36,7 +36,7 @@ def operations(operation):
 
 
 def atomic_additions(lowered):
-    """The results of all scattered additions of floats whose places may repeat."""
+    """The results of all scattered float additions whose indices may repeat."""
     found = []
     for operation in operations(lowered.compiler_ir("stablehlo").operation):
         if operation.name != "stablehlo.scatter":
@@ -59,7 +59,7 @@ def batch():
 
 
 def lowered(name, path, devices=1, platform="cuda", **changes):
-    """The train step of a model as ``platform`` gets it."""
+    """The train step of a model, lowered for ``platform``."""
     mesh = create_mesh(jax.devices()[:devices])
     model = small_model(name, DIMS, **changes)
     settings = OptimizerSettings(
@@ -78,7 +78,7 @@ def test_the_check_sees_an_addition_whose_places_repeat():
     arguments = (jnp.zeros(4), jnp.zeros(3, jnp.int32), jnp.ones(3))
     program = jax.jit(add).trace(*arguments).lower(lowering_platforms=("cuda",))
     assert atomic_additions(program) == ["tensor<4xf32>"]
-    # And a CPU's program of the same step has them: what is missing below is the GPU's alone.
+    # A CPU's program of the same step has them, so their absence below is specific to the GPU.
     assert atomic_additions(lowered("deepfm", "sparse", platform="cpu"))
 
 

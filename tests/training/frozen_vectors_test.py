@@ -1,4 +1,4 @@
-"""Rows whose vectors no step moves."""
+"""Frozen rows, whose vectors no step moves."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ from tests.small_models import small_model
 
 FIELDS = (9, 30, 5)
 ROWS, DIM, BATCH = sum(FIELDS), 4, 24
-# In two fields, and the first and the last row.
+# Rows of two fields, including the first and the last row.
 FROZEN = np.array([0, 8, 9, 12, 13, 25, ROWS - 1])
 VECTORS = np.random.default_rng(5).normal(size=(len(FROZEN), DIM), scale=2).astype(np.float32)
 DEVICES = [(1, 1), (8, 1), (6, 2)]

@@ -33,7 +33,7 @@ def run(prepared, tmp_path_factory):
 
 
 def restored(workdir, best=True):
-    """The best or the last state of a run, as NumPy, on one device: rows are in their order."""
+    """The best or the last state of a run on one device, as NumPy, with rows in their order."""
     experiment, encoder = workdirs.read(workdir)
     model = experiment.build_model(encoder)
     optimizer = create_for(experiment.optimizer, 1, model, experiment.loop.batch_size)
@@ -60,7 +60,7 @@ def test_fnn_starts_from_the_fm_that_was_trained_before_it(prepared, tmp_path, s
     experiment = experiment_settings.small(
         prepared,
         model={"name": "fnn", "embed_dim": 4, "mlp_dims": [8], "dropout": 0.0},
-        # Too slow to move anything, so that what it started from can be seen.
+        # Too slow to move anything, so that the first weights remain visible.
         optimizer={"learning_rate": 1e-12, **sparse},
         loop={"epochs": 1},
         pretraining={**stage, "loop": {"batch_size": 512, "epochs": 2}},
@@ -76,7 +76,7 @@ def test_fnn_starts_from_the_fm_that_was_trained_before_it(prepared, tmp_path, s
             fnn.params["table"][array], fm.params["table"][array], rtol=1e-7, atol=1e-6 * moved
         )
     assert fnn.params["bias"] == pytest.approx(float(fm.params["bias"]), abs=1e-6)
-    # Started again, neither stage is trained again.
+    # Started again, the run trains neither stage again.
     before = (tmp_path / "run" / "pretraining" / "results.json").read_text()
     train(experiment, tmp_path / "run")
     after = json.loads((tmp_path / "run" / "pretraining" / "results.json").read_text())
@@ -86,12 +86,12 @@ def test_fnn_starts_from_the_fm_that_was_trained_before_it(prepared, tmp_path, s
 @pytest.mark.parametrize(
     ("model", "first", "message"),
     [
-        ({"name": "dnn", "embed_dim": 3, "mlp_dims": [8]}, {"name": "lr"}, "no parameter of one n"),
+        ({"name": "dnn", "embed_dim": 3, "mlp_dims": [8]}, {"name": "lr"}, "share no parameter"),
         (
             {"name": "fnn", "embed_dim": 3, "mlp_dims": [8]},
             {"name": "fm", "embed_dim": 4},
-            r"table\.embedding is \[210, 3\] in the model and \[210, 4\] in the stage before; set "
-            r"model\.embed_dim and pretraining\.model\.embed_dim so that they agree",
+            r"table\.embedding is \[210, 3\] in the model and \[210, 4\] in the pretraining stage; "
+            r"set model\.embed_dim and pretraining\.model\.embed_dim so that they agree",
         ),
     ],
 )
@@ -148,7 +148,7 @@ def test_every_row_of_every_epoch_is_trained_on(run):
     steps = -(-click_logs.ROWS["train"] // 512)
     assert [evaluation["step"] for evaluation in progress.evaluations] == [steps, 2 * steps]
     assert progress.train_losses[-1][0] == 2 * steps
-    # The time of the first step is not counted, for it compiles.
+    # The time of the first step is not counted, because it compiles.
     assert progress.examples == 2 * click_logs.ROWS["train"] - 2 * 512
 
 
@@ -318,7 +318,7 @@ def test_a_workdir_of_other_rows_is_refused(run, tmp_path):
     data = PreparedData("frappe", out)
     from deepfm_jax.training import workdir as workdirs
 
-    with pytest.raises(UserError, match="encoded otherwise"):
+    with pytest.raises(UserError, match="encoded differently"):
         workdirs.claim(workdir, experiment, data.encoder)
 
 

@@ -102,7 +102,7 @@ def test_a_head_leaves_the_first_weights_of_the_model_as_they_are():
 
 
 def batch_norm_moved(rows):
-    """How far the running statistics move in a batch of ``rows`` examples, the rest padding."""
+    """How far the running statistics move in a batch of ``rows`` examples and padding."""
     model = DeepFM((21, 7), embed_dim=4, mlp_dims=(8,), batch_norm=True, init_std=0.3)
     params, stats = Network(model).init(jax.random.key(0))
     ids = np.arange(rows)[np.arange(BATCH) % rows]

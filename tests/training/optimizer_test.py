@@ -77,7 +77,7 @@ def test_row_adagrad_can_be_pytorchs():
 
 
 class RowGradientsOfAll:
-    """Gradients of every row, as ``embedding.RowGradients`` of a batch that reads each once."""
+    """Gradients of all rows, as ``embedding.RowGradients`` of a batch that reads each row once."""
 
     def __init__(self, grads):
         self.row_ids, self.grads = jnp.arange(len(grads), dtype=jnp.int32), grads

@@ -58,7 +58,7 @@ def test_training_figure_marks_the_best_step():
 def test_the_smoothed_loss_is_the_centred_mean_and_keeps_a_constant_to_its_ends():
     wave = [(k, 1.0 + (-1) ** k) for k in range(75)]
     smooth = lines(plots.training_figure({"train": wave}).axes[0])["train, mean of 3 points"][:, 1]
-    # Even steps are 2 and odd 0: (0 + 2 + 0) / 3 about an even step, (2 + 0) / 2 at the ends.
+    # Even steps are 2, odd steps 0: (0 + 2 + 0) / 3 around an even step, (2 + 0) / 2 at the ends.
     expected = np.where(np.arange(75) % 2 == 0, 2 / 3, 4 / 3)
     expected[[0, -1]] = 1.0
     # 1e-12: float64 sums of 3 terms.

@@ -1,4 +1,4 @@
-"""Runs whose values start from vectors made elsewhere."""
+"""Runs whose values start from pretrained vectors."""
 
 import dataclasses
 import functools
@@ -41,13 +41,13 @@ ROWS = {"train": 1200, "valid": 2000, "test": 400}
 
 @pytest.fixture(scope="module")
 def vectors():
-    """Of the items, by which clicks are decided."""
+    """Vectors of the items, which determine the clicks."""
     return np.random.default_rng(7).normal(size=(ITEMS, DIM)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, vectors):
-    """Prepared rows in which every item is rare: two in train, or so."""
+    """Prepared rows in which every item is rare, with about two rows in train."""
     rng = np.random.default_rng(8)
     source, out = (tmp_path_factory.mktemp(name) for name in ("source", "out"))
     taste = np.array([1.0, -1.0, 1.0, -1.0])
@@ -69,7 +69,7 @@ def data(tmp_path_factory, vectors):
 
 
 def written(path, vectors, skipped=()):
-    """A file of the items' vectors, in no order, with one that the rows do not have."""
+    """A file of the items' vectors, in random order, with an item that no row has."""
     order = [k for k in np.random.default_rng(0).permutation(len(vectors)) if k not in skipped]
     values = [*(f"i{k}" for k in order), "nobody"]
     rows = [*vectors[order], np.ones(vectors.shape[1], np.float32)]
@@ -92,7 +92,7 @@ def settings(data, vectors, model=None, **changes):
 
 
 def begun(experiment, devices, replicas=1):
-    """Tables before the first step, in the order of their rows: as it starts, and at random."""
+    """Tables before the first step, in the order of their rows: with vectors, and at random."""
     data = PreparedData("tabular", experiment.data.folder)
     model = experiment.build_model(data.encoder)
     optimizer = create_for(experiment.optimizer, 1, model, experiment.loop.batch_size)
@@ -118,7 +118,7 @@ def begun(experiment, devices, replicas=1):
 
 
 def row_of(encoder, item):
-    """Row of the table, or None: users come first."""
+    """Row of the table, or None; users come first."""
     place = encoder.coders[1].vocabulary.index(f"i{item}").as_py()
     return None if place < 0 else encoder.coders[0].dim + encoder.coders[1].first_id + place
 
@@ -150,7 +150,7 @@ def test_each_row_is_the_files_or_the_initialisers(
     chex.assert_trees_all_equal(found["embedding"], expected["embedding"])
     chex.assert_trees_all_equal(found["first_order"], expected["first_order"])
     assert (found["embedding"] != fresh["embedding"]).all(axis=1).sum() >= ITEMS - 10
-    if optimizer.get("row_optimizer") == "ftrl":  # Its state has the weights in it.
+    if optimizer.get("row_optimizer") == "ftrl":  # Its state contains the weights.
         z = np.asarray(state.row_state["embedding"]["z"])
         weights = np.asarray(state.weights.params["table"]["embedding"])
         chex.assert_trees_all_close(z, -weights / 0.02, rtol=1e-5, atol=0)
@@ -192,7 +192,7 @@ def test_longer_vectors_are_reduced_to_their_principal_components():
         sized, share = reduced(np.ldexp(long, exponent), 2)
         chex.assert_trees_all_equal(sized, np.ldexp(found, exponent))
         assert share == kept
-    # Three components are nearly all that there is, and so distances stay.
+    # Three components hold nearly all the variance, so distances stay.
     three, kept = reduced(long.copy(), 3)
     assert kept > 0.98
     apart, before = (np.linalg.norm(each[:25] - each[25:], axis=1) for each in (three, long))
@@ -205,10 +205,10 @@ def test_longer_vectors_are_reduced_to_their_principal_components():
 def test_vectors_that_cannot_be_fitted_are_refused():
     ones = np.ones((3, 6), np.float32)
     with pytest.raises(
-        UserError, match=r"have 6 numbers, and the model's 8; set model\.embed_dim=6"
+        UserError, match=r"have 6 numbers, but the model's have 8; set model\.embed_dim=6"
     ):
         reduced(ones, 8)
-    with pytest.raises(UserError, match="all 3 vectors are the same, and say nothing"):
+    with pytest.raises(UserError, match="all 3 vectors are identical"):
         reduced(0.3 * ones, 2)
     with pytest.raises(UserError, match="only 3 values have a vector, too few to reduce them from"):
         reduced(ones, 5)
@@ -230,12 +230,12 @@ def test_what_was_done_is_told(data, vectors, tmp_path, capsys):
 def test_processes_compare_what_they_read_and_take_the_firsts_vectors(
     data, vectors, tmp_path, monkeypatch
 ):
-    """What PCA gives depends on the processor."""
+    """The result of PCA depends on the processor."""
     experiment = settings(data, written(tmp_path / "v.parquet", np.tile(vectors, (1, 2))))
     prepared = PreparedData("tabular", data)
     model = experiment.build_model(prepared.encoder)
     read = functools.partial(read_first_vectors, model=model, encoder=prepared.encoder)
-    assert digest(read(experiment.pretrained_vectors)) == ""  # One process has none to compare.
+    assert digest(read(experiment.pretrained_vectors)) == ""  # One process has nothing to compare.
     with monkeypatch.context() as several:
         several.setattr(jax, "process_count", lambda: 2)
         first = read(experiment.pretrained_vectors)
@@ -255,7 +255,7 @@ def test_processes_compare_what_they_read_and_take_the_firsts_vectors(
 
 
 def table_of(workdir):
-    """The vectors of a run's best weights."""
+    """Vectors of a run's best weights."""
     experiment, encoder = workdirs.read(workdir)
     model = experiment.build_model(encoder)
     optimizer = create_for(experiment.optimizer, 1, model, experiment.loop.batch_size)
@@ -269,7 +269,7 @@ def test_a_run_begins_with_them_and_goes_on_without_the_file(
     data, vectors, tmp_path, monkeypatch, capsys
 ):
     file = written(tmp_path / "v.parquet", vectors)
-    # Too slow to move anything, so that what it started from can be seen.
+    # Too slow to move anything, so that the first weights remain visible.
     slow = {"learning_rate": 1e-12}
     experiment = settings(data, file, optimizer=slow, loop={"epochs": 1})
     train(experiment, tmp_path / "run")
@@ -330,7 +330,7 @@ def test_vectors_that_are_not_tuned_stay_through_a_resumed_run(data, vectors, tm
     file = written(tmp_path / "v.parquet", vectors, skipped)
     given = {"file": file, "scale": "as_is", "tuned": False}
     train(settings(data, given, loop={"epochs": 1}), tmp_path / "run")
-    assert "are not in the vocabulary; they stay as they are\n" in capsys.readouterr().out
+    assert "are not in the vocabulary; frozen\n" in capsys.readouterr().out
     (tmp_path / "v.parquet").unlink()
     experiment = settings(data, given, loop={"epochs": 3})
     train(experiment, tmp_path / "run")

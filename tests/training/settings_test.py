@@ -66,7 +66,7 @@ def test_json_carries_it_whole():
         ),
         (
             {"pretrained_vectors": {"a": "f"}, "warm_start": "runs/a"},
-            "warm_start and pretrained_vectors both give the first weights",
+            "warm_start and pretrained_vectors both set the first weights",
         ),
         (
             {

@@ -16,7 +16,7 @@ from deepfm_jax.training.state import create_state, placement_for
 from deepfm_jax.training.step import make_score_step, make_train_step
 from tests.small_models import small_model
 
-# The last is a cross to the models that know crosses.
+# The last field is a cross for models that have crosses.
 DIMS = (21, Feature(13, 4), Feature(21, 3, shared_with=0), 7)
 BATCH = 32
 MODELS = ("fm", "fnn", "wide_deep", "deepfm")
@@ -39,7 +39,7 @@ def batch_of(seed, empty=0.5):
 
 
 def run(name, settings, path="sparse", devices=1, steps=30, empty=0.5, partitioning=None):
-    """Parameters before and after with the table's rows in their order, losses and logits."""
+    """Parameters before and after, with the table's rows in their order; losses and logits."""
     mesh = create_mesh(jax.devices()[:devices])
     where = (mesh, partitioning or Partitioning())
     model, optimizer = small_model(name, DIMS), create_optimizer(settings, steps, path)
@@ -86,7 +86,7 @@ def test_eight_devices_give_what_one_does(optimizer, room):
 
 
 def test_an_empty_slot_touches_no_row():
-    # Neither momentum nor a penalty may move the first row of a field that no row of data has.
+    # Neither momentum nor a penalty may move the first row of a field that no example reads.
     settings = OptimizerSettings("adam", learning_rate=0.05, l2=Penalties(table=0.5))
     before, after, *_ = run("deepfm", settings, empty=1.0)
     own = np.r_[21:34]
@@ -97,7 +97,7 @@ def test_an_empty_slot_touches_no_row():
 
 
 def test_the_path_is_chosen_by_slots_and_by_rows_that_are_not_shared():
-    model = small_model("deepfm", DIMS)  # 41 rows, 9 readings for each row of data
+    model = small_model("deepfm", DIMS)  # 41 rows, 9 lookups per example
     settings = OptimizerSettings(table="auto")
     assert create_for(settings, 100, model, 4).rows is not None
     assert create_for(settings, 100, model, 5).rows is None

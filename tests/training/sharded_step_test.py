@@ -1,4 +1,4 @@
-"""Training on many devices is training on one: every model, every row optimizer."""
+"""Training on many devices equals training on one, for every model and row optimizer."""
 
 import functools
 import re
@@ -23,12 +23,12 @@ from deepfm_jax.training.state import create_state, placement_for, weights_layou
 from deepfm_jax.training.step import make_score_step, make_train_step
 from tests.small_models import small_model
 
-# Neither their sum nor that without the last, which may be a cross, divides by 8.
+# Neither their sum nor the sum without the last, which may be a cross, is divisible by 8.
 DIMS, BATCH = (37, 1, 23), 32
 
 
 def batch_of(seed):
-    """Zipf ids, so that some rows are read by all devices and most by none."""
+    """Zipf ids, so that all devices read some rows and none reads most of them."""
     rng = np.random.default_rng(seed)
     ids = np.stack([np.minimum(rng.zipf(1.4, BATCH) - 1, dim - 1) for dim in DIMS], axis=1)
     return {
@@ -41,7 +41,7 @@ def batch_of(seed):
 
 @functools.cache
 def scored(name, devices, partitioning, **changes):
-    """The compiled score step, which is that of every row optimizer."""
+    """The compiled scoring step, which is the same for all row optimizers."""
     mesh = create_mesh(jax.devices()[:devices], partitioning.replicas)
     model = small_model(name, DIMS, **changes)
     optimizer = create_optimizer(OptimizerSettings("sgd"), 1, "sparse")
@@ -50,7 +50,7 @@ def scored(name, devices, partitioning, **changes):
 
 @functools.cache
 def run(name, settings, devices=8, steps=50, partitioning=DEFAULT_PARTITIONING, **changes):
-    """Losses, final parameters with the table's rows in their order, and logits of a batch."""
+    """Losses, final parameters with the table's rows in their order, and the logits of a batch."""
     mesh = create_mesh(jax.devices()[:devices], partitioning.replicas)
     model = small_model(name, DIMS, **changes)
     optimizer = create_optimizer(settings, steps, "sparse")
@@ -79,7 +79,7 @@ def run(name, settings, devices=8, steps=50, partitioning=DEFAULT_PARTITIONING, 
 def test_fifty_steps_on_eight_devices_are_those_of_one(name, optimizer):
     settings = OptimizerSettings("sgd", learning_rate=0.05, rows=RowSettings(name=optimizer))
     many, one = run(name, settings), run(name, settings, devices=1)
-    # Sums over devices are taken in another order.
+    # Sums over devices are taken in a different order.
     chex.assert_trees_all_close(many, one, rtol=1e-4, atol=1e-5)
 
 

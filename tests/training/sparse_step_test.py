@@ -1,4 +1,4 @@
-"""The sparse path of the train step: equal to the dense one where the mathematics says so."""
+"""The sparse path of the train step equals the dense one where the mathematics agree."""
 
 import dataclasses
 import functools
@@ -31,7 +31,7 @@ every_model = pytest.mark.parametrize("name", sorted(MODELS))
 
 
 def batch_of(seed, rows=24, spread=1.0, dims=DIMS):
-    """Values around 1 and some of 0, repeated ids, padding at the end."""
+    """Values around 1 and some zeros, repeated ids, padding at the end."""
     rng = np.random.default_rng(seed)
     tops = [max(1, int(dim * spread)) for dim in dims]
     values = rng.normal(1, 0.5, (rows, len(dims))) * (rng.random((rows, len(dims))) > 0.1)
@@ -45,7 +45,7 @@ def batch_of(seed, rows=24, spread=1.0, dims=DIMS):
 
 @functools.cache
 def compiled(settings, path, steps, name, **changes):
-    """The first state as NumPy, and the step, which is compiled once for each size of a batch."""
+    """The first state as NumPy, and the step, which is compiled once per batch size."""
     mesh = create_mesh(jax.devices()[:1])
     model = small_model(name, DIMS, **changes)
     optimizer = create_optimizer(settings, steps, path)
@@ -56,7 +56,7 @@ def compiled(settings, path, steps, name, **changes):
 
 
 def run(settings, path, steps=20, name="deepfm", spread=1.0, batches=None, **changes):
-    """The states before and after some steps on one device, as NumPy, and the losses."""
+    """States before and after some steps on one device, as NumPy, and the losses."""
     before, step = compiled(settings, path, steps, name, **changes)
     state = jax.device_put(before, jax.devices()[0])
     losses = []
@@ -125,7 +125,7 @@ def test_the_norm_that_is_clipped_counts_each_touched_row_once():
     assert norm == pytest.approx(0.01, rel=1e-4)
 
 
-# One for each kind of table: weights, vectors, both, and both with fewer vectors.
+# One model per kind of table: weights, vectors, both, and both with fewer vectors.
 @pytest.mark.parametrize("name", ["lr", "dnn", "deepfm", "wide_deep"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "rowwise_adagrad", "adam", "ftrl"])
 def test_every_row_optimizer_trains_every_kind_of_table(optimizer, name):
@@ -137,7 +137,7 @@ def test_every_row_optimizer_trains_every_kind_of_table(optimizer, name):
 
 @pytest.mark.parametrize("path", ["dense", "sparse"])
 def test_first_order_weights_may_have_a_penalty_of_their_own(path):
-    # All rows are read, so that both paths decay all; twice, for first-order weights start at zero.
+    # All rows are read, so both paths decay all; two steps, as first-order weights start at 0.
     ids = np.stack([np.arange(30), np.arange(30) % 20], axis=1).astype(np.int32)
     batches = [{**batch_of(0, rows=30), "ids": ids}] * 2
     shared = OptimizerSettings("sgd", learning_rate=0.5, l2=Penalties(table=0.3))
@@ -180,14 +180,14 @@ def test_the_sort_and_the_slot_map_train_alike(monkeypatch):
     monkeypatch.setattr(tables, "needs_scratch", lambda platform: False)
     compiled.cache_clear()
     _, sorted_, _ = run(settings, "sparse")
-    compiled.cache_clear()  # Other tests want the slot map.
+    compiled.cache_clear()  # Other tests use the slot map.
     assert sorted_.scratch == {}
     chex.assert_trees_all_close(mapped.params, sorted_.params, atol=1e-6)
 
 
 def test_an_id_out_of_range_makes_the_loss_nan_and_touches_no_neighbour():
     batch = batch_of(0, spread=0.5)
-    batch["ids"][2, 0] = 30  # the first row of the next field, were it not checked
+    batch["ids"][2, 0] = 30  # would be the first row of the next field without the check
     settings = OptimizerSettings("sgd", learning_rate=0.1)
     before, after, losses = run(settings, "sparse", 1, name="lr", batches=[batch])
     assert np.isnan(losses[0])
@@ -216,7 +216,7 @@ def test_the_step_makes_no_copy_of_the_table(row_optimizer, dtype):
     )
     assert memory.alias_size_in_bytes >= owned
     assert memory.temp_size_in_bytes < rows  # bytes: less than a byte for each row of the table
-    # And no instruction copies an array of the table's length.
+    # No instruction copies an array of the table's length.
     assert not re.findall(rf"\[{rows}(?:,8)?\]\S* copy\(", compiled.as_text())
 
 
@@ -248,7 +248,7 @@ def test_a_run_does_not_train_a_float64_table():
 
 
 def test_the_path_is_chosen_by_size_or_by_what_was_asked_for():
-    model, batch = build_model("fm", DIMS, {}), 25  # 50 rows, of which a batch reads 25 * 2
+    model, batch = build_model("fm", DIMS, {}), 25  # 50 rows; a batch reads 25 * 2
     reads = batch * len(DIMS)
     assert sum(DIMS) == DENSE_ROWS_PER_READ * reads == 50
 
@@ -258,11 +258,11 @@ def test_the_path_is_chosen_by_size_or_by_what_was_asked_for():
 
     assert path() == ("dense", "the table has 50 rows, and a batch reads 50")
     assert path(1) == ("sparse", "the table has 51 rows, and a batch reads only 50")
-    assert path(10**6, table="dense") == ("dense", "it is set")
+    assert path(10**6, table="dense") == ("dense", "optimizer.table is set")
     assert path(table="sparse").name == "sparse"
     assert path(rows=RowSettings("sgd")).reason == "optimizer.rows is set"
     assert path(first_order=RowSettings(learning_rate=0.1)).name == "sparse"
-    assert path(10**6, name="lion") == ("dense", "lion moves no single rows")
+    assert path(10**6, name="lion") == ("dense", "lion has no row form")
     half = build_model("fm", DIMS, {"table_dtype": "bfloat16"})
     assert table_path(OptimizerSettings(), half, batch).name == "sparse"
     assert "moments" in path(1).changes
@@ -272,15 +272,15 @@ def test_the_path_is_chosen_by_size_or_by_what_was_asked_for():
 @pytest.mark.parametrize(
     ("optimizer", "message"),
     [
-        ({"name": "lion", "table": "sparse"}, "optimizer.rows.name='lion' moves no single rows"),
-        ({"rows": {"name": "lion"}}, "optimizer.rows.name='lion' moves no single rows; use one of"),
-        ({"table": "dense", "rows": {"name": "sgd"}}, "optimizer.rows is of the sparse path"),
-        ({"table": "dense", "first_order": {"learning_rate": 0.1}}, "first_order is of the sparse"),
+        ({"name": "lion", "table": "sparse"}, "optimizer.rows.name='lion' is not a row optimizer"),
+        ({"rows": {"name": "lion"}}, "optimizer.rows.name='lion' is not a row optimizer; use"),
+        ({"table": "dense", "rows": {"name": "sgd"}}, "optimizer.rows applies only to the"),
+        ({"table": "dense", "first_order": {"learning_rate": 0.1}}, "first_order applies only to"),
         ({"schedule": "plateau", "first_order": {"name": "ftrl"}}, "schedule='constant' instead"),
-        ({"name": "adamm"}, "optimizer.name='adamm' is no optimizer of optax; did you mean 'adam'"),
+        ({"name": "adamm"}, "'adamm' is not an optax optimizer; did you mean 'adam'"),
         ({"name": "lbfgs"}, "optimizer.name='lbfgs' with .* cannot train here: TypeError"),
-        ({"name": "schedule_free_sgd"}, "'schedule_free_sgd' is no optimizer of optax"),
-        ({"options": {"beta1": 0.8}}, "optimizer.options has 'beta1', which adam lacks"),
+        ({"name": "schedule_free_sgd"}, "'schedule_free_sgd' is not an optax optimizer"),
+        ({"options": {"beta1": 0.8}}, "optimizer.options has 'beta1', which is not an option"),
         ({"rows": {"name": "adam", "options": "b3=1"}}, "optimizer.rows.options has 'b3'"),
         ({"options": {"b1": "much"}}, "cannot train here"),
         ({"options": "b1 0.9"}, "optimizer options 'b1 0.9' must be KEY=VALUE"),

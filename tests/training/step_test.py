@@ -30,7 +30,7 @@ def batch_of(rows=32, seed=0):
 
 
 def run(settings, steps=3, devices=None, name="deepfm", seed=0, path="dense", **hyperparameters):
-    """The states before and after some steps, as NumPy, and their losses."""
+    """States before and after some steps, as NumPy, and the losses."""
     mesh = create_mesh(devices)
     model = small_model(name, DIMS, **hyperparameters)
     optimizer = create_optimizer(settings, steps, path)
@@ -111,7 +111,7 @@ def test_dense_updates_on_eight_devices_do_what_one_does(name, optimizer):
     )
     _, sharded, many = run(settings, name=name)
     _, alone, one = run(settings, name=name, devices=jax.devices()[:1])
-    # Sums over devices are taken in another order.
+    # Sums over devices are taken in a different order.
     chex.assert_trees_all_close(many, one, rtol=1e-5, atol=0)
     chex.assert_trees_all_close(sharded.params, alone.params, rtol=2e-4, atol=2e-5)
 

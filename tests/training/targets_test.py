@@ -58,7 +58,7 @@ def run_of(folder, workdir, **data):
 
 @pytest.fixture(scope="module", params=["click", "ordered"])
 def run(request, shop, tmp_path_factory):
-    """A run on one of the labels: the label, its results and its workdir."""
+    """A run on one of the labels: the label, the results and the workdir."""
     workdir = tmp_path_factory.mktemp(request.param)
     return request.param, run_of(shop, workdir, labels=request.param), workdir
 
@@ -141,7 +141,7 @@ def test_models_of_different_labels_are_not_compared(shop, tmp_path):
 
 @pytest.fixture(scope="module")
 def clicks_files(tmp_path_factory):
-    """Enough rows to tell a calibration to some percent, of a truth that LR can learn."""
+    """Enough rows to measure calibration to some percent, with a truth that LR can learn."""
     folder = tmp_path_factory.mktemp("clicks_files")
     click_logs.write_shop(folder, {"train": 10_000, "valid": 4000, "test": 8000})
     return folder
@@ -158,7 +158,7 @@ def clicks(tmp_path_factory, clicks_files):
 
 @pytest.fixture(scope="module")
 def sampled(clicks, tmp_path_factory):
-    """A run on a tenth of the negatives: its results and workdir."""
+    """A run on a tenth of the negatives: the results and the workdir."""
     workdir = tmp_path_factory.mktemp("sampled")
     return train(_sampled_experiment(clicks), workdir), workdir
 
@@ -171,7 +171,7 @@ def _sampled_experiment(clicks, **changes):
 
 def test_a_sample_of_the_negatives_is_corrected_for_everywhere(sampled, clicks_files):
     results, workdir = sampled
-    # Four standard deviations of the mean of so many labels.
+    # Four standard deviations of the mean of this many labels.
     assert results["metrics"]["test"]["calibration"] == pytest.approx(1, abs=0.06)
     assert results["dataset"]["negative_rate"] == RATE
     assert results["config"]["data"]["negative_rate"] == RATE
@@ -179,7 +179,7 @@ def test_a_sample_of_the_negatives_is_corrected_for_everywhere(sampled, clicks_f
     expected = pytest.approx(results["metrics"]["test"], rel=1e-5)
     assert evaluate_split(predictor, "test") == expected
     assert evaluate_file(predictor, clicks_files / "test.csv") == expected
-    # What the model itself says is far from true.
+    # The uncorrected probabilities of the model are far from true.
     (state,) = score_split(predictor, "test").states.values()
     uncorrected = 1 / (1 + np.exp(-(state.logits - np.log(RATE))))
     assert uncorrected.sum() / state.labels.sum() > 2

@@ -1,4 +1,4 @@
-"""Two labels of one data set: prepared, trained, evaluated, scored and compared together."""
+"""Two labels of one data set, prepared, trained, evaluated, scored and compared together."""
 
 import dataclasses
 import json
@@ -132,7 +132,7 @@ def test_the_data_may_have_moved(run, shop, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = evaluate_split(Predictor(workdir), "test", "moved")
     assert found["auc"] == pytest.approx(results["metrics"]["test"]["auc"], rel=1e-6)
-    # The finished run is its own again under another spelling of the folder, and trains no more.
+    # Another spelling of the folder finds the finished run, which does not train again.
     again = train(settings("moved"), workdir)
     assert again["best_step"] == results["best_step"]
     # The relative folder is stored so that it is found from another directory too.

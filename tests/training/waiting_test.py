@@ -10,7 +10,7 @@ from deepfm_jax.training.waiting import TimedBatches
 
 
 class Output:
-    """An output of a step that is, or is not yet, there."""
+    """An output of a step that may or may not be ready."""
 
     def __init__(self, ready):
         self._ready = ready
@@ -32,7 +32,7 @@ def test_a_wait_counts_where_the_last_step_has_ended():
         waits.append((number, timed.waited))
         timed.started(Output(ready))
     assert [number for number, _ in waits] == [0, 1, 2, 3]
-    # Before the first batch there is no step; the third came while the second step was under way.
+    # There is no step before the first batch; the third came while the second step was running.
     assert [waited >= 0.02 for _, waited in waits] == [True, True, False, True]
     assert waits[2][1] == 0
 
@@ -54,7 +54,7 @@ def test_the_log_adds_waits_to_the_progress_and_writes_their_share():
     progress, writer = Progress(), Writer()
     assert progress.wait_share is None
     log = LossLog(2, progress, writer)
-    log.add(1, jnp.float32(1), 10, waited=3.0)  # It compiles: its time is not counted, its wait is.
+    log.add(1, jnp.float32(1), 10, waited=3.0)  # It compiles: only its wait is counted.
     assert (progress.start_waited, progress.waited, progress.wait_share) == (3.0, 0.0, None)
     assert "train/wait_share" not in writer.written[0][1]
     time.sleep(0.02)

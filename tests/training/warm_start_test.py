@@ -1,4 +1,4 @@
-"""A run that starts from the weights of another, on rows with values that the other never saw."""
+"""A run that starts from the weights of another, on rows with values new to the other."""
 
 import dataclasses
 
@@ -31,14 +31,14 @@ ROWS = {"train": 1200, "valid": 200, "test": 200}
 MODELS = {
     "deepfm": {"name": "deepfm", "embed_dim": 4, "mlp_dims": [8], "batch_norm": True},
     "bfloat16": {"name": "deepfm", "embed_dim": 4, "mlp_dims": [8], "table_dtype": "bfloat16"},
-    # Crosses come last, and have no vectors.
+    # Crosses come last and have no vectors.
     "wide_deep": {"name": "wide_deep", "embed_dim": 4, "mlp_dims": [8]},
 }
 
 
 @pytest.fixture(scope="module")
 def days(tmp_path_factory):
-    """Two prepared days, the second by the ids of the first, and the raw rows of both."""
+    """Two prepared days, the second extending the ids of the first, and the raw rows of both."""
     sources, outs = [], []
     for day in range(2):
         source = tmp_path_factory.mktemp(f"source{day}")
@@ -82,7 +82,7 @@ def earlier(request, days, tmp_path_factory):
 
 
 def begun(experiment, devices, workdir):
-    """A warm-started state on so many devices, a fresh one, and what scores."""
+    """A warm-started state on some devices, a fresh one, and the scoring step."""
     data = PreparedData("frappe", experiment.data.folder)
     model = experiment.build_model(data.encoder)
     optimizer = create_for(experiment.optimizer, 1, model, experiment.loop.batch_size)
@@ -103,7 +103,7 @@ def begun(experiment, devices, workdir):
 
 
 def scores_before(workdir, path, devices):
-    """Logits of the earlier model itself."""
+    """Logits of the earlier model."""
     experiment, encoder = workdirs.read(workdir)
     model = experiment.build_model(encoder)
     optimizer = create_for(experiment.optimizer, 1, model, experiment.loop.batch_size)
@@ -116,7 +116,7 @@ def scores_before(workdir, path, devices):
 
 
 def check_scores(days, model, workdir, devices, table):
-    """Whether rows of the first day have the logits that the earlier model gives them."""
+    """Whether rows of the first day get the same logits as from the earlier model."""
     sources, outs = days
     experiment = settings(outs[1], model, optimizer={"learning_rate": 0.02, "table": table})
     state, _, score, encoder = begun(experiment, devices, workdir)
@@ -174,7 +174,7 @@ def test_each_row_is_the_earlier_one_or_the_initialisers(days, earlier, devices,
             chex.assert_trees_all_equal(array[added], first[name][added])
             new_ids += grown - dim
             start, new_start = start + dim, new_start + grown
-    # In three fields, of first-order weights and of vectors.
+    # In three fields, for first-order weights and vectors.
     assert new_ids == 2 * 3 * 7
     assert np.abs(found["embedding"].astype(np.float32)).max() > 0
     for name in set(old.params) - {"table"}:
@@ -198,7 +198,7 @@ def run(days, tmp_path_factory):
 
 
 def weights_of(workdir):
-    """The best weights of a run, on one device."""
+    """Best weights of a run, on one device."""
     experiment, encoder = workdirs.read(workdir)
     model = experiment.build_model(encoder)
     optimizer = create_for(experiment.optimizer, 1, model, experiment.loop.batch_size)
@@ -209,7 +209,7 @@ def weights_of(workdir):
 def test_a_run_goes_on_from_another(days, run, tmp_path, capsys):
     still = settings(
         days[1][1],
-        # Too slow to move anything, so that what it started from can be seen.
+        # Too slow to move anything, so that the first weights remain visible.
         optimizer={"learning_rate": 1e-12, "table": "sparse"},
         warm_start=str(run),
     )
@@ -222,7 +222,7 @@ def test_a_run_goes_on_from_another(days, run, tmp_path, capsys):
     chex.assert_trees_all_close(
         found["table"]["embedding"][:21], before["table"]["embedding"][:21], rtol=1e-7, atol=1e-6
     )
-    # Started again, it needs the other run no longer, and does not start from it again.
+    # Started again, it no longer needs the other run, and does not start from it again.
     run.rename(run.with_name("gone"))
     try:
         again = train(still, tmp_path / "run")
@@ -293,7 +293,7 @@ def frozen_run(days, tmp_path):
     model, mesh = experiment.build_model(encoder), create_mesh()
     optimizer = create_for(experiment.optimizer, 1, model, 240)
     optimizer = dataclasses.replace(optimizer, has_frozen_rows=True)
-    # Ids of the second field, before which there are new values on the second day.
+    # Ids of the second field, which new values on the second day move.
     ids = np.array([2, 3, 5, 11])
     values = np.random.default_rng(0).normal(size=(len(ids), 4)).astype(np.float32)
     rows = field_rows(encoder)[0] + ids
@@ -328,5 +328,5 @@ def test_frozen_rows_stay_frozen_also_when_resumed(days, frozen_run, tmp_path, c
 
 def test_two_sources_of_first_weights_are_one_too_many(days):
     stage = {"model": {"name": "fm", "embed_dim": 4}}
-    with pytest.raises(UserError, match="pretraining and warm_start both give the first weights"):
+    with pytest.raises(UserError, match="pretraining and warm_start both set the first weights"):
         settings(days[1][1], warm_start="runs/a", pretraining=stage)

@@ -11,7 +11,7 @@ def gcloud(tmp_path, monkeypatch):
     fake = Gcloud(tmp_path)
     monkeypatch.setenv("PATH", f"{fake.bin}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_GCLOUD", str(tmp_path))
-    # Tests that run at the same time must not write one archive.
+    # Tests that run in parallel must not write the same archive.
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return fake

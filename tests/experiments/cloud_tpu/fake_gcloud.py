@@ -1,4 +1,4 @@
-"""A gcloud that plays back states and keeps a record of its calls."""
+"""A fake gcloud that plays back states and records its calls."""
 
 import json
 import shlex
@@ -8,8 +8,8 @@ from experiments.cloud_tpu import slices
 
 SLICE = slices.Slice("ctr", "my-project", "us-west4-a", "v5litepod-16", "image", spot=True)
 
-# A life of a slice is the states that it is seen in, the last one for ever, and the statuses of
-# the ssh commands, 0 after the last.
+# The life of a slice is its sequence of states, of which the last repeats forever, and the
+# statuses of its ssh commands, 0 after the last.
 FAKE_GCLOUD = """\
 import json, os, pathlib, shutil, subprocess, sys
 folder = pathlib.Path(os.environ["FAKE_GCLOUD"])
@@ -85,7 +85,7 @@ class Gcloud:
         (self.folder / "play.json").write_text(json.dumps({"lives": lives, **rest}))
 
     def calls(self, *verbs):
-        """The verbs called, in order; all of them or those named."""
+        """The verbs called, in order; all, or only the named ones."""
         path = self.folder / "calls"
         lines = path.read_text().splitlines() if path.exists() else []
         called = [json.loads(line)[0] for line in lines]

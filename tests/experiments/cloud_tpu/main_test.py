@@ -1,4 +1,4 @@
-"""The launcher of Cloud TPU sessions as a user runs it, against a gcloud that plays back states."""
+"""The launcher of Cloud TPU sessions as a user runs it, against a fake gcloud."""
 
 import os
 import pathlib
@@ -31,7 +31,7 @@ def launch(*flags, **env):
 
 
 def mistake(*flags, **env):
-    """The one line that a mistake is told in."""
+    """The single line that reports a mistake."""
     done = launch(*flags, **env)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
@@ -45,7 +45,7 @@ def test_the_dry_run_prints_a_session_from_create_to_delete(gcloud):
     done = launch(*FLAGS, *flags, "--command=python -m experiments.train --workdir='a b'")
     assert done.returncode == 0, done.stderr
     assert not gcloud.calls()
-    # As a shell would read it: words, and an until loop.
+    # As a shell reads it: words, and an until loop.
     words = shlex.split(done.stdout)
     archive = next(word for word in words if word.startswith("--output=")).partition("=")[2]
     tpus = "gcloud compute tpus"
@@ -90,7 +90,7 @@ def test_the_dry_run_of_an_on_demand_node_that_is_kept(gcloud):
     assert not [line for line in lines if " delete " in line]
 
 
-# Whoever runs the tests may ignore signals, as a script does for what it puts in the background.
+# The caller of the tests may ignore signals, as a script does for its background jobs.
 WITH_SIGNALS = """\
 import os, signal, sys
 for name in ("SIGHUP", "SIGINT", "SIGTERM"):
@@ -122,7 +122,7 @@ def test_a_signal_to_the_launcher_deletes_the_slice(gcloud, sent, ignored, statu
             assert time.monotonic() < deadline
             time.sleep(0.02)
         for name in sent:
-            if name != sent[0]:  # The one before has had its time, and did nothing.
+            if name != sent[0]:  # The previous signal had time to act, and did nothing.
                 time.sleep(1)
                 assert process.poll() is None
                 assert not gcloud.calls("delete")

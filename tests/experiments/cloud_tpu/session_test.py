@@ -1,4 +1,4 @@
-"""Cloud TPU sessions against a gcloud that plays back states."""
+"""Cloud TPU sessions against a fake gcloud that plays back states."""
 
 import shlex
 import time
@@ -22,7 +22,7 @@ def test_a_session_waits_installs_runs_and_deletes(gcloud):
     gcloud.play({"states": states})
     told = []
     session(say=told.append).session()
-    # The first describe finds that the name is free.
+    # The first describe checks that the name is free.
     assert gcloud.calls() == [
         *("describe", "create", *["describe"] * 4),
         *("scp", "ssh", "ssh", "ssh", "delete"),
@@ -33,7 +33,7 @@ def test_a_session_waits_installs_runs_and_deletes(gcloud):
 
 
 def test_a_preempted_slice_is_deleted_created_again_and_runs_again(gcloud):
-    # The first is lost while it waits, the second while it runs (and still looks well at first),
+    # The first is lost while it waits, the second while it runs (and at first looks healthy),
     # the third is refused by the zone.
     gcloud.play(
         {"states": ["PROVISIONING", "SUSPENDED"]},
@@ -114,7 +114,7 @@ def test_looks_at_the_state_become_rarer(gcloud, monkeypatch):
 def test_a_name_in_use_is_refused_and_left_alone(gcloud):
     gcloud.play(now={"states": ["ACTIVE"]})
     for step in (session().session, session().create):
-        with pytest.raises(UserError, match=r"slice ctr exists already \(ACTIVE\)"):
+        with pytest.raises(UserError, match=r"slice ctr already exists \(ACTIVE\)"):
             step()
     assert gcloud.exists()
     assert set(gcloud.calls()) == {"describe"}
@@ -132,7 +132,7 @@ def test_a_slice_that_cannot_be_deleted_is_told_with_the_command(gcloud):
     gcloud.play(READY, broken={"delete": "INTERNAL: try later"})
     with pytest.raises(UserError) as error:
         session().session()
-    assert "may go on costing money ((gcloud.x) INTERNAL: try later); run: " in str(error.value)
+    assert "may keep costing money ((gcloud.x) INTERNAL: try later); run: " in str(error.value)
     assert str(error.value).endswith(shlex.join(slices.delete(SLICE)))
     assert gcloud.calls("delete") == ["delete"] * 3
 
@@ -142,7 +142,7 @@ def test_a_failure_is_not_hidden_by_a_deletion_that_fails_too(gcloud):
     told = []
     with pytest.raises(CommandError, match="status 7"):
         session(say=told.append).session()
-    assert "may go on costing money" in told[-1]
+    assert "may keep costing money" in told[-1]
 
 
 def test_single_steps_do_one_part(gcloud):
@@ -152,7 +152,7 @@ def test_single_steps_do_one_part(gcloud):
         step()
     assert gcloud.exists()
     steps.delete()
-    steps.delete()  # There is none any more, and that is as it should be.
+    steps.delete()  # It no longer exists, which is not an error.
     assert gcloud.calls() == [
         *("describe", "create", "describe", "scp", "ssh"),
         *("ssh", "ssh", "ssh", "delete", "delete"),

@@ -1,4 +1,4 @@
-"""What the commands of a Cloud TPU slice do on its workers, and the image of each generation."""
+"""The effect of a Cloud TPU slice's commands on its workers, and the image per generation."""
 
 import shutil
 import tarfile
@@ -11,17 +11,17 @@ from experiments.cloud_tpu.commands import CommandError, run
 from experiments.cloud_tpu.session import Session
 from tests.experiments.cloud_tpu.fake_gcloud import READY, SLICE, write_program
 
-# The workers run Linux and have it; macOS, where the launcher may be used, has not.
+# The workers run Linux and have it; macOS, where the launcher may run, does not.
 needs_setsid = pytest.mark.skipif(shutil.which("setsid") is None, reason="no setsid here")
 
 
 @pytest.fixture
 def worker(gcloud):
-    """A folder that is the home of the one worker, with the fake's ssh and scp leading there."""
+    """The home folder of the single worker, to which the fake's ssh and scp lead."""
     home = gcloud.folder / "worker"
     (home / "bin").mkdir(parents=True)
     gcloud.play(READY, worker=str(home))
-    # uv is fetched by curl, once, and makes an environment that only can be activated.
+    # curl fetches uv, once; uv creates an environment that can only be activated.
     uv = home / "uv"
     write_program(
         uv,
@@ -89,6 +89,6 @@ def test_a_command_that_runs_already_is_followed_and_not_started_twice(gcloud, w
     steps.start_and_follow()
     assert "is running already" in capfd.readouterr().err
     assert (worker / "runs").read_text() == "once\n"
-    # It has ended now, so that the next one is a new run.
+    # It has ended, so the next one is a new run.
     steps.start_and_follow()
     assert (worker / "runs").read_text() == "once\nonce\n"
