@@ -155,7 +155,7 @@ def test_a_plateau_cuts_the_rate_of_optimizers_that_are_linear_in_it(name):
 
 @pytest.mark.parametrize("name", ["lars", "fromage"])
 def test_a_plateau_is_refused_where_a_cut_is_no_lower_rate(name):
-    with pytest.raises(UserError, match=f"for '{name}' is not a lower learning rate"):
+    with pytest.raises(UserError, match=f"for '{name}' differs from a lower learning rate"):
         create_optimizer(OptimizerSettings(name, schedule="plateau"), 1, "dense")
 
 
