@@ -24,12 +24,12 @@ class MultiValued(Category):
 
     A cell is text (``Comedy|Drama``), or a list in Parquet and in tables in memory; the elements of
     a list are what stands between separators in text. An element without a value (``a||b``, a null
-    of a list) is dropped. A value that is there twice counts twice. A cell without any value is a
-    missing one, and stands for one value with the id of missing values.
+    of a list) is dropped. Duplicates count twice. A cell without any value is a
+    missing cell, and stands for one value with the id of missing values.
 
     A row has ``max_length`` slots of the field, each an id and a value, filled from the left; those
     that remain are padding (id -1, value 0). A longer cell keeps its first ``max_length`` values,
-    in the vocabulary's counts too; ``prepare`` tells how many cells are longer.
+    in the vocabulary's counts too; ``prepare`` reports how many cells are longer.
 
     Attributes:
       name: Column name.

@@ -35,7 +35,7 @@ class Timestamp(Column):
       separate_missing: As in ``Categorical``.
 
     Raises:
-      UserError: a part that does not exist or is there twice.
+      UserError: an unknown or duplicate part.
     """
 
     format: str = "iso"

@@ -17,9 +17,9 @@ import tensorflow_datasets as tfds
 from deepfm_jax.datasets import BUILDERS
 from deepfm_jax.datasets.beam.engine import BeamEngine
 from deepfm_jax.datasets.blocks import SplitSummary
-from deepfm_jax.datasets.choice import find_builder
 from deepfm_jax.datasets.click_log import ClickLogBuilder
 from deepfm_jax.datasets.options import OPTIONS_FILE, SOURCE_FILE, BuildOptions, origin
+from deepfm_jax.datasets.selection import find_builder
 from deepfm_jax.encoding.encoder import Encoder
 from deepfm_jax.encoding.extension import check_same_schema
 from deepfm_jax.errors import UserError, one_line

@@ -32,7 +32,7 @@ class Route:
 
     Attributes:
       distinct: Positions of the rows in the striped table (see ``stripes``), ascending, [N]; then
-        the number of all positions, which is none.
+        the number of all positions, which is out of range.
       place: Where in ``distinct`` each reading stands, [N].
       order: Readings sorted by ``place``, [N].
       bounds: Where in ``distinct`` each owner's rows begin, [n + 1], the last one their end.

@@ -14,8 +14,8 @@ from deepfm_jax.cells.lists import is_list
 from deepfm_jax.cells.text import as_text, is_text
 from deepfm_jax.cells.times import seconds_of_text
 from deepfm_jax.errors import UserError
+from deepfm_jax.readers.display import plain, shown, shown_names
 from deepfm_jax.readers.paths import SourcePath
-from deepfm_jax.readers.shown import plain, shown, shown_names
 from deepfm_jax.schema import (
     KINDS,
     Categorical,

@@ -18,9 +18,9 @@ from deepfm_jax.errors import UserError, one_line
 from deepfm_jax.infer_schema.columns import infer_column, infer_label
 from deepfm_jax.infer_schema.libsvm import infer_features
 from deepfm_jax.infer_schema.sniffing import NUMBER, is_header, sniff, usual_width
+from deepfm_jax.readers.display import plain, shown
 from deepfm_jax.readers.libsvm_files import feature_extension
 from deepfm_jax.readers.paths import SourcePath, find_files, open_random, open_text
-from deepfm_jax.readers.shown import plain, shown
 from deepfm_jax.readers.sources import text_extension
 from deepfm_jax.readers.text_files import cause, no_header, no_rows
 from deepfm_jax.schema import Column, Schema, TextFormat

@@ -15,8 +15,8 @@ from deepfm_jax.datasets.blocks import BLOCK_ROWS, missing_file, positives_file
 from deepfm_jax.datasets.prepare import dataset_folder, split_summaries
 from deepfm_jax.encoding.encoder import Encoder
 from deepfm_jax.errors import UserError
-from deepfm_jax.input.order import Stream
 from deepfm_jax.input.sampling import SampledBlocks, kept_negatives
+from deepfm_jax.input.shuffle import Stream
 from deepfm_jax.metrics.calibration import check_negative_rate
 
 Batch: TypeAlias = dict[str, np.ndarray]

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 from tqdm import tqdm
 
-from deepfm_jax.datasets.choice import find_builder
 from deepfm_jax.datasets.options import BuildOptions
+from deepfm_jax.datasets.selection import find_builder
 from deepfm_jax.errors import UserError
 from deepfm_jax.profiling.columns import ColumnReport, report_column
 from deepfm_jax.profiling.counts import SplitCounts, count_split, inspected_columns

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
 from deepfm_jax.profiling.columns import ColumnReport
+from deepfm_jax.profiling.format import interval, percent, printable, rate
 from deepfm_jax.profiling.groups import Group
 from deepfm_jax.profiling.inspect import Inspection
 from deepfm_jax.profiling.numbers import SHOWN_PERCENTILES, number_text
 from deepfm_jax.profiling.plots import column_plots
-from deepfm_jax.profiling.words import interval, percent, printable, rate
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --faint: #5c6570; --line: #d9dde2;

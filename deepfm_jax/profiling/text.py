@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from deepfm_jax.profiling.columns import ColumnReport
+from deepfm_jax.profiling.format import interval, percent, printable, rate
 from deepfm_jax.profiling.groups import Group
 from deepfm_jax.profiling.inspect import Inspection
 from deepfm_jax.profiling.numbers import SHOWN_PERCENTILES, number_text
-from deepfm_jax.profiling.words import interval, percent, printable, rate
 
 _SHOWN_VALUES = 10
 _SHOWN_DAYS = 31

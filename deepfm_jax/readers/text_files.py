@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from deepfm_jax.errors import UserError, one_line
+from deepfm_jax.readers.display import shown, shown_names
 from deepfm_jax.readers.line_numbers import LineNumbers
 from deepfm_jax.readers.paths import SourcePath, extension, open_text
 from deepfm_jax.readers.read_ahead import read_ahead
 from deepfm_jax.readers.row_checker import GoodRows, MalformedRow, RowChecker
-from deepfm_jax.readers.shown import shown, shown_names
 from deepfm_jax.readers.swallowed_rows import swallowed_rows
 from deepfm_jax.schema import Schema, TextFormat
 

@@ -23,9 +23,9 @@ class Schema:
     """The columns of a data set in file order, the layout of its text files, and its crosses.
 
     Raises:
-      UserError: a name declared twice, or no field, or no label, or two weights or groups, or a
-        cross that is there twice or of a column that is no category, or a vocabulary shared with a
-        column that has none to share.
+      UserError: a name declared twice, or no field, or no label, or two weights or groups, a
+        cross declared twice or of a column without categories, or a vocabulary shared with a column
+        that has none.
     """
 
     columns: tuple[Column, ...]

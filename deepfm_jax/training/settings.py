@@ -64,8 +64,8 @@ class LoopSettings:
       log_steps: Steps between points of the training loss.
       eval_batch_size: Examples per batch when scoring.
       streams: Number of parts in which a pass over the training examples is read, each shuffled
-        independently (see ``input.order``); 0 for one per host of the first start. The same number
-        gives the same batches on any number of hosts.
+        independently (see ``input.shuffle``); 0 for one per host of the first start. The same
+        number gives the same batches on any number of hosts.
     """
 
     batch_size: PositiveInt = 4096

@@ -7,7 +7,7 @@ from deepfm_jax import UserError
 from deepfm_jax.datasets.options import BuildOptions
 from deepfm_jax.datasets.prepare import prepare
 from deepfm_jax.distributed.partitioning import batch_sharding, create_mesh
-from deepfm_jax.input import order
+from deepfm_jax.input import shuffle
 from deepfm_jax.input.pipeline import PreparedData, prefetch_to_device
 from deepfm_jax.readers.sources import read_tables
 from tests.click_logs import ROWS, write_criteo
@@ -22,7 +22,7 @@ def data(prepared):
 
 @pytest.fixture(params=[64, 2, 1], ids=lambda blocks: f"window={blocks}")
 def any_window(request, monkeypatch):
-    monkeypatch.setattr(order, "WINDOW_BLOCKS", request.param)
+    monkeypatch.setattr(shuffle, "WINDOW_BLOCKS", request.param)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepfm_jax import UserError
-from deepfm_jax.input import order
+from deepfm_jax.input import shuffle
 from deepfm_jax.input.pipeline import PreparedData
 from deepfm_jax.input.sampling import SampledBlocks, kept_negatives
 from tests.click_logs import ROWS
@@ -88,7 +88,7 @@ def data(prepared):
 
 @pytest.fixture(params=[64, 1], ids=lambda blocks: f"window={blocks}")
 def any_window(request, monkeypatch):
-    monkeypatch.setattr(order, "WINDOW_BLOCKS", request.param)
+    monkeypatch.setattr(shuffle, "WINDOW_BLOCKS", request.param)
 
 
 def batches(data, **changes):

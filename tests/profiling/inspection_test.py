@@ -22,10 +22,10 @@ from deepfm_jax.profiling import describe, inspect_source, write_inspection
 from deepfm_jax.profiling.columns import report_column
 from deepfm_jax.profiling.counts import count_split
 from deepfm_jax.profiling.drift import stability_index
+from deepfm_jax.profiling.format import percent, printable
 from deepfm_jax.profiling.groups import wilson_interval
 from deepfm_jax.profiling.output import FILES, check_absent
 from deepfm_jax.profiling.page import to_html
-from deepfm_jax.profiling.words import percent, printable
 
 SCHEMA = Schema(
     (

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepfm_jax.input import order
-from deepfm_jax.input.order import Stream
+from deepfm_jax.input import shuffle
+from deepfm_jax.input.shuffle import Stream
 
 
 class Blocks:
@@ -47,7 +47,7 @@ sizes = {
 @contextlib.contextmanager
 def windows_of(blocks):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(order, "WINDOW_BLOCKS", blocks)
+        patch.setattr(shuffle, "WINDOW_BLOCKS", blocks)
         yield
 
 
