@@ -390,12 +390,10 @@ def test_a_layer_alone_follows_its_inputs():
 def test_lists_are_hyperparameters(name):
     given = {key: value for key, value in SMALL[name].items() if isinstance(value, tuple)}
     as_lists = {**SMALL[name], **{key: list(value) for key, value in given.items()}}
-    model = MODELS[name](field_dims=list(ONE_SLOT), **as_lists)
-    same = MODELS[name](field_dims=tuple(ONE_SLOT), **SMALL[name])
+    same, variables, (ids,) = case(name, several=False)
+    model = MODELS[name](field_dims=list(same.field_dims), **as_lists, **options(name, "float32"))
     assert model == same
     assert hash(model) == hash(same)
-    variables = model.init(jax.random.key(0), np.zeros((1, 3), np.int32))
-    _, _, (ids,) = case(name, several=False)
     apply = jax.jit(lambda model, *arguments: model.apply(*arguments), static_argnums=0)
     chex.assert_trees_all_equal(apply(model, variables, ids), apply(same, variables, ids))
     assert apply._cache_size() == 1
