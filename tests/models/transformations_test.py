@@ -3,12 +3,11 @@
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax import export
 
 from deepfm_jax import MODELS
-from tests.plain_models import ONE_SLOT, case, close, every_model, expected
+from tests.plain_models import case, close, every_model, expected, options
 from tests.small_models import SMALL
 
 
@@ -16,12 +15,10 @@ from tests.small_models import SMALL
 def test_lists_are_hyperparameters(name):
     given = {key: value for key, value in SMALL[name].items() if isinstance(value, tuple)}
     as_lists = {**SMALL[name], **{key: list(value) for key, value in given.items()}}
-    model = MODELS[name](field_dims=list(ONE_SLOT), **as_lists)
-    same = MODELS[name](field_dims=tuple(ONE_SLOT), **SMALL[name])
+    same, variables, (ids,) = case(name, several=False)
+    model = MODELS[name](field_dims=list(same.field_dims), **as_lists, **options(name, "float32"))
     assert model == same
     assert hash(model) == hash(same)
-    variables = model.init(jax.random.key(0), np.zeros((1, 3), np.int32))
-    _, _, (ids,) = case(name, several=False)
     apply = jax.jit(lambda model, *arguments: model.apply(*arguments), static_argnums=0)
     chex.assert_trees_all_equal(apply(model, variables, ids), apply(same, variables, ids))
     assert apply._cache_size() == 1
