@@ -34,7 +34,7 @@ from ml_collections import ConfigDict
 def get_config():
     return ConfigDict({SETTINGS!r} | {{"data": {{"name": "frappe", "folder": "data"}}}})
 """
-ENDS_WITHIN = 90  # seconds; a process that starts, compiles and trains needs a fifth of it
+ENDS_WITHIN = 180  # seconds; a process that starts, compiles and trains needs some 20 alone
 
 
 class Job:
