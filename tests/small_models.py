@@ -20,6 +20,9 @@ SMALL = {
     "final_mlp": {**_TOWER, "second_mlp_dims": (4,), "context": (0,), "heads": 2},
 }
 
+# Weights alone, vectors alone, both, and both with fewer vectors than weights: crosses have none.
+ONE_OF_EACH_KIND_OF_TABLE = ("lr", "dnn", "deepfm", "wide_deep")
+
 
 def small_model(name, field_dims, **changes):
     """Model ``name``; to Wide & Deep the last field is a cross product."""

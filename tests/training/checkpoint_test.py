@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import chex
 import jax
@@ -84,26 +85,29 @@ MODEL = small_model("wide_deep", (37, 1, 23))  # vectors of two fields, weights 
 ROWS = {"first_order": 61, "embedding": 38}
 
 
-def trained(devices, seed=0, path="sparse"):
-    """A state after one step on some devices, what restores it, and the logits of a batch."""
+@functools.cache
+def compiled(devices, path):
+    """The optimizer and the placement of a state on so many devices, and its compiled steps."""
     mesh = create_mesh(jax.devices()[:devices])
     optimizer = create_optimizer(OptimizerSettings(learning_rate=0.1), 1, path)
+    placement = placement_for(optimizer, mesh)
+    train_step = make_train_step(Network(MODEL), optimizer, placement)
+    return mesh, optimizer, placement, train_step, make_score_step(Network(MODEL), placement)
+
+
+def trained(devices, seed=0, path="sparse"):
+    """A state after one step on so many devices, what restores it, and logits of a batch."""
+    mesh, optimizer, placement, train_step, score_step = compiled(devices, path)
     rng = np.random.default_rng(seed)
     batch = {
         "ids": np.stack([rng.integers(0, dim, 24) for dim in (37, 1, 23)], 1).astype(np.int32),
         "labels": rng.integers(0, 2, (24, 1)).astype(np.float32),
         "mask": np.ones(24, np.float32),
     }
-    state = create_state(Network(MODEL), optimizer, seed, placement_for(optimizer, mesh))
+    state = create_state(Network(MODEL), optimizer, seed, placement)
     spread = jax.device_put(batch, batch_sharding(mesh, 24))
-    state, _ = make_train_step(Network(MODEL), optimizer, placement_for(optimizer, mesh))(
-        state, spread
-    )
-    return (
-        state,
-        make_score_step(Network(MODEL), placement_for(optimizer, mesh)),
-        weights_layout(Network(MODEL), placement_for(optimizer, mesh)),
-    )
+    state, _ = train_step(state, spread)
+    return state, score_step, weights_layout(Network(MODEL), placement)
 
 
 def in_order(arrays):
