@@ -146,7 +146,7 @@ def trace(experiment):
     chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
 
 
-@pytest.mark.parametrize(("path", "model", "is_run"), runs())
+@pytest.mark.parametrize(("path", "model", "is_run"), list(runs()))
 def test_one_step_runs(path, model, is_run, folder_of, tmp_path):
     config = config_files.load(path).get_config(*filter(None, [model]))
     name = config.data.name
