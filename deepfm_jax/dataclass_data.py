@@ -7,7 +7,6 @@ as a bool.
 """
 
 import dataclasses
-import difflib
 import math
 import numbers
 import types
@@ -16,7 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import numpy as np
 
-from deepfm_jax.errors import UserError
+from deepfm_jax.errors import UserError, suggest
 
 # What ``read`` returns for a value that its annotation does not allow.
 UNFIT = object()
@@ -91,12 +90,6 @@ def check_values(item: Any, prefix: str = "") -> None:
             for name, each in value.items():
                 if dataclasses.is_dataclass(each):
                     check_values(each, f"{key}.{name}.")
-
-
-def suggest(name: Any, known: Sequence[str] | Mapping[str, Any] | set[str]) -> str:
-    """Returns what a message says beside an unknown name: a close one, or all."""
-    close = difflib.get_close_matches(str(name), known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
 
 
 def read(value: Any, hint: Any, where: str) -> Any:

@@ -1,5 +1,8 @@
 """The exceptions for mistakes that a user can fix: a bad row, file, option or workdir."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(ValueError):
     """A mistake in the user's input, described in one line: what, where, and what to do.
@@ -27,6 +30,13 @@ def describe(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     return f"{type(error).__name__}: {one_line(error)}"
+
+
+def suggest(name: object, known: Iterable[str]) -> str:
+    """Returns what a message says beside an unknown name: the known name most like it, or all."""
+    known = list(known)
+    close = difflib.get_close_matches(str(name), known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"use one of {', '.join(known)}"
 
 
 def one_line(error: BaseException) -> str:

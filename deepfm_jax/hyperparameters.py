@@ -6,8 +6,8 @@ from typing import Any, TypeVar, get_type_hints
 
 import flax.linen as nn
 
-from deepfm_jax.dataclass_data import UNFIT, describe, read, suggest
-from deepfm_jax.errors import UserError
+from deepfm_jax.dataclass_data import UNFIT, describe, read
+from deepfm_jax.errors import UserError, suggest
 
 T = TypeVar("T", bound=nn.Module)
 

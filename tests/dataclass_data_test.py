@@ -68,7 +68,7 @@ def test_a_whole_number_becomes_a_float_where_one_is_asked_for():
         ([], r"^run: \[\] must be an object$"),
         ({}, "^run needs name, a string$"),
         ({"name": "x", "sizs": ()}, "^run has no option 'sizs'; did you mean 'sizes'"),
-        ({"name": "x", "zzz": 1}, "^run has no option 'zzz'; it has name, inner, second"),
+        ({"name": "x", "zzz": 1}, "^run has no option 'zzz'; use one of name, inner, second"),
         ({"name": "x", "made": 1}, "^run has no option 'made'"),
         ({"name": 5}, "^run: name=5 must be a string$"),
         ({"name": "x", "inner": {}}, "^run.inner needs rate, a finite number$"),

@@ -29,7 +29,7 @@ class Categorical(Category):
         lesser ones, by number or by the bytes of their text.
       hash_buckets: Hash values into so many ids, 1 to ``hash_buckets``, instead of keeping a
         vocabulary; values that meet in a bucket share its id. A missing cell has id 0. The hash
-        is of the value alone (see ``encoding.hashing``), so it is the same everywhere.
+        is of the value alone (see ``coders.hashing``), so it is the same everywhere.
       size: Ids of a column of ids.
       shares_with: Another column, whose ids this one's values have: the vocabulary of that column,
         its *owner*, is fitted on the values of all columns that share it, and they read the same

@@ -28,7 +28,7 @@ _METHODS = ("key_value_set", "key_value_dir_get")
 _MESSAGE_CHARACTERS = 1000
 
 _POLL_SECONDS = 1.0
-# The main thread of a process that learns of the end by itself prints the better message.
+# A main thread that notices the failure has the better message, and gets this long to print it.
 _GRACE_SECONDS = 1.0
 # The longest that a process which ends waits for the others to have seen its message.
 _LINGER_SECONDS = 4.0
@@ -39,15 +39,15 @@ _STATUS = 2
 def end_together() -> Iterator[None]:
     """The work of a job's process: an exception that ends it in one process ends it in all.
 
-    Where the work of this process ends by an exception, Ctrl-C included, the others are told, and
-    the exception goes on here. The caller should then end the process by ``os._exit``, because an
-    ordinary exit waits for the others. Where another process ends early, this one prints a line on
-    stderr that names that process and its message, and ends with exit status 2 within about four
-    seconds, from a thread of its own, since its main thread waits inside a collective. Checkpoints
-    are atomic, so the newest complete one stays as it is.
+    If an exception, or Ctrl-C, ends the work of this process, it notifies the others and raises
+    the exception again. The caller should then end the process by ``os._exit``, because an ordinary
+    exit waits for the other processes. If another process ends early, a thread of this one prints a
+    line on stderr with that process and its message, and ends this process with exit status 2
+    within about four seconds; the main thread may be waiting inside a collective. Checkpoints are
+    atomic, so the newest complete one is not affected.
 
-    At the end of its work a process waits for the others. ``PreemptedError`` is raised in all
-    processes at one step, and ends nobody early. In a job of one process nothing of this happens.
+    A process that has finished its work waits for the others. ``PreemptedError`` is raised in all
+    processes at the same step, and ends none of them early. A job of one process skips all this.
 
     Raises:
       PeerError: another process ended early, and the main thread noticed: a collective failed, or

@@ -122,7 +122,7 @@ class PreparedData:
           epoch: Each epoch has its own permutation.
           start_batch: Batches to skip.
           streams: Number of streams; each batch takes equally many examples of each (see
-            ``order``).
+            ``shuffle``).
           part: Examples of each batch to yield, from start to stop; None for all. Only the streams
             that contain them are read.
           negative_rate: Share of the examples with label 0 that the pass keeps, drawn anew in each

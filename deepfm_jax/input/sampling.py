@@ -42,7 +42,7 @@ def kept_negatives(
 class SampledBlocks:
     """The blocks of one epoch, without the negatives that it drops.
 
-    A sequence of blocks for ``order.Stream``. Examples that are kept stay in order.
+    A sequence of blocks for ``shuffle.Stream``. Examples that are kept stay in order.
 
     Attributes:
       sizes: Number of examples in each block, [blocks].

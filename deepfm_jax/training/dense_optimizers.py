@@ -1,6 +1,5 @@
 """Dense optimizers: any optax optimizer by its name and keyword arguments."""
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from deepfm_jax.errors import UserError
+from deepfm_jax.errors import UserError, suggest
 
 # Optimizers that evaluate with other weights than they train.
 _OTHER_WEIGHTS = ("schedule_free",)
@@ -32,8 +31,7 @@ def create_dense(
     """
     factories = _factories()
     if name not in factories:
-        close = difflib.get_close_matches(name, factories, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"use one of {', '.join(factories)}"
+        hint = suggest(name, factories)
         raise UserError(f"{where}.name={name!r} is not an optax optimizer; {hint}")
     check_options(factories[name], options, where)
     try:
@@ -81,10 +79,9 @@ def check_options(factory: Callable[..., Any], options: Mapping[str, Any], where
     known = [key for key in inspect.signature(factory).parameters if key != "learning_rate"]
     for key in options:
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"use {', '.join(known)}"
             raise UserError(
-                f"{where}.options has {key!r}, which is not an option of {factory.__name__}; {hint}"
+                f"{where}.options has {key!r}, which is not an option of {factory.__name__}; "
+                f"{suggest(key, known)}"
             )
 
 
