@@ -74,6 +74,13 @@ def learning_rate_schedule(
     return optax.constant_schedule(peak)
 
 
+def _rate(settings: OptimizerSettings, total_steps: int) -> optax.ScalarOrSchedule:
+    """A number if the rate is constant but for the cuts: some optimizers take no schedule."""
+    if settings.schedule == "warmup_cosine":
+        return learning_rate_schedule(settings, total_steps)
+    return settings.learning_rate
+
+
 def create_for(
     settings: OptimizerSettings, total_steps: int, model: Model, batch: int
 ) -> Optimizer:
@@ -95,7 +102,7 @@ def create_optimizer(
     """
     path = TablePath(path, "optimizer.table is set") if isinstance(path, str) else path
     options = as_options(settings.options)
-    dense = create_dense(settings.name, options, learning_rate_schedule(settings, total_steps))
+    dense = create_dense(settings.name, options, _rate(settings, total_steps))
     if settings.schedule == "plateau":
         check_linear(settings.name, options)
     return Optimizer(
@@ -137,7 +144,7 @@ def _row_optimizers(settings: OptimizerSettings, total_steps: int) -> dict[str, 
             )
         kind = ROW_OPTIMIZERS[of_array.name]
         options = as_options(of_array.options)
-        check_options(kind.create, options, where)
+        check_options(of_array.name, kind.create, options, where)
         rate: Any = learning_rate_schedule(settings, total_steps, of_array.learning_rate)
         if kind.has_own_schedule:
             if settings.schedule != "constant":

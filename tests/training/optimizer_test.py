@@ -1,4 +1,4 @@
-"""Optimizers by name and keyword arguments, and penalties by group of parameters."""
+"""Row optimizers by name and keyword arguments, and penalties by group of parameters."""
 
 import dataclasses
 
@@ -6,10 +6,8 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-from deepfm_jax import UserError
 from deepfm_jax.distributed.partitioning import create_mesh
 from deepfm_jax.embedding import ROW_OPTIMIZERS
 from deepfm_jax.embedding.row_optimizers import RowOptimizerKind, sgd
@@ -20,26 +18,6 @@ from deepfm_jax.training.parameter_groups import group_of
 from deepfm_jax.training.state import create_state, placement_for
 from deepfm_jax.training.step import make_train_step
 from tests.small_models import small_model
-
-PARAMS = {"w": jnp.asarray([0.5, -2.0])}
-GRADS = {"w": jnp.asarray([0.1, 3.0])}
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "expected"),
-    [
-        ("adam", "b1=0.5, eps=1e-3", optax.adam(0.01, b1=0.5, eps=1e-3)),
-        ("adagrad", {"initial_accumulator_value": 0.0}, optax.adagrad(0.01, 0.0)),
-        ("lion", {"weight_decay": 0.1}, optax.lion(0.01, weight_decay=0.1)),
-        ("sgd", "momentum=0.9, nesterov=True", optax.sgd(0.01, 0.9, nesterov=True)),
-        ("adamw", {}, optax.adamw(0.01)),
-    ],
-)
-def test_any_optimizer_of_optax_moves_the_dense_parameters(name, options, expected):
-    settings = OptimizerSettings(name, options, learning_rate=0.01)
-    found = create_optimizer(settings, 1, "dense").dense
-    updates = [each.update(GRADS, each.init(PARAMS), PARAMS)[0] for each in (found, expected)]
-    chex.assert_trees_all_close(*updates, rtol=1e-6)
 
 
 def test_rows_fall_back_on_the_optimizer_and_first_order_weights_on_the_rows():
@@ -146,17 +124,6 @@ def test_each_group_has_its_own_penalty():
         )
 
     jax.tree.map_with_path(check, grads)
-
-
-@pytest.mark.parametrize("name", ["adam", "adamw", "lion", "sgd", "adagrad", "rmsprop", "lamb"])
-def test_a_plateau_cuts_the_rate_of_optimizers_that_are_linear_in_it(name):
-    create_optimizer(OptimizerSettings(name, schedule="plateau"), 1, "dense")
-
-
-@pytest.mark.parametrize("name", ["lars", "fromage"])
-def test_a_plateau_is_refused_where_a_cut_is_no_lower_rate(name):
-    with pytest.raises(UserError, match=f"for '{name}' differs from a lower learning rate"):
-        create_optimizer(OptimizerSettings(name, schedule="plateau"), 1, "dense")
 
 
 def test_frozen_rows_stay_under_weight_decay():
