@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from deepfm_jax.embedding import Rows
+from deepfm_jax.errors import UserError
 from deepfm_jax.features import dense_size, slot_counts
 from deepfm_jax.heads import Head, OneTask
 from deepfm_jax.models import Model
@@ -38,6 +39,9 @@ class Network:
           key: Random key.
           stripes: Number of shards over which the table's rows are striped (see
             ``embedding.stripes``).
+
+        Raises:
+          UserError: the model has parameters where those of the head belong.
         """
         features = self.model.features
         ids = jnp.zeros((1, sum(slot_counts(features))), jnp.int32)
@@ -49,6 +53,8 @@ class Network:
             params = {**params, "table": layout["params"]["table"]}
         of_head = self.head.init(jax.random.fold_in(key, zlib.crc32(b"head")), *outputs)
         if of_head:
+            if "head" in params:
+                raise UserError("the model has a part named 'head', as its head is; rename it")
             params = {**params, "head": of_head["params"]}
         return params, variables.get("batch_stats", {})
 

@@ -5,10 +5,13 @@ the learning rate falls tenfold whenever validation AUC does not improve, and tw
 in a row end the run.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
+
+from deepfm_jax.models import MODELS
 
 from ..recipe import complete
 
@@ -68,7 +71,9 @@ def _follow(config: Any, section: str, *keys: str) -> None:
 
 def _stage(models, label: str, embed_dim: int, batch_size: int, epochs: int) -> dict[str, Any]:
     name = _name(models, label)
-    vectors = {} if name == "lr" else dict(embed_dim=embed_dim, init_std=1e-4)
+    known = {field.name for field in dataclasses.fields(MODELS[name])} if name in MODELS else ()
+    vectors = dict(embed_dim=embed_dim, init_std=1e-4)
+    vectors = {key: value for key, value in vectors.items() if key in known}
     optimizer = dict(table="dense", schedule="plateau", clip_norm=10.0)
     loop = dict(batch_size=batch_size, epochs=epochs)
     return {

@@ -4,7 +4,8 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from deepfm_jax import UserError
+from deepfm_jax import MODELS, UserError
+from deepfm_jax.models import EmbeddingModel, Model
 from experiments import launcher
 from experiments.configs import frappe, plateau_recipe
 
@@ -119,3 +120,21 @@ def test_models_of_one_stage_and_keys_that_do_not_exist():
         launcher.change(config, {"model.mlp_dims": (4,)}, "fm")
     with pytest.raises(UserError, match=r"--config\.loop\.epochs='two' of fm"):
         launcher.change(config, {"loop.epochs": "two"}, "fm")
+
+
+def test_a_model_from_outside_gets_the_hyperparameters_that_it_has(monkeypatch):
+    class WithoutVectors(Model):
+        pass
+
+    class WithVectors(EmbeddingModel):
+        pass
+
+    found = {}
+    for kind in (WithoutVectors, WithVectors):
+        monkeypatch.setitem(MODELS, "outside", kind)
+        models = {"outside": {"model": {}, "optimizer": {}}}
+        config = plateau_recipe.plateau_config(
+            "frappe", models, "outside", embed_dim=10, batch_size=512, epochs=9
+        )
+        found[kind] = set(config.model) - {"name", "table_dtype"}
+    assert found == {WithoutVectors: set(), WithVectors: {"embed_dim", "init_std"}}

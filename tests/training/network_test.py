@@ -1,12 +1,15 @@
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from deepfm_jax import DeepFM, Feature
+from deepfm_jax import DeepFM, Feature, UserError
 from deepfm_jax.distributed.partitioning import batch_sharding, create_mesh
 from deepfm_jax.embedding import restripe
 from deepfm_jax.heads import SharedBottom
+from deepfm_jax.models import Model, Outputs
 from deepfm_jax.training.network import Network, inputs_of
 from deepfm_jax.training.optimizer import create_optimizer
 from deepfm_jax.training.optimizer_settings import OptimizerSettings
@@ -120,3 +123,16 @@ def test_batch_norm_moves_by_the_share_of_real_examples():
     # One example has no variance: a full step would move 1 by a tenth towards 0.
     chex.assert_trees_all_close(variance, 0.1 / BATCH, rtol=1e-4, atol=0)
     assert batch_norm_moved(BATCH)["tower"]["batch_norm_0"]["var"] > 0.05
+
+
+def test_a_model_with_a_part_named_as_the_head_is_refused_under_one_with_parameters():
+    class Named(Model):
+        @nn.compact
+        def interact(self, fields, *, train):
+            logit = nn.Dense(1, name="head")(fields.first_order)[:, 0]
+            return Outputs(logit, fields.first_order)
+
+    params, _ = Network(Named((9, 7))).init(jax.random.key(0))
+    assert params["head"].keys() == {"kernel", "bias"}
+    with pytest.raises(UserError, match="the model has a part named 'head'"):
+        Network(Named((9, 7)), SharedBottom(("a", "b"))).init(jax.random.key(0))
