@@ -1,1 +1,1 @@
-"""Devices and processes: what lies where, and what all processes must agree on."""
+"""Devices and processes: placement of arrays, and agreement of processes."""

@@ -1,8 +1,8 @@
-"""Several processes as one job: the primary one, and what all of them must agree on.
+"""Coordination of the processes of a job: the primary process, and agreement of all.
 
-A job usually has one process on each host. All run the same program on the same arrays; only the
-primary process, the first one, writes logs and reports. In a job of one process these functions
-call what they are given and return it.
+A job usually has one process per host. All run the same program on the same arrays; only the
+primary process, the first one, writes logs and reports. In a job of one process, these functions
+apply to that process alone, without communication.
 """
 
 import hashlib
@@ -22,23 +22,23 @@ _SENT_ROWS = 1 << 16
 
 
 def is_primary() -> bool:
-    """Whether this is the process that writes and prints."""
+    """Whether this is the primary process, which writes and prints."""
     return jax.process_index() == 0
 
 
 def run_on_all(function: Callable[[], T]) -> T:
-    """Calls ``function`` in every process and returns its result; all wait for all.
+    """Calls ``function`` in every process, waits for all processes, and returns the result.
 
     Raises:
-      PeerError: where ``function`` failed in another process. The process where it failed raises
-        its own exception, whatever that is.
+      PeerError: ``function`` failed in another process. A process in which it failed raises the
+        original exception.
     """
     if jax.process_count() == 1:
         return function()
     result, failure = None, None
     try:
         result = function()
-    except Exception as error:  # The others wait in the exchange below, whatever went wrong here.
+    except Exception as error:  # Any failure must still reach the exchange, where the others wait.
         failure = error
     messages = _gather_texts("" if failure is None else describe(failure))
     if failure is not None:
@@ -50,7 +50,7 @@ def run_on_all(function: Callable[[], T]) -> T:
 
 
 def run_on_primary(function: Callable[[], Any]) -> None:
-    """Calls ``function`` in the primary process alone; all wait for its end.
+    """Calls ``function`` in the primary process only; all processes wait until it returns.
 
     Raises:
       PeerError: see ``run_on_all``.
@@ -62,25 +62,25 @@ def check_same(what: str, text: str) -> None:
     """Checks that all processes have the same ``text``.
 
     Raises:
-      UserError: in every process, where one has another.
+      UserError: the text of a process differs; raised in every process.
     """
     if jax.process_count() == 1:
         return
-    told = _gather_texts(hashlib.sha256(text.encode()).hexdigest())
-    different = [process for process, other in enumerate(told) if other != told[0]]
+    digests = _gather_texts(hashlib.sha256(text.encode()).hexdigest())
+    different = [process for process, digest in enumerate(digests) if digest != digests[0]]
     if different:
         raise UserError(
-            f"process {different[0]} has another {what} than process 0; all {len(told)} processes "
-            "of a job must have the same"
+            f"the {what} of process {different[0]} differs from that of process 0; all "
+            f"{len(digests)} processes of a job must have the same"
         )
 
 
 def gather_rows(arrays: Any) -> Any:
-    """Arrays of all processes one after another, as NumPy, in every process.
+    """The concatenated arrays of all processes, as NumPy arrays, in every process.
 
     Args:
-      arrays: Pytree of arrays of this process, of 32 bits or less, [rows, ...] of one shape in all
-        processes.
+      arrays: Pytree of this process's arrays [rows, ...], of at most 32 bits and of the same shapes
+        in all processes.
     """
     if jax.process_count() == 1:
         return jax.tree.map(np.asarray, arrays)
@@ -88,11 +88,11 @@ def gather_rows(arrays: Any) -> Any:
 
 
 def from_primary(rows: np.ndarray) -> np.ndarray:
-    """The rows that the primary process has, in every process.
+    """The rows of the primary process, in every process.
 
     Args:
-      rows: Numbers of 32 bits or less, [rows, ...], of one shape in all processes. Devices get some
-        at a time.
+      rows: Numbers of at most 32 bits, [rows, ...], of the same shape in all processes. They are
+        sent to devices in chunks.
     """
     if jax.process_count() == 1:
         return rows
@@ -104,7 +104,7 @@ def from_primary(rows: np.ndarray) -> np.ndarray:
 
 
 def own_rows(array: jax.Array) -> np.ndarray:
-    """The rows of an array, split over all devices, that lie on those of this process."""
+    """The rows of an array, sharded over all devices, that are on devices of this process."""
     if array.is_fully_addressable:
         return np.asarray(array)
     shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
@@ -112,16 +112,16 @@ def own_rows(array: jax.Array) -> np.ndarray:
 
 
 def is_asked_to_stop(step: int) -> bool:
-    """Whether the job's scheduler wants its machines back, and all processes stop at ``step``.
+    """Whether the job's scheduler preempts it, and all processes stop at ``step``.
 
-    A process that gets SIGTERM tells the others, and they agree on a step that none has passed.
-    Every process must ask at every step.
+    A process that receives SIGTERM notifies the others, and they agree on a step that none has
+    passed. Every process must call this at every step.
     """
     return multihost_utils.reached_preemption_sync_point(step)
 
 
 def _gather_texts(text: str) -> list[str]:
-    """The texts of all processes, each cut to ``_MESSAGE_BYTES``."""
+    """The texts of all processes, each truncated to ``_MESSAGE_BYTES``."""
     data = np.zeros(_MESSAGE_BYTES, np.uint8)
     encoded = text.encode()[:_MESSAGE_BYTES]
     data[: len(encoded)] = np.frombuffer(encoded, np.uint8)

@@ -1,4 +1,4 @@
-"""Which device holds what: the mesh, how a batch lies on it, and rules for the state."""
+"""Placement of arrays on devices: the mesh, the sharding of a batch, and rules for the state."""
 
 import dataclasses
 import re
@@ -13,36 +13,36 @@ from deepfm_jax.annotations import PositiveFloat, PositiveInt
 from deepfm_jax.dataclass_data import check_values
 from deepfm_jax.errors import UserError
 
-# Devices along SHARD hold the rows of one table between them; each line along REPLICA holds a copy.
+# The rows of a table are split over the devices along SHARD; each index along REPLICA has a copy.
 REPLICA_AXIS, SHARD_AXIS = "replica", "shard"
 # The batch is split over all devices.
 BATCH_SPEC = PartitionSpec((REPLICA_AXIS, SHARD_AXIS))
 TABLE_SPEC = PartitionSpec(SHARD_AXIS)
 
-# Pairs of a regex and a spec. The first regex found in an array's path wins; what matches none is
-# on every device. A spec names for each axis of the array an axis of the mesh, several, or None.
+# Pairs of a regex and a spec. The first regex that matches an array's path wins; arrays without a
+# match are replicated. A spec gives a mesh axis, several, or None for each axis of the array.
 Rules: TypeAlias = Sequence[Sequence[Any]]
 
-# The table, the state of its row optimizers, the marks of frozen rows, and the slot map's scratch
+# The table, the state of its row optimizers, the masks of frozen rows, and the slot map's scratch
 # have the table's rows.
 _TABLE = re.compile(r"(^|/)params/table/|^row_state/|^frozen/|^scratch/")
 
 
 @dataclasses.dataclass(frozen=True)
 class Partitioning:
-    """How a run lies on its devices, whatever their number.
+    """How a run is placed on its devices, for any number of devices.
 
     Attributes:
       replicas: Copies of the table, each split over ``devices / replicas`` devices. More copies
-        make the exchange of rows local to fewer devices and take as much more memory.
-      rules: For arrays that are not the table's: ``(regex, spec)`` pairs over paths such as
-        ``params/tower/dense_0/kernel``, the first match wins. Optimizer state has the paths of
-        its parameters below ``opt_state``, so that one regex finds both. Default: all devices.
-      exchange_capacity: Rows that a device can send to another at once, as a multiple of those that
-        it would send if its ids were distinct and spread evenly (four standard deviations are
+        limit the exchange of rows to fewer devices, and take proportionally more memory.
+      rules: ``(regex, spec)`` pairs for arrays other than the table's, over paths such as
+        ``params/tower/dense_0/kernel``; the first match wins. Optimizer state has the paths of
+        its parameters below ``opt_state``, so one regex matches both. Default: replicated.
+      exchange_capacity: Rows that a device can send to another at once, as a multiple of the rows
+        that it would send if its ids were distinct and spread evenly (four standard deviations are
         added). A step that needs more takes further rounds; nothing is ever dropped.
-      exchange_dtype: What gradients of rows travel in, and rows of a float32 table: ``"float32"``
-        or ``"bfloat16"``, which halves the bytes and rounds them.
+      exchange_dtype: Dtype in which gradients of rows, and rows of a float32 table, are exchanged:
+        ``"float32"`` or ``"bfloat16"``, which halves the bytes and rounds the numbers.
     """
 
     replicas: PositiveInt = 1
@@ -54,29 +54,29 @@ class Partitioning:
         check_values(self, "partitioning.")
         for rule in self.rules:
             _check_rule(rule)
-        # JSON has lists, and equal settings must be equal.
+        # JSON has lists instead of tuples, but equal settings must compare equal.
         object.__setattr__(
             self, "rules", tuple((regex, _tuples(spec)) for regex, spec in self.rules)
         )
 
 
 def is_table_rows(path: str) -> bool:
-    """Whether an array of a state, at ``path``, has the table's rows on the sparse path."""
+    """Whether the array at ``path`` of a state has the table's rows on the sparse path."""
     return bool(_TABLE.search(path))
 
 
 def array_path(path: tuple) -> str:
-    """A key path as ``params/table/embedding``."""
+    """A key path as text, such as ``params/table/embedding``."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def create_mesh(devices: Sequence[Any] | None = None, replicas: int = 1) -> Mesh:
     """A mesh of ``replica`` x ``shard`` over the given devices (all of them when None).
 
-    The devices of a process stand side by side, so that it feeds consecutive rows of a batch.
+    The devices of a process are adjacent, so each process feeds consecutive rows of a batch.
 
     Raises:
-      UserError: the devices do not split into so many replicas.
+      UserError: the devices do not split evenly into the replicas.
     """
     devices = jax.devices() if devices is None else devices
     if replicas < 1 or len(devices) % replicas:
@@ -92,15 +92,15 @@ def create_mesh(devices: Sequence[Any] | None = None, replicas: int = 1) -> Mesh
 
 
 def batch_sharding(mesh: Mesh, batch_size: int, setting: str = "batch_size") -> NamedSharding:
-    """Rows of the batch split evenly over all devices.
+    """The sharding that splits the rows of a batch evenly over all devices.
 
     Args:
       mesh: Devices.
       batch_size: B.
-      setting: Name of the setting that has it, for messages.
+      setting: Name of the batch size's setting, for messages.
 
     Raises:
-      UserError: the batch does not divide by the number of devices.
+      UserError: the batch size is not a positive multiple of the number of devices.
     """
     if batch_size < 1 or batch_size % mesh.size:
         raise UserError(
@@ -111,7 +111,7 @@ def batch_sharding(mesh: Mesh, batch_size: int, setting: str = "batch_size") -> 
 
 
 def process_rows(sharding: NamedSharding, batch_size: int) -> tuple[int, int]:
-    """The rows of a batch, from start to stop, that lie on the devices of this process."""
+    """The rows of a batch, from start to stop, that are on devices of this process."""
     indices = sharding.addressable_devices_indices_map((batch_size,)).values()
     edges = [index[0].indices(batch_size)[:2] for index in indices]  # pyright: ignore[reportOptionalSubscript]
     return min(start for start, _ in edges), max(stop for _, stop in edges)
@@ -119,12 +119,12 @@ def process_rows(sharding: NamedSharding, batch_size: int) -> tuple[int, int]:
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """How the arrays of a model lie on devices.
+    """How the arrays of a model are placed on devices.
 
     Attributes:
       mesh: The devices (see ``create_mesh``).
-      striped: Whether the rows of the table are split over the shards; otherwise each device has
-        all of them, which is what dense updates need.
+      striped: Whether the rows of the table are striped over the shards. Otherwise each device has
+        all rows, as dense updates require.
       partitioning: The settings for everything else.
     """
 
@@ -134,12 +134,12 @@ class Placement:
 
     @property
     def stripes(self) -> int:
-        """Shards over which the rows of the table lie."""
+        """Number of shards of the table's rows."""
         return self.mesh.shape[SHARD_AXIS] if self.striped else 1
 
     @property
     def platform(self) -> str:
-        """Kind of the devices: ``"cpu"``, ``"gpu"`` or ``"tpu"``."""
+        """Platform of the devices: ``"cpu"``, ``"gpu"`` or ``"tpu"``."""
         return self.mesh.devices.flat[0].platform
 
     def shardings(self, shapes: Any) -> Any:
@@ -202,6 +202,6 @@ def _fitting(pattern: str, spec, name: str, shape: tuple[int, ...], mesh: Mesh) 
         if size % parts:
             raise UserError(
                 f"partitioning rule {pattern!r} splits an axis of {size} of {name} "
-                f"{tuple(shape)} into {parts} parts; it does not divide"
+                f"{tuple(shape)} into {parts} parts, which do not divide it"
             )
     return PartitionSpec(*spec)

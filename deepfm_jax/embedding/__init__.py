@@ -1,4 +1,4 @@
-"""One table for all fields: its layout, its lookup, and updates that touch only a batch's rows."""
+"""One table for all fields: its layout, lookup, and updates that touch only a batch's rows."""
 
 from deepfm_jax.embedding.gather_scatter import from_stored, to_stored
 from deepfm_jax.embedding.layout import TableLayout, kind_of, table_layout

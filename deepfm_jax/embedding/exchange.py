@@ -1,10 +1,10 @@
-"""The exchange of rows between shards: who asks whom for what, in rounds of a fixed size.
+"""The exchange of rows between shards, in rounds of a fixed size.
 
-Every device sorts the rows that its part of the batch reads by owner and row, each once. In a round
-it sends to each owner the next of them, at most C: arrays have one shape, whatever the ids. As
-a rule one round is enough. Where it is not (skewed or adversarial ids), all devices agree on the
-rows up to which each owner is served in this round, so that everything that is said about a row is
-said in one round: an owner can then move it once, by the sum.
+Every device sorts the distinct rows that its part of the batch reads by owner and row. In each
+round it sends the next rows, at most C, to each owner, so array shapes do not depend on the ids.
+One round is usually enough. If it is not (skewed or adversarial ids), all devices agree on the last
+row of each owner to exchange in this round. Everything about a row is then sent in the same round,
+and its owner can update it once, by the sum.
 
 These functions run inside ``jax.shard_map``, on one device's part of the arrays.
 """
@@ -28,14 +28,14 @@ Reading: TypeAlias = Bool[Array, "occurrences"]
 
 @flax.struct.dataclass
 class Route:
-    """The rows that a device reads, sorted by owner and row, each once.
+    """The distinct rows that a device reads, sorted by owner and row.
 
     Attributes:
-      distinct: Positions of the rows in the striped table (see ``stripes``), ascending, [N]; then
-        the number of all positions, which is out of range.
-      place: Where in ``distinct`` each reading stands, [N].
+      distinct: Positions of the rows in the striped table (see ``stripes``), ascending, [N]. The
+        rest is filled with the number of positions, which is out of range.
+      place: Index in ``distinct`` of each reading, [N].
       order: Readings sorted by ``place``, [N].
-      bounds: Where in ``distinct`` each owner's rows begin, [n + 1], the last one their end.
+      bounds: Index in ``distinct`` where each owner's rows begin, then the end, [n + 1].
     """
 
     distinct: RowIds
@@ -46,30 +46,31 @@ class Route:
 
 @flax.struct.dataclass
 class Round:
-    """What is sent in one round.
+    """What a device sends and receives in one round.
 
     Attributes:
-      index: Where in ``Route.distinct`` the rows sent stand, [n, C].
-      sends: Which of them are sent at all, [n, C].
-      asked: The rows that each device asks of this one, local to this shard, [n C]; L for none.
-      first: The first row of each owner that is sent, [n].
-      stop: The first that is not, [n].
+      index: Index in ``Route.distinct`` of each row to send, [n, C].
+      is_sent: Mask of the entries that are sent, [n, C].
+      requested: Rows that the devices request from this one, local to its shard, [n C]; L where an
+        entry is unused.
+      first: Index in ``Route.distinct`` of the first row sent to each owner, [n].
+      stop: Index of the first row after those sent, [n].
     """
 
     index: Int[Array, "owners capacity"]
-    sends: Bool[Array, "owners capacity"]
-    asked: RowIds
+    is_sent: Bool[Array, "owners capacity"]
+    requested: RowIds
     first: Int[Array, "owners"]
     stop: Int[Array, "owners"]
 
 
 def capacity(reads: int, shards: int, factor: float) -> int:
-    """C: rows that a device can send to another in a round.
+    """C: the number of rows that a device can send to another in a round.
 
     Args:
-      reads: N, rows that the device reads.
+      reads: N, the number of rows that the device reads.
       shards: n.
-      factor: Of the mean N / n; four standard deviations of a fair spread are added to it.
+      factor: Multiple of the mean N / n. Four standard deviations of a uniform spread are added.
     """
     mean = factor * reads / shards
     room = mean + 4 * math.sqrt(mean)
@@ -77,7 +78,7 @@ def capacity(reads: int, shards: int, factor: float) -> int:
 
 
 def plan(row_ids: RowIds, rows: int, shards: int) -> Route:
-    """The route of the rows that a device reads; V, which is no row, has no owner."""
+    """The route of the rows that a device reads; the out-of-range row V has no owner."""
     length = striped_rows(rows, shards) // shards
     none = shards * length
     positions = jnp.where(row_ids < rows, (row_ids % shards) * length + row_ids // shards, none)
@@ -97,23 +98,23 @@ def plan(row_ids: RowIds, rows: int, shards: int) -> Route:
 
 
 def owners(route: Route) -> RowIds:
-    """The owner of each reading, [N]; n for none."""
+    """The owner of each reading, [N]; n for an out-of-range row."""
     return jnp.searchsorted(route.bounds[1:], route.place, side="right").astype(jnp.int32)
 
 
 def in_rounds(
     route: Route, size: int, length: int, carry: PyTree, body: Callable[[Round, Any], PyTree]
 ) -> PyTree:
-    """``carry`` after ``body(round, carry)`` for each round, until all rows have been sent.
+    """Applies ``body(round, carry)`` in rounds until all rows have been sent; returns ``carry``.
 
-    Every device goes through the same number of rounds.
+    Every device runs the same number of rounds.
 
     Args:
       route: See ``plan``.
       size: C.
-      length: L, rows of a shard.
+      length: L, the number of rows of a shard.
       carry: Pytree of arrays.
-      body: Runs once a round.
+      body: Runs once per round.
     """
     shards = len(route.bounds) - 1
     ends = route.bounds[1:]
@@ -126,10 +127,10 @@ def in_rounds(
         limit = jax.lax.pmin(limit, (REPLICA_AXIS, SHARD_AXIS))
         stop = jnp.searchsorted(route.distinct, limit).astype(jnp.int32)
         index = first[:, None] + jnp.arange(size, dtype=jnp.int32)[None, :]
-        sends = index < stop[:, None]
-        rows = jnp.where(sends, _at(route.distinct, index) - edges[:, None], length)
-        asked = to_owners(rows).reshape(-1)
-        carry = body(Round(index, sends, asked, first, stop), carry)
+        is_sent = index < stop[:, None]
+        rows = jnp.where(is_sent, _at(route.distinct, index) - edges[:, None], length)
+        requested = to_owners(rows).reshape(-1)
+        carry = body(Round(index, is_sent, requested, first, stop), carry)
         return stop, jnp.any(limit < edges + length), carry
 
     def unfinished(loop):
@@ -140,12 +141,12 @@ def in_rounds(
 
 
 def to_owners(blocks: jax.Array) -> jax.Array:
-    """Block i of [n, ...] to device i of the shard axis; its own inverse."""
+    """Sends block i of [n, ...] to device i of the shard axis; this is its own inverse."""
     return jax.lax.all_to_all(blocks, SHARD_AXIS, split_axis=0, concat_axis=0, tiled=True)
 
 
 def answers(round_: Round, route: Route, owner: RowIds) -> tuple[RowIds, Reading]:
-    """Which entry of a round's answers, [n C], is each reading's, and whether there is one."""
+    """The index of each reading's answer among a round's answers [n C], and whether it has one."""
     size = round_.index.shape[1]
     known = jnp.minimum(owner, len(round_.first) - 1)
     first = round_.first[known]

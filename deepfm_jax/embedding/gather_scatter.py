@@ -1,8 +1,8 @@
-"""Reading and writing rows of an array in place, whatever it is stored in.
+"""Reads and writes rows of an array in place, for every storage dtype.
 
-While it is trained, a bfloat16 table is kept as its bits, in uint16. Where a backend has no such
-scatter, the compiler would convert the whole table to float32 and back at every step, and a
-bitcast of the whole table inside the step would be a copy of it too.
+During training, a bfloat16 table is stored as its bits in uint16. On a backend without a bfloat16
+scatter, the compiler would convert the whole table to float32 and back at every step, and a bitcast
+of the whole table inside the step would copy it as well.
 """
 
 import functools
@@ -19,7 +19,7 @@ _NAN_BITS = 0x7FC0
 
 
 def to_stored(array: Shaped[AnyArray, "..."]) -> Shaped[Array, "..."]:
-    """An array of the table as a train state keeps it: bfloat16 as uint16, others as they are."""
+    """An array of the table as the train state stores it: bfloat16 as uint16, others unchanged."""
     if array.dtype == jnp.bfloat16:
         return jax.lax.bitcast_convert_type(array, jnp.uint16)
     return jnp.asarray(array)
@@ -39,15 +39,15 @@ def read(
 ) -> Shaped[Array, "..."]:
     """Rows of ``array``, [*reads, *dim], as floats; an out-of-range row reads as NaN.
 
-    Of a float array it can be differentiated, in both modes. The gradient of a row is the sum over
-    its readings; see ``runs`` for how a GPU adds them. On an explicit mesh the rows are split over
-    devices as ``row_ids`` are, wherever the array lies.
+    The result is differentiable in both modes if the array is float. The gradient of a row is the
+    sum over its readings; see ``runs`` for how a GPU adds them. On an explicit mesh the rows are
+    sharded like ``row_ids``, regardless of the sharding of the array.
 
     Args:
-      array: As a train state or a model keeps it.
+      array: An array as a train state or a model stores it.
       row_ids: Rows to read.
-      empty: Readings that give 0 in place of NaN where they are out of range, of a float array
-        alone: [*reads] or what broadcasts to it, None for none.
+      empty: Mask of readings that return 0 instead of NaN if they are out of range, for float
+        arrays only: [*reads] or broadcastable to it, or None.
     """
     if array.dtype == jnp.uint16:
         bits = jnp.take(array, row_ids, axis=0, mode="fill", fill_value=_NAN_BITS)
@@ -61,7 +61,7 @@ def read(
 def _read(array, row_ids, empty):
     if empty is None:
         return jnp.take(array, row_ids, axis=0, mode="fill", fill_value=jnp.nan)
-    return _read_but_empty(array, row_ids, empty)
+    return _read_with_empty(array, row_ids, empty)
 
 
 @_read.defjvp
@@ -73,16 +73,16 @@ def _read_tangent(primals, tangents):
     return _read(array, row_ids, empty), tangent
 
 
-# A program of its own, for jax_debug_nans looks at the result of each: no NaN is made and dropped.
+# A separate program, because jax_debug_nans checks the result of each: it creates no unused NaN.
 @functools.partial(jax.jit, inline=True)
-def _read_but_empty(array, row_ids, empty):
+def _read_with_empty(array, row_ids, empty):
     rows = array.at[row_ids].get(mode="clip")
-    otherwise = jnp.where(empty, 0, jnp.nan).astype(array.dtype)
-    in_range, otherwise = (
+    fill = jnp.where(empty, 0, jnp.nan).astype(array.dtype)
+    in_range, fill = (
         jnp.expand_dims(jnp.broadcast_to(each, row_ids.shape), range(row_ids.ndim, rows.ndim))
-        for each in (row_ids < len(array), otherwise)
+        for each in (row_ids < len(array), fill)
     )
-    return jnp.where(in_range, rows, jnp.broadcast_to(otherwise, rows.shape))
+    return jnp.where(in_range, rows, jnp.broadcast_to(fill, rows.shape))
 
 
 def _read_each(array, row_ids):
@@ -94,7 +94,7 @@ def read_runs(
 ) -> Shaped[Array, "..."]:
     """Rows of ``array``, [*reads, *dim], each read once; an out-of-range row reads as 0.
 
-    The transpose adds along sorted runs of readings, and scatters one sum for each row.
+    The transpose adds along sorted runs of readings, and scatters one sum per row.
     """
     array = jnp.asarray(array)
     ordered, order = sort_by_row(jnp.reshape(row_ids, -1))
@@ -114,11 +114,10 @@ def write(
     *,
     ascending: bool = False,
 ) -> Shaped[Array, "rows *dim"]:
-    """``array`` with ``rows`` written at ``row_ids``, in place where it is donated.
+    """``array`` with ``rows`` written at ``row_ids``, in place if it is donated.
 
-    A row's id stands there once; an id that is no row, perhaps often, and it writes nothing.
-    Where ids are known to be ``ascending``, a TPU need not sort them to write arrays of one number
-    a row.
+    Ids of rows must be unique. Out-of-range ids may repeat, and write nothing. If ids are known to
+    be ``ascending``, a TPU need not sort them to write arrays with one number per row.
     """
     if array.dtype == jnp.uint16:
         rows = to_stored(rows)

@@ -1,9 +1,9 @@
-"""Which rows of which arrays belong to each field: the layout of a table.
+"""The layout of a table: which rows of which arrays belong to each field.
 
-All first-order weights, and the vectors of the model's length D, are one *space* of row numbers:
-``first_order`` [V] and ``embedding`` [V', D] are looked up together. Rows of fields without such
-vectors come last in it, so that V' may be smaller than V. Vectors of another length d have a space
-for each d, with the array ``embedding_d``.
+All first-order weights, and all vectors of the model's length D, share one *space* of row numbers:
+``first_order`` [V] and ``embedding`` [V', D] are looked up together. Rows of fields without vectors
+of length D come last, so V' may be smaller than V. Each other length d has its own space, with the
+array ``embedding_d``.
 """
 
 import dataclasses
@@ -24,11 +24,11 @@ class Space:
     """Arrays that are looked up by the same row numbers.
 
     Attributes:
-      arrays: Names, rows and lengths of the arrays: ``embedding``, V', D. Length 0 is an array of
-        one number a row.
+      arrays: Name, rows and length of each array: ``embedding``, V', D. An array of length 0 has
+        one number per row.
       fields: Index of each field that reads the space, ascending.
       first_rows: First row of each of these fields.
-      rows: V, the number of rows; an array may end before.
+      rows: V, the number of rows; an array may have fewer.
     """
 
     arrays: tuple[tuple[str, int, int], ...]
@@ -48,14 +48,14 @@ class Space:
 
 @dataclasses.dataclass(frozen=True)
 class TableLayout:
-    """The spaces of a table, and the array that has each field's vectors.
+    """The spaces of a table, and the array with each field's vectors.
 
     Attributes:
       features: The fields.
-      spaces: See ``Space``; a field may read the first-order weights of one and the vectors of
+      spaces: See ``Space``; a field may read first-order weights in one space and vectors in
         another.
-      dim: D; 0 for a table of first-order weights alone.
-      first_order: Whether there are first-order weights.
+      dim: D; 0 for a table with first-order weights only.
+      first_order: Whether the table has first-order weights.
     """
 
     features: tuple[Feature, ...]
@@ -64,7 +64,7 @@ class TableLayout:
     first_order: bool
 
     def vectors_of(self, field: int) -> str | None:
-        """Name of the array with a field's vectors; None for a field without any."""
+        """Name of the array with a field's vectors; None for a field without vectors."""
         own = self.features[field].dim
         length = self.dim if own is None else own
         if self.features[field].is_dense or not (self.dim and length):
@@ -78,8 +78,8 @@ class TableLayout:
     def row_ids(self, ids: Ids) -> tuple[Int[Array, "batch _"], ...]:
         """Row numbers of a batch in each space, [B, slots of its fields].
 
-        An id out of its field's range becomes the space's V, which is out of range. No sum
-        overflows: such an id never enters one.
+        An id outside its field's range becomes the space's V, which is out of range. Such an id is
+        never added to anything, so no sum overflows.
 
         Args:
           ids: [B, S], local to each field.
@@ -99,7 +99,7 @@ class TableLayout:
         return jnp.where(inside, local + first_rows[None, :], space.rows)
 
     def slots_of(self, space: Space) -> np.ndarray:
-        """Positions among all S slots of those that read a space, ascending."""
+        """Indices among all S slots of the slots that read a space, ascending."""
         counts = slot_counts(self.features)
         starts = np.cumsum(counts) - counts
         parts = [np.arange(starts[field], starts[field] + counts[field]) for field in space.fields]
@@ -112,11 +112,11 @@ def table_layout(features: tuple[Feature, ...], dim: int, first_order: bool) -> 
 
     Args:
       features: The fields (see ``features.as_features``).
-      dim: D; 0 for first-order weights alone.
-      first_order: Whether there are first-order weights.
+      dim: D; 0 for first-order weights only.
+      first_order: Whether the table has first-order weights.
 
     Raises:
-      UserError: a table without any array.
+      UserError: the table has no array.
     """
     if not (first_order or dim):
         raise UserError("a table needs first-order weights or embed_dim above 0")
@@ -146,7 +146,7 @@ def _space(
     ordered: Sequence[int],
     arrays: Sequence[tuple[str, int, int]],
 ) -> Space:
-    """A space of ``fields`` whose rows follow one another in the order of ``ordered``."""
+    """A space of ``fields`` whose rows are consecutive, in the order of ``ordered``."""
     first, start = {}, 0
     for index in ordered:
         if features[index].shared_with is None:
@@ -174,10 +174,10 @@ def _array_name(length: int, dim: int) -> str:
 
 
 def kind_of(array: str) -> str:
-    """What an array of a table holds: ``first_order`` weights, or vectors, ``embedding``."""
+    """The kind of an array of a table: ``first_order`` for weights, ``embedding`` for vectors."""
     return array if array == "first_order" else "embedding"
 
 
 def lowest_ids(features: Sequence[Feature]) -> np.ndarray:
-    """The lowest id of each field, [F]: that of padding where a field has several slots."""
+    """The lowest valid id of each field, [F]; the padding id for fields with several slots."""
     return np.where(np.array(slot_counts(features)) > 1, PADDING_ID, 0)

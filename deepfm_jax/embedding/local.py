@@ -1,4 +1,4 @@
-"""Rows of a table that one device holds: lookup and update of a batch's rows."""
+"""Lookup and update of a batch's rows in a table on one device."""
 
 import zlib
 from collections.abc import Callable, Mapping
@@ -28,15 +28,15 @@ Arrays: TypeAlias = Mapping[str, jax.Array]
 
 @flax.struct.dataclass
 class RowUpdate:
-    """How the touched rows of a step move.
+    """How a step updates the touched rows.
 
     Attributes:
-      step: Steps done before this one, int32 scalar.
+      step: Number of steps before this one, int32 scalar.
       scale: Factor on the learning rate, float32 scalar.
       key: Random key, for tables in bfloat16.
-      optimizers: Of ``first_order`` and of ``embedding``.
-      decay: ``(weights, gradients) -> gradients`` of touched rows, with their penalties.
-      frozen: By the table's names, bool[V]: rows that stay as they are; laid out as the table is.
+      optimizers: The optimizers of ``first_order`` and ``embedding``.
+      decay: ``(weights, gradients) -> gradients`` of touched rows, with penalties added.
+      frozen: Masks bool[V] of rows that must not change, by array name; sharded like the table.
     """
 
     step: Int[Array, ""]
@@ -47,22 +47,22 @@ class RowUpdate:
     frozen: Mapping[str, jax.Array] = flax.struct.field(default_factory=dict)
 
     def decayed(self, table: Arrays, touched: RowGradients) -> Arrays:
-        """Gradients of the touched rows with their penalties; 0 for those that are frozen."""
+        """Gradients of the touched rows with penalties added; 0 for frozen rows."""
         grads = dict(self.decay(_weights(table, touched), touched.grads))
         for name, frozen in self.frozen.items():
-            grads[name] = jnp.where(_asked(frozen, touched)[:, None], 0.0, grads[name])
+            grads[name] = jnp.where(_is_frozen(frozen, touched)[:, None], 0.0, grads[name])
         return grads
 
     def moved(
         self, table: Arrays, row_state: Mapping[str, Any], touched: RowGradients, grads: Arrays
     ) -> tuple[dict[str, jax.Array], dict[str, Any]]:
-        """Table and row state with the touched rows moved by ``grads``, in place where donated."""
+        """Table and row state after updating the touched rows by ``grads``; in place if donated."""
         new_table, new_state = dict(table), dict(row_state)
         for name in table:
             rows = touched
-            if name in self.frozen:  # As if they were no rows, of which nothing is written.
+            if name in self.frozen:  # Frozen rows become out-of-range ids, which write nothing.
                 frozen = self.frozen[name]
-                row_ids = jnp.where(_asked(frozen, touched), len(frozen), touched.row_ids)
+                row_ids = jnp.where(_is_frozen(frozen, touched), len(frozen), touched.row_ids)
                 rows = touched.replace(row_ids=row_ids, ascending=False)  # pyright: ignore[reportAttributeAccessIssue]
             new_table[name], new_state[name] = self.optimizers[kind_of(name)].update(
                 table[name],
@@ -78,13 +78,13 @@ class RowUpdate:
 def sum_by_row(
     row_ids: Int[Array, "occurrences"], scratch: Any, grads: Arrays, rows: int
 ) -> tuple[RowGradients, Any]:
-    """The gradients of each touched row, and the scratch, written over where there is one.
+    """The gradients of each touched row, and the scratch, which is overwritten if present.
 
     Args:
-      row_ids: Rows read, [N]; ``rows`` for none.
-      scratch: The slot map's; an empty tuple takes the sort (see ``needs_scratch``).
-      grads: Of each reading, by the table's names, [N, ...].
-      rows: Rows of the table.
+      row_ids: Rows read, [N]; ``rows`` for a reading without a row.
+      scratch: Scratch of the slot map; an empty tuple selects the sort (see ``needs_scratch``).
+      grads: Gradient of each reading, [N, ...], by array name.
+      rows: Number of rows of the table.
     """
     if isinstance(scratch, tuple):
         return sum_sorted(row_ids, grads, rows), scratch
@@ -93,18 +93,18 @@ def sum_by_row(
 
 
 class LocalTable:
-    """Lookup and update of one space where one device holds it."""
+    """Lookup and update of one space on a single device."""
 
     stripes = 1
 
     def __init__(self, rows: int):
-        """Makes the access to arrays of V = ``rows`` rows."""
+        """Creates the access to arrays of V = ``rows`` rows."""
         self._rows = rows
 
     def lookup(
         self, table: Arrays, row_ids: Int[Array, "batch slots"]
     ) -> tuple[dict[str, jax.Array], Any]:
-        """The rows of a batch by name, and the route that ``summed`` needs."""
+        """The rows of a batch by array name, and the route that ``summed`` needs."""
         return read_rows(table, row_ids), row_ids.reshape(-1)
 
     def summed(self, route: Any, scratch: Any, row_grads: Arrays) -> tuple[Any, Any]:
@@ -113,7 +113,7 @@ class LocalTable:
         Args:
           route: From ``lookup``.
           scratch: See ``sum_by_row``.
-          row_grads: Gradient of each reading, [N, ...] by name.
+          row_grads: Gradient of each reading, [N, ...], by array name.
         """
         return sum_by_row(route, scratch, row_grads, self._rows)
 
@@ -132,7 +132,7 @@ class LocalTable:
         summed: Any,
         factor: jax.Array | None,
     ) -> tuple[Arrays, Mapping[str, Any], Any]:
-        """Moves the rows that a batch read; ``factor``, unless None, scales their gradients."""
+        """Updates the rows that a batch read; ``factor``, unless None, scales their gradients."""
         grads = scaled(factor, update.decayed(table, summed))
         table, row_state = update.moved(table, row_state, summed, grads)
         return table, row_state, scratch
@@ -143,25 +143,25 @@ def _square(grads: Arrays) -> jax.Array:
 
 
 def scaled(factor: jax.Array | None, grads: PyTree) -> PyTree:
-    """Gradients times a factor; as they are for None."""
+    """Gradients times a factor; unchanged if the factor is None."""
     return grads if factor is None else jax.tree.map(lambda grad: factor * grad, grads)
 
 
-def _asked(frozen: jax.Array, touched: RowGradients) -> jax.Array:
-    """Which of the touched rows are frozen."""
+def _is_frozen(frozen: jax.Array, touched: RowGradients) -> jax.Array:
+    """A mask of the touched rows that are frozen."""
     return frozen.at[touched.row_ids].get(mode="fill", fill_value=False)
 
 
 def _weights(table: Arrays, touched: RowGradients) -> dict[str, jax.Array]:
-    """The weights of the touched rows, and 0 where there is none, which no norm must count.
+    """The weights of the touched rows; 0 for out-of-range rows, which norms must not count.
 
-    Where no penalty asks for them, the compiler drops it all.
+    The compiler removes this computation if no penalty uses it.
     """
 
     def weights(array):
         rows = read(array, touched.row_ids).astype(jnp.float32)
-        # Some fields' rows may have no vectors; rows after the touched ones are V.
-        stands = touched.row_ids < len(array)
-        return jnp.where(stands.reshape(-1, *(1,) * (rows.ndim - 1)), rows, 0.0)
+        # The rows of some fields may have no vectors; ids after the touched rows are V.
+        in_range = touched.row_ids < len(array)
+        return jnp.where(in_range.reshape(-1, *(1,) * (rows.ndim - 1)), rows, 0.0)
 
     return {name: weights(array) for name, array in table.items()}

@@ -1,4 +1,4 @@
-"""Rows of a table put into a larger one, whose fields have more rows after those they had."""
+"""Copies the rows of a table into a larger one, in which fields have additional rows at the end."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ class Run(NamedTuple):
     """Consecutive rows that move together.
 
     Attributes:
-      old: First of them in the smaller table.
-      new: Where it stands in the larger one.
-      rows: How many they are.
+      old: First row in the smaller table.
+      new: First row in the larger table.
+      rows: Number of rows.
     """
 
     old: int
@@ -30,12 +30,12 @@ class Run(NamedTuple):
 
 
 def kept_runs(old: TableLayout, new: TableLayout) -> dict[str, tuple[Run, ...]]:
-    """Where the rows of each field go, by the names of the table's arrays.
+    """The runs of rows to copy, by array name.
 
-    Neighbours that move by one distance are one run.
+    Neighbouring rows that move by the same distance form one run.
 
     Raises:
-      UserError: the tables differ in more than the rows of fields, or a field has become smaller.
+      UserError: the tables differ in more than the rows of fields, or a field has fewer rows.
     """
     fields, new_fields = old.features, new.features
     if len(fields) != len(new_fields):
@@ -69,7 +69,7 @@ def _runs_of_space(old: TableLayout, before: Space, after: Space) -> tuple[Run, 
 
 def _check_field(index: int, before: Feature, after: Feature) -> None:
     if before.shared_with != after.shared_with:
-        raise UserError(f"field {index} shares its rows with another in one of the tables alone")
+        raise UserError(f"field {index} shares its rows with another in only one of the tables")
     if before.rows > after.rows:
         raise UserError(
             f"field {index} has {before.rows} rows in the older table and {after.rows} in this one"
@@ -91,15 +91,16 @@ def copy_rows(
     *,
     striped: bool,
 ) -> dict[str, jax.Array]:
-    """The arrays of ``new``, which are donated, with the rows of ``old`` in their places.
+    """The arrays of ``new``, which are donated, with the rows of ``old`` copied into them.
 
-    Striped rows go from shard to shard, a run at a time: the rows of a run on one shard all go to
-    one other, so that a device holds its parts of both tables and of a run, and never the table.
+    Striped rows move between shards, one run at a time. All rows of a run on one shard go to the
+    same shard, so a device holds its parts of both tables and of one run, never the whole table.
 
     Args:
       old: Arrays of the smaller table by name, laid out on ``mesh``.
-      new: Arrays of the larger one, likewise, of the same names and dtypes.
-      rows: Of each array of ``old``, without those that fill up stripes: arrays may end early.
+      new: Arrays of the larger table, with the same layout, names and dtypes.
+      rows: Number of rows of each array of ``old``, without padding of stripes; arrays may end
+        before V.
       runs: See ``kept_runs``.
       mesh: Devices.
       striped: Whether rows are striped over the mesh's shards (see ``embedding.stripes``).
@@ -143,13 +144,13 @@ def _between_shards(
     runs: tuple[Run, ...],
     shards: int,
 ) -> Shaped[Array, "rows *dim"]:
-    """One shard's rows of ``new``; row r of n shards is number floor(r / n) of shard r mod n."""
+    """One shard's rows of ``new``; of n shards, shard r mod n has row r at floor(r / n)."""
     shard = jax.lax.axis_index(SHARD_AXIS)
     for run in runs:
         distance = run.new - run.old
 
         def number(row: int, shard=shard):
-            """The number of the shard's first row that is ``row`` or later."""
+            """The index of the shard's first row that is ``row`` or later."""
             return (row - shard + shards - 1) // shards
 
         width = jnp.arange(-(-run.rows // shards))
@@ -159,7 +160,7 @@ def _between_shards(
         )
         sender = (shard - distance) % shards
         first = number(run.old, sender)
-        # Some shards have a row less of the run than others.
+        # Some shards have one row of the run less than others.
         inside = width < number(run.old + run.rows, sender) - first
         places = first + width + (sender + distance) // shards
         new = new.at[jnp.where(inside, places, len(new))].set(sent, mode="drop")

@@ -1,4 +1,4 @@
-"""Rounding of float32 to bfloat16: at random, for updates of a table, and to the nearest."""
+"""Rounding of float32 to bfloat16: stochastic, for updates of a table, and to nearest."""
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +10,14 @@ def round_stochastically(
 ) -> BFloat16[Array, "*shape"]:
     """Rounds up or down at random, so that the expectation of the result is the value.
 
-    bfloat16 has 8 significant bits: w = 1 rounded to nearest swallows every update below 0.002, and
-    most of training's are. Rounding x up with probability (x - down) / (up - down) keeps them
-    in the mean: 16 random bits are added below the last bit that is kept, and the rest is cut off.
+    bfloat16 has 8 significant bits: rounding to nearest would lose every update of w = 1 below
+    0.002, as most updates in training are. Rounding x up with probability (x - down) / (up - down)
+    preserves them in expectation. To do so, 16 random bits are added below the last bit that is
+    kept, and the lower bits are truncated.
 
     Args:
       key: Random key.
-      values: Any float32; infinities and NaN stay as they are.
+      values: Any float32; infinities and NaN are unchanged.
 
     Source: Gupta et al. 2015, "Deep learning with limited numerical precision", sec. 3.2 (arXiv
       1502.02551).
@@ -24,18 +25,18 @@ def round_stochastically(
     noise = jax.random.bits(key, values.shape, jnp.uint16).astype(jnp.uint32)
     bits = jax.lax.bitcast_convert_type(values, jnp.uint32) + noise
     cut = jax.lax.bitcast_convert_type((bits >> 16).astype(jnp.uint16), jnp.bfloat16)
-    # Near the largest finite number, noise would carry into infinity's bits, and NaN's wrap around.
+    # Noise would carry the largest finite numbers into infinity, and make the bits of NaN overflow.
     return jnp.where(jnp.isfinite(values) & jnp.isfinite(cut), cut, values.astype(jnp.bfloat16))
 
 
 def round_to_nearest(values: Float32[Array, "*shape"]) -> BFloat16[Array, "*shape"]:
-    """Rounds to the nearest, ties to even, as ``astype`` does.
+    """Rounds to nearest, ties to even, as ``astype`` does.
 
-    It works on the bits: a conversion of rows just read from a table is moved by the TPU compiler
-    before the reading, where it converts the whole table at every step.
+    It operates on the bits because the TPU compiler would move a conversion of rows before the
+    gather that reads them, and convert the whole table at every step.
     """
     bits = jax.lax.bitcast_convert_type(values, jnp.uint32)
     rounded = bits + 0x7FFF + ((bits >> 16) & 1)
     cut = jax.lax.bitcast_convert_type((rounded >> 16).astype(jnp.uint16), jnp.bfloat16)
-    # The carry of a NaN's bits may reach its sign.
+    # For a NaN, the carry may reach the sign bit.
     return jnp.where(jnp.isnan(values), jnp.bfloat16(jnp.nan), cut)

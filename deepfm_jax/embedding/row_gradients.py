@@ -1,15 +1,15 @@
-"""Gradients by occurrence to gradients by row: the sums over equal rows of a batch.
+"""Sums the gradients of a batch's readings over equal rows.
 
-A batch reads N = B S rows of the table, many of them more than once. Autodiff gives a gradient for
-each reading; the table needs one for each row. The sums stand at the front of arrays that keep N
-entries, so that one compiled step serves any number of distinct rows.
+A batch reads N = B S rows of the table, many of them more than once. Autodiff gives one gradient
+per reading, but the table needs one per row. The sums are at the front of arrays with N entries, so
+one compiled step serves any number of distinct rows.
 
-Two roads lead to them. The *slot map* writes each position into an int32[V] scratch at its row, and
-reads back who came last: that one among the positions that read a row stands for it, its
-*representative*. No sort, and a cost that does not grow with V: it is what a CPU wants, where
-sorting N pairs takes longer than the rest of the update. The *sort* needs no scratch and no
-scattered writes in an order left to chance, and adds along sorted rows, for which a TPU's compiler
-needs no sort of its own; accelerators get it.
+There are two methods. The *slot map* writes each position into an int32[V] scratch at its row, and
+reads the scratch back: the position found there, the last one written, becomes the *representative*
+of all positions that read the row. This needs no sort, and its cost does not grow with V. CPUs use
+it, because sorting N pairs there takes longer than the rest of the update. The *sort* adds along
+sorted rows. It needs neither a scratch nor a scatter in nondeterministic order, and a TPU's
+compiler adds no sort of its own. Accelerators use it.
 """
 
 from typing import TypeAlias
@@ -27,11 +27,11 @@ RowIds: TypeAlias = Int[Array, "occurrences"]
 
 @flax.struct.dataclass
 class RowGradients:
-    """What a batch asks of the table: the touched rows, each once, and their gradients.
+    """The distinct rows that a batch touches, and their gradients.
 
     Attributes:
-      row_ids: The touched rows, and after them V, which is no row, [M] with M >= N.
-      grads: Sums over the positions that read each of them, [M, ...]; zero after them.
+      row_ids: The touched rows, padded with the out-of-range row V, [M] with M >= N.
+      grads: Sums over the positions that read each row, padded with zeros, [M, ...].
       count: Number of touched rows, int32 scalar.
       chunk: Rows to update at a time, a divisor of M.
       ascending: Whether the rows are in ascending order.
@@ -45,33 +45,33 @@ class RowGradients:
 
 
 def needs_scratch(platform: str) -> bool:
-    """Whether ``platform`` takes the slot map; the one place that chooses between the roads."""
+    """Whether ``platform`` uses the slot map; the only place that chooses between the methods."""
     return platform == "cpu"
 
 
-# Rows that a CPU updates at a time: their gradients and slots then stay in its cache, and rows that
-# no batch has are not visited.
+# Rows that a CPU updates at a time, so that their gradients and slots stay in its cache and the
+# padding is not visited.
 CPU_CHUNK = 8192
 
 
 def create_scratch(rows: int) -> Int[Array, "rows"]:
-    """The slot map's scratch, V entries; what stands in it never matters."""
+    """The scratch of the slot map, with V entries whose initial values do not matter."""
     return jnp.zeros((rows,), jnp.int32)
 
 
 def by_slot_map(
     scratch: Int[Array, "rows"], row_ids: RowIds
 ) -> tuple[Int[Array, "rows"], Int[Array, "occurrences"]]:
-    """The representative of each position, [N], and the scratch, written over.
+    """The representative of each position, [N], and the overwritten scratch.
 
     Args:
-      scratch: See ``create_scratch``; donate it, or it is copied.
-      row_ids: Rows read, [N]. Row V, which is no row, is given a representative that is in range
-        and otherwise undefined.
+      scratch: See ``create_scratch``; it is copied unless donated.
+      row_ids: Rows read, [N]. The representative of the out-of-range row V is in range but
+        otherwise undefined.
     """
     positions = jnp.arange(row_ids.shape[0], dtype=jnp.int32)
     scratch = scratch.at[row_ids].set(positions, mode="drop")
-    # An entry that no position has just written cannot be read, so the scratch is never cleared.
+    # Only entries that were just written are read, so the scratch is never cleared.
     return scratch, scratch.at[row_ids].get(mode="clip")
 
 
@@ -82,10 +82,10 @@ def sum_equal_rows(
     rows: int,
     chunk: int | None = None,
 ) -> RowGradients:
-    """Sums the gradients of positions that have one representative.
+    """Sums the gradients of positions with the same representative.
 
     Args:
-      row_ids: Rows read, [N]; V for none.
+      row_ids: Rows read, [N]; V for a reading without a row.
       representatives: See ``by_slot_map``.
       grads: Gradient of each reading, a pytree of [N, ...], float32.
       rows: V.
@@ -96,28 +96,28 @@ def sum_equal_rows(
     length = -(-count // chunk) * chunk
     positions = jnp.arange(count, dtype=jnp.int32)
     is_row = row_ids < rows
-    stands = (representatives == positions) & is_row
-    place = jnp.cumsum(stands, dtype=jnp.int32) - 1
-    # Readings of no row have no gradient to give: their NaN must not reach a row's sum.
+    is_representative = (representatives == positions) & is_row
+    place = jnp.cumsum(is_representative, dtype=jnp.int32) - 1
+    # Out-of-range readings have no gradient: their NaN must not reach a row's sum.
     target = jnp.where(is_row, place[representatives], length)
 
     def total(grad):
         return jnp.zeros((length, *grad.shape[1:]), grad.dtype).at[target].add(grad, mode="drop")
 
     distinct = jnp.full(length, rows, jnp.int32)
-    distinct = distinct.at[jnp.where(stands, place, length)].set(
+    distinct = distinct.at[jnp.where(is_representative, place, length)].set(
         row_ids, mode="drop", unique_indices=True
     )
     return RowGradients(distinct, jax.tree.map(total, grads), place[-1] + 1, chunk)
 
 
 def sum_sorted(row_ids: RowIds, grads: PyTree, rows: int) -> RowGradients:
-    """Sums the gradients of positions that read one row, over the positions sorted by row.
+    """Sums the gradients of positions that read the same row, after sorting positions by row.
 
-    The rows come in ascending order, and each sum is taken in the order of the positions.
+    The rows are in ascending order, and each sum is taken in the order of the positions.
 
     Args:
-      row_ids: Rows read, [N]; V for none.
+      row_ids: Rows read, [N]; V for a reading without a row.
       grads: Gradient of each reading, a pytree of [N, ...], float32.
       rows: V.
     """
@@ -129,7 +129,7 @@ def sum_sorted(row_ids: RowIds, grads: PyTree, rows: int) -> RowGradients:
     sums = sum_runs(jax.tree.map(lambda grad: grad[order], grads), places)
 
     def of_rows(total):
-        # Readings of no row are the last run, and have no gradient to give.
+        # Out-of-range readings form the last run, and have no gradient.
         is_row = (jnp.arange(count) < touched).reshape(-1, *(1,) * (total.ndim - 1))
         return jnp.where(is_row, total, 0.0)
 

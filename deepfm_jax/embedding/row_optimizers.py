@@ -1,14 +1,13 @@
 """Optimizers that touch only the rows of a batch.
 
 A ``RowOptimizer`` is to one array of the table what an optax transformation is to a parameter: a
-pair of pure functions. ``init(table)`` makes its slots, arrays whose first axis is the table's
-rows; ``update`` changes the touched rows of both, in place where both are donated. What it costs
-depends on the batch, never on V, and untouched rows keep every bit.
+pair of pure functions. ``init(table)`` creates its slots, arrays whose first axis is the table's
+rows. ``update`` changes the touched rows of both, in place if both are donated. Its cost depends on
+the batch, never on V, and untouched rows keep every bit.
 
-Each optimizer is written as a rule for rows that are at hand. Where the dense optimizer leaves
-a row with zero gradient as it is (``sgd``, ``adagrad``), the two are equal. ``adam`` is *lazy*: the
-dense one goes on moving a row by its momentum while nothing touches it, and decays its moments; the
-lazy one does neither.
+Each optimizer is written as a rule for gathered rows. It equals the dense optimizer if the latter
+leaves a row with zero gradient unchanged (``sgd``, ``adagrad``). ``adam`` is *lazy*: dense Adam
+continues to move an untouched row by its momentum and decays its moments; lazy Adam does neither.
 """
 
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from deepfm_jax.typing import PyTree
 
 RowValues: TypeAlias = Float[Array, "occurrences *dim"]
 
-# rule(rate, count, grads, slots, weights) -> (change of the weights, new slots), all of them rows.
+# rule(rate, count, grads, slots, weights) -> (change of the weights, new slots), for gathered rows.
 _Rule: TypeAlias = Callable[
     [Float[Array, ""], Int[Array, ""], RowValues, PyTree, RowValues], tuple[RowValues, PyTree]
 ]
@@ -35,9 +34,9 @@ class RowOptimizer(NamedTuple):
     """The pair ``init(table) -> slots`` and ``update(...) -> (table, slots)``.
 
     ``init`` takes the table in its own dtype. ``update(table, slots, touched, count, scale, key)``
-    takes it as it is stored (``gather_scatter.to_stored``), the ``RowGradients`` of this array, the
-    number of steps done before this one, a factor on the learning rate, and a random key, which
-    only tables in bfloat16 use.
+    takes the table as stored (``gather_scatter.to_stored``), its slots and ``RowGradients``, the
+    number of steps before this one, a factor on the learning rate, and a random key, which only
+    tables in bfloat16 use.
     """
 
     init: Callable[[Any], PyTree]
@@ -60,15 +59,15 @@ def adagrad(
     eps: float = 1e-7,
     eps_in_root: bool = True,
 ) -> RowOptimizer:
-    """Element by element: n <- n + g^2; w <- w - rate g / sqrt(n + eps), as ``optax.adagrad``.
+    """Elementwise n <- n + g^2; w <- w - rate g / sqrt(n + eps), as in ``optax.adagrad``.
 
-    PyTorch's is ``initial_accumulator_value=0, eps=1e-10, eps_in_root=False``. Where gradients are
-    small the initial value decides how far a row moves: with g = 1e-3, the default moves it some
-    hundred times less at first.
+    PyTorch's Adagrad is ``initial_accumulator_value=0, eps=1e-10, eps_in_root=False``. If gradients
+    are small, the initial value decides how far a row moves: with g = 1e-3, the default moves it
+    about a hundred times less at first.
 
     Args:
       learning_rate: A number or a schedule.
-      initial_accumulator_value: n at first.
+      initial_accumulator_value: Initial value of n.
       eps: See the formula.
       eps_in_root: False for w <- w - rate g / (sqrt(n) + eps).
 
@@ -91,7 +90,7 @@ def adagrad(
 def rowwise_adagrad(
     learning_rate: optax.ScalarOrSchedule, initial_accumulator_value: float = 0.0, eps: float = 1e-8
 ) -> RowOptimizer:
-    """One number of state a row: n <- n + mean_d g_d^2; w <- w - rate g / (sqrt(n) + eps).
+    """Adagrad with one n per row: n <- n + mean_d g_d^2; w <- w - rate g / (sqrt(n) + eps).
 
     Source: the fused row-wise Adagrad of recommender training (Mudigere et al. 2022, "Software-
       hardware co-design for fast and scalable training of deep learning recommendation models",
@@ -114,11 +113,11 @@ def rowwise_adagrad(
 def adam(
     learning_rate: optax.ScalarOrSchedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
 ) -> RowOptimizer:
-    """Lazy Adam: Adam's Algorithm 1 on the touched rows, the moments of all others left alone.
+    """Lazy Adam: Adam's Algorithm 1 on the touched rows; other rows keep their moments.
 
     m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2; w <- w - rate m^ / (sqrt(v^) + eps), with
-    m^ = m / (1 - b1^t) and v^ = v / (1 - b2^t), t the number of steps, not of a row's updates. A
-    row touched at every step moves as under ``optax.adam``.
+    m^ = m / (1 - b1^t) and v^ = v / (1 - b2^t). Here t is the number of steps, not of a row's
+    updates. A row touched at every step moves as with ``optax.adam``.
 
     Source: Kingma and Ba 2015, Algorithm 1 (arXiv 1412.6980).
     """
@@ -139,18 +138,18 @@ def adam(
 
 
 def ftrl(learning_rate: float, beta: float = 1.0, l1: float = 0.0, l2: float = 0.0) -> RowOptimizer:
-    """FTRL-Proximal with per-coordinate rates; with ``l1`` it makes weights exactly 0.
+    """FTRL-Proximal with per-coordinate rates; ``l1`` makes weights exactly 0.
 
-    s = (sqrt(n + g^2) - sqrt(n)) / a; z <- z + g - s w; n <- n + g^2; then w = 0 where |z| <= l1,
-    else w = -(z - sign(z) l1) / ((beta + sqrt(n)) / a + l2), with a the learning rate.
+    s = (sqrt(n + g^2) - sqrt(n)) / a; z <- z + g - s w; n <- n + g^2; then w = 0 if |z| <= l1,
+    otherwise w = -(z - sign(z) l1) / ((beta + sqrt(n)) / a + l2), where a is the learning rate.
 
-    z starts where the closed form gives the table's first weights, so that an initialiser
-    other than zero is not forgotten at the first touch (the paper starts at 0).
+    Deviation: the paper starts z at 0. Here z starts where the closed form gives the initial
+    weights, so that the first update does not discard a nonzero initialiser.
 
     Args:
-      learning_rate: The paper's alpha, a number: its rates have a decay of their own, and a
+      learning_rate: The paper's alpha. It must be a number: FTRL decays its own rates, and a
         schedule would move weights that have no gradient.
-      beta: Of the per-coordinate rate a / (beta + sqrt(n)).
+      beta: beta of the per-coordinate rate a / (beta + sqrt(n)).
       l1: lambda_1.
       l2: lambda_2.
 
@@ -174,7 +173,7 @@ def ftrl(learning_rate: float, beta: float = 1.0, l1: float = 0.0, l2: float = 0
 
 
 class RowOptimizerKind(NamedTuple):
-    """A row optimizer as settings name it.
+    """A row optimizer that settings can name.
 
     Attributes:
       create: ``(learning_rate, **options) -> RowOptimizer``.
@@ -200,18 +199,18 @@ ROW_OPTIMIZERS: dict[str, RowOptimizerKind] = {
 def _from_rule(
     learning_rate: optax.ScalarOrSchedule, init: Callable[[Any], PyTree], rule: _Rule
 ) -> RowOptimizer:
-    """Gathers the touched rows of table and slots, applies the rule, writes them back."""
+    """An optimizer that gathers touched rows of table and slots, applies ``rule``, and writes."""
 
     def update_chunk(table, slots, row_ids, ascending, grads, rate, count, key):
         def written(array, new):
             return write(array, row_ids, new, ascending=ascending)
 
-        # Rows that a rule does not read are never gathered: the compiler drops what nobody uses.
+        # Rows that a rule does not use are never gathered: the compiler removes unused code.
         weights = read(table, row_ids).astype(jnp.float32)
         rows = jax.tree.map(lambda slot: read(slot, row_ids), slots)
         change, rows = rule(rate, count, grads, rows, weights)
         slots = jax.tree.map(written, slots, rows)
-        if table.dtype == jnp.uint16:  # bfloat16, as it is stored
+        if table.dtype == jnp.uint16:  # Stored bfloat16.
             return written(table, round_stochastically(key, weights + change)), slots
         table = table.at[row_ids].add(
             change, mode="drop", unique_indices=True, indices_are_sorted=ascending

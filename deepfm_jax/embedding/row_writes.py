@@ -1,4 +1,4 @@
-"""Rows that the host has, put into an array of a table, however its rows lie on the devices."""
+"""Writes rows from the host into an array of a table, whatever its sharding."""
 
 import functools
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from jaxtyping import Array, Int, Shaped
 
 from deepfm_jax.distributed.partitioning import SHARD_AXIS, TABLE_SPEC
 
-# Rows sent to the devices at a time: of 16 numbers each they take 4 MiB.
+# Rows sent to the devices at a time; with 16 numbers each they take 4 MiB.
 _CHUNK = 1 << 16
 
 
@@ -20,12 +20,12 @@ def write_rows(
 ) -> jax.Array:
     """The array, which is donated, with some of its rows replaced.
 
-    Each device gets all of the new rows, some at a time, and writes those that it holds.
+    Each device receives all new rows in chunks, and writes the rows that it holds.
 
     Args:
-      array: Of a table, [V, ...], laid out on ``mesh``.
-      row_ids: Rows of the table, each once, [N]; the same in every process.
-      rows: What they become, [N, ...]; rounded to the array's dtype, to the nearest.
+      array: Array of a table, [V, ...], laid out on ``mesh``.
+      row_ids: Distinct rows of the table, [N]; the same in every process.
+      rows: Their new values, [N, ...]; rounded to nearest in the array's dtype.
       mesh: Devices.
       striped: Whether rows are striped over the mesh's shards (see ``embedding.stripes``).
     """
@@ -40,7 +40,7 @@ def write_rows(
 
 
 def _chunks(row_ids: np.ndarray, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Parts of one size, for one compiled program; -1 fills the last of them up."""
+    """Yields chunks of one size, for one compiled program; the last is padded with row id -1."""
     size = min(_CHUNK, len(row_ids))
     for start in range(0, len(row_ids), size or 1):
         ids, part = row_ids[start : start + size], rows[start : start + size]

@@ -1,13 +1,13 @@
-"""Sums over the runs of a sorted array: the equal entries that follow one another.
+"""Sums over the runs of a sorted array, which are its sequences of equal entries.
 
-A GPU adds values scattered to equal places by atomic additions, whose order changes from one call
-to the next, and XLA of jaxlib 0.10.2 to 0.11.0 compiles those to loops of compare-and-swap that are
-hundreds of times slower (https://github.com/jax-ml/jax/issues/38806). Here a GPU adds along the
-runs by a segmented scan, which scatters nothing: a tree of additions, the same at every call.
-Elsewhere the sums are scattered along sorted places, which a CPU does in one pass and a TPU without
-a sort of its own.
+A GPU adds values scattered to equal places by atomic additions, whose order changes from call to
+call, and XLA of jaxlib 0.10.2 to 0.11.0 compiles these to compare-and-swap loops that are hundreds
+of times slower (https://github.com/jax-ml/jax/issues/38806). Here a GPU instead adds along the runs
+by a segmented scan, a tree of additions that is the same at every call and scatters nothing. Other
+platforms scatter the sums along sorted places, which a CPU does in one pass and a TPU without
+another sort.
 
-The lowering chooses, by the platform that a program is compiled for, so that callers need not know.
+The choice is made at lowering, by the platform that a program is compiled for.
 """
 
 from typing import TypeAlias
@@ -24,15 +24,15 @@ Starts: TypeAlias = Bool[Array, "occurrences"]
 
 
 def sort_by_row(row_ids: RowIds) -> tuple[RowIds, Int[Array, "occurrences"]]:
-    """The rows read, ascending, and the position of each of them, in a stable order."""
+    """The rows read, ascending, and the position of each, in stable order."""
     positions = jnp.arange(row_ids.shape[0], dtype=jnp.int32)
-    # Two keys give the order of a stable sort, which would carry a third array for it.
+    # Two keys give the order of a stable sort, which would need a third array.
     ordered, order = jax.lax.sort((row_ids, positions), num_keys=2, is_stable=False)
     return ordered, order
 
 
 def run_starts(ordered: Int[Array, "occurrences"]) -> Starts:
-    """Which entries of a sorted array begin a run, [N]."""
+    """A mask of the entries of a sorted array that begin a run, [N]."""
     return jnp.concatenate([jnp.ones(1, bool), ordered[1:] != ordered[:-1]])
 
 
@@ -41,7 +41,7 @@ def sum_runs(values: PyTree, places: Places) -> PyTree:
 
     Args:
       values: Pytree of arrays [N, ...] of floats.
-      places: The run of each entry, [N]: 0 for the first, and 1 more at each start of a run.
+      places: Index of each entry's run, [N]; starts at 0 and increases by 1 at each run.
 
     Returns:
       Pytree of [N, ...]. The sum of run p is at index p, and zeros follow the last run. A NaN stays
@@ -64,8 +64,8 @@ def sum_runs_by_scatter(values: PyTree, places: Places) -> PyTree:
 def sum_runs_by_scan(values: PyTree, places: Places) -> PyTree:
     """``sum_runs`` by a segmented scan of log2(N) levels.
 
-    Of a run of n entries, the sum is off by at most 2 ceil(log2 N) units of rounding of the sum of
-    their magnitudes, whatever stands in other runs: sums of runs are never differences of longer
+    The error of a run's sum is at most 2 ceil(log2 N) units of rounding of the sum of the entries'
+    magnitudes. It does not depend on other runs, as sums of runs are never differences of longer
     sums.
 
     Source: Blelloch 1990, "Prefix sums and their applications", sec. 1.5 (segmented scans).
@@ -87,29 +87,29 @@ def sum_runs_by_scan(values: PyTree, places: Places) -> PyTree:
 
 
 def _scan_runs(values: PyTree, starts: Starts) -> PyTree:
-    """At each entry the sum of its run up to and including it."""
+    """At each entry, the sum of its run up to and including the entry."""
 
     def combine(left, right):
-        (sums, started), (following, starts_anew) = left, right
+        (sums, started), (following, starts_run) = left, right
 
         def joined(total, value):
-            anew = starts_anew.reshape(-1, *(1,) * (value.ndim - 1))
-            return jnp.where(anew, value, total + value)
+            is_start = starts_run.reshape(-1, *(1,) * (value.ndim - 1))
+            return jnp.where(is_start, value, total + value)
 
-        return jax.tree.map(joined, sums, following), started | starts_anew
+        return jax.tree.map(joined, sums, following), started | starts_run
 
     return jax.lax.associative_scan(combine, (values, starts))[0]
 
 
 def spread_over_runs(values: Float[Array, "occurrences *dim"], starts: Starts) -> Array:
-    """At each entry the value at the start of its run: the transpose of a sum over runs.
+    """At each entry, the value at the start of its run: the transpose of a sum over runs.
 
-    It is made of selections along a scan, and so is its gradient: no addition is scattered.
+    Both this and its gradient consist of selections along a scan, without scattered additions.
     """
 
     def combine(left, right):
-        (value, started), (following, starts_anew) = left, right
-        anew = starts_anew.reshape(-1, *(1,) * (value.ndim - 1))
-        return jnp.where(anew, following, value), started | starts_anew
+        (value, started), (following, starts_run) = left, right
+        is_start = starts_run.reshape(-1, *(1,) * (value.ndim - 1))
+        return jnp.where(is_start, following, value), started | starts_run
 
     return jax.lax.associative_scan(combine, (values, starts))[0]

@@ -1,8 +1,9 @@
-"""Rows of a table that many devices hold between them: lookup and update by exchange.
+"""Lookup and update of a table that is split over many devices, by exchange of rows.
 
-Left to itself, the compiler gathers onto every device the whole table or, where that is more, the
-rows of the whole batch. Here a device gets the rows of its own part: ids go to the owners of their
-rows, rows come back, and gradients take the first road again (see ``exchange``).
+Without this, the compiler would gather the whole table, or if that is larger the rows of the whole
+batch, onto every device. Here a device gets only the rows of its part of the batch: it sends ids to
+the owners of their rows, receives the rows, and sends gradients to the same owners (see
+``exchange``).
 """
 
 from collections.abc import Mapping
@@ -31,16 +32,16 @@ _EVERYWHERE = PartitionSpec()
 
 
 class ShardedTable:
-    """Lookup and update where rows are striped over the shards of a mesh.
+    """Lookup and update of rows that are striped over the shards of a mesh.
 
-    Gives what ``LocalTable`` gives; sums of gradients are taken in another order.
+    The results are those of ``LocalTable``, except that gradients are summed in another order.
     """
 
     def __init__(self, rows: int, mesh: Mesh, settings: Partitioning):
-        """Of a table of V = ``rows`` rows on ``mesh``.
+        """Creates the access to a table of V = ``rows`` rows on ``mesh``.
 
         Raises:
-          UserError: V is beyond int32 when filled up to the shards.
+          UserError: V, padded to a multiple of the shards, exceeds int32.
         """
         self._rows = rows
         self._mesh = mesh
@@ -51,15 +52,15 @@ class ShardedTable:
     def lookup(
         self, table: Arrays, row_ids: Int[Array, "batch slots"]
     ) -> tuple[dict[str, jax.Array], Any]:
-        """The rows of a batch by name, and the route that they came by."""
+        """The rows of a batch by array name, and their route."""
         return self._mapped(self._lookup, (TABLE_SPEC, BATCH_SPEC), BATCH_SPEC)(
             dict(table), row_ids
         )
 
     def summed(self, route: Any, scratch: Any, row_grads: Arrays) -> tuple[Any, Any]:
-        """The gradients of each row that a device read, summed on it; see ``LocalTable``.
+        """The gradients of each row, summed on each device that read it; see ``LocalTable``.
 
-        Those of different devices are summed while ``square`` and ``move`` exchange them.
+        The sums of different devices are added when ``square`` and ``move`` exchange them.
         """
         grads = self._mapped(self._by_row, BATCH_SPEC, BATCH_SPEC)(route, dict(row_grads))
         return (route, grads), scratch
@@ -69,7 +70,7 @@ class ShardedTable:
     ) -> tuple[jax.Array, Any]:
         """The squared norm of all rows' gradients; see ``LocalTable.square``.
 
-        The norm must be known before the first row moves, so clipping exchanges gradients twice.
+        The norm must be known before any row is updated, so clipping exchanges gradients twice.
         """
         update, frozen = _split_frozen(update)
         body = self._mapped(
@@ -88,7 +89,7 @@ class ShardedTable:
         summed: Any,
         factor: jax.Array | None,
     ) -> tuple[Arrays, Mapping[str, Any], Any]:
-        """Moves the rows that a batch read; see ``LocalTable.move``."""
+        """Updates the rows that a batch read; see ``LocalTable.move``."""
         update, frozen = _split_frozen(update)
         factor = jnp.ones((), jnp.float32) if factor is None else factor
         body = self._mapped(
@@ -120,11 +121,11 @@ class ShardedTable:
             entry, here = exchange.answers(round_, route, owner)
 
             def filled(array, rows):
-                sent = self._narrow(read(array, round_.asked))
+                sent = self._narrow(read(array, round_.requested))
                 sent = sent.reshape(self.stripes, size, *array.shape[1:])
-                came = exchange.to_owners(sent).reshape(-1, *array.shape[1:])[entry]
-                known = here.reshape(-1, *(1,) * (came.ndim - 1))
-                return jnp.where(known, came.astype(jnp.float32), rows)
+                received = exchange.to_owners(sent).reshape(-1, *array.shape[1:])[entry]
+                known = here.reshape(-1, *(1,) * (received.ndim - 1))
+                return jnp.where(known, received.astype(jnp.float32), rows)
 
             return {name: filled(table[name], rows) for name, rows in found.items()}
 
@@ -138,17 +139,17 @@ class ShardedTable:
         return sum_runs(ordered, route.place[route.order])
 
     def _gathered(self, round_, grads, scratch):
-        """The gradients that all devices have for this shard's rows in a round, summed by row."""
+        """All devices' gradients of this shard's rows in a round, summed by row."""
 
-        def come(grad):
+        def receive(grad):
             sent = grad.at[round_.index].get(mode="clip")
-            sends = round_.sends.reshape(*round_.sends.shape, *(1,) * (grad.ndim - 1))
-            # Readings of no row stand at the end, and their NaN is not sent.
-            came = exchange.to_owners(self._narrow(jnp.where(sends, sent, 0.0)))
-            return self._from_replicas(came.reshape(-1, *grad.shape[1:])).astype(jnp.float32)
+            is_sent = round_.is_sent.reshape(*round_.is_sent.shape, *(1,) * (grad.ndim - 1))
+            # Out-of-range readings are at the end, and their NaN is not sent.
+            received = exchange.to_owners(self._narrow(jnp.where(is_sent, sent, 0.0)))
+            return self._from_replicas(received.reshape(-1, *grad.shape[1:])).astype(jnp.float32)
 
-        came = {name: come(grad) for name, grad in grads.items()}
-        return sum_by_row(self._from_replicas(round_.asked), scratch, came, self._length)
+        received = {name: receive(grad) for name, grad in grads.items()}
+        return sum_by_row(self._from_replicas(round_.requested), scratch, received, self._length)
 
     def _square(self, update, frozen, table, scratch, summed):
         update, (route, grads) = update.replace(frozen=frozen), summed
@@ -180,18 +181,18 @@ class ShardedTable:
         return exchange.in_rounds(route, size, self._length, (table, row_state, scratch), move)
 
     def _narrow(self, rows):
-        """Rows as they travel; a bfloat16 table's lose nothing by it."""
+        """Rows in the dtype of the exchange; rows of a bfloat16 table lose nothing."""
         if self._settings.exchange_dtype == "float32" or rows.dtype == jnp.bfloat16:
             return rows
         return round_to_nearest(rows)
 
     def _from_replicas(self, rows):
-        """Every replica moves its copy by the gradients of all."""
+        """The rows of all replicas, as every replica updates its copy by all gradients."""
         if self._mesh.shape[REPLICA_AXIS] == 1:
             return rows
         return jax.lax.all_gather(rows, REPLICA_AXIS, tiled=True)
 
 
 def _split_frozen(update: RowUpdate) -> tuple[RowUpdate, dict[str, jax.Array]]:
-    """The update, which is on every device, and its frozen rows, which lie as the table does."""
+    """The update, which is replicated, and its frozen rows, which are sharded like the table."""
     return update.replace(frozen={}), dict(update.frozen)  # pyright: ignore[reportAttributeAccessIssue]

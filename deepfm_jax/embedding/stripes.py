@@ -1,11 +1,11 @@
-"""How the rows of a table lie on several shards: striped, row r on shard r mod n.
+"""Striping of a table's rows over shards: row r is on shard r mod n.
 
-Fields stand one after another in the table, and ids of frequent values are small, so a shard that
-held consecutive rows would serve most of a batch. Striped rows spread it over all.
+Fields are consecutive in the table, and ids of frequent values are small, so a shard of consecutive
+rows would serve most of a batch. Striping spreads a batch over all shards.
 
-An array of V rows becomes n L rows, L = ceil(V / n): row r stands at (r mod n) L + floor(r / n), so
-that each shard's rows are consecutive and JAX can split the array evenly. The n L - V rows that
-fill it up are 0 and stay 0.
+An array of V rows is padded to n L rows, L = ceil(V / n). Row r is at (r mod n) L + floor(r / n),
+so the rows of each shard are consecutive, and JAX can split the array evenly. The n L - V rows of
+padding are 0 and stay 0.
 """
 
 import functools
@@ -22,10 +22,10 @@ Positions: TypeAlias = UInt32[Array, "..."]
 
 
 def striped_rows(rows: int, stripes: int) -> int:
-    """N L, the rows that an array of ``rows`` has on ``stripes`` shards.
+    """The number n L of rows that an array of ``rows`` rows takes on ``stripes`` shards.
 
     Raises:
-      UserError: more than int32 ids reach.
+      UserError: n L exceeds int32.
     """
     total = -(-rows // stripes) * stripes
     if total >= 2**31:
@@ -37,13 +37,13 @@ def striped_rows(rows: int, stripes: int) -> int:
 
 
 def rows_of_positions(positions: Positions, rows: int, stripes: int) -> Positions:
-    """The row that stands at each position of a striped array; V or more where none does."""
+    """The row at each position of a striped array; V or more for padding."""
     length = striped_rows(rows, stripes) // stripes
     return (positions % length) * stripes + positions // length
 
 
 def stripes_of(array: Any) -> int:
-    """Shards over which the rows of an array, or of the shape of one with a sharding, lie."""
+    """Number of shards of the rows of an array, or of a shape struct with a sharding."""
     return array.shape[0] // array.sharding.shard_shape(array.shape)[0]
 
 
@@ -51,12 +51,12 @@ def stripes_of(array: Any) -> int:
 def restripe(
     array: Shaped[AnyArray, "rows *dim"], old: int, new: int, rows: int
 ) -> Shaped[Array, "rows_out *dim"]:
-    """An array striped over ``old`` shards, as it is striped over ``new``.
+    """Restripes an array from ``old`` to ``new`` shards.
 
     Args:
-      array: [old L, ...]; rows may follow that no shard has.
-      old: Stripes that it has.
-      new: Stripes that it gets.
+      array: [old L, ...]; may be followed by rows that belong to no shard.
+      old: Number of stripes of the array.
+      new: Number of stripes of the result.
       rows: Rows of the result, a multiple of ``new`` that is at least V.
     """
     dim = array.shape[1:]

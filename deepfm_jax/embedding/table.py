@@ -1,4 +1,4 @@
-"""The embedding table: the arrays of rows, and the lookup of a batch's rows."""
+"""The embedding table: its arrays, and the lookup of a batch's rows."""
 
 from collections.abc import Mapping
 
@@ -22,31 +22,31 @@ from deepfm_jax.typing import AnyArray, Ids, Values
 
 @flax.struct.dataclass
 class Rows:
-    """The table's rows of a batch, before they are multiplied by the features' values.
+    """The rows of a batch, before they are multiplied by the features' values.
 
     Attributes:
-      arrays: By the table's names, the row of each slot that reads the array's space (see
-        ``layout``): ``first_order`` [B, S], ``embedding`` [B, S, D]. A slot of a field without
-        vectors reads no meaningful one.
+      arrays: The row of each slot that reads the array's space (see ``layout``), by array name:
+        ``first_order`` [B, S], ``embedding`` [B, S, D]. Rows of slots without vectors are
+        meaningless.
     """
 
     arrays: Mapping[str, AnyArray]
 
 
 def check_ids(ids, features: tuple[Feature, ...]) -> None:
-    """Checks the shape and dtype of ids, and concrete ids against the rows of their fields.
+    """Checks the shape and dtype of ids, and the range of concrete ids.
 
-    Traced ids pass: under ``jit`` the shape alone is known, and an id out of range then makes the
-    logit of its example NaN, never another row's weight.
+    Traced ids are not checked against the rows of their fields. Under ``jit``, an out-of-range id
+    makes the logit of its example NaN and never reads another row.
 
     Args:
       ids: [B, S], local to each field.
       features: The fields.
 
     Raises:
-      UserError: ids that are not integers or not [B, S]; an empty batch; an id outside
-        0 <= id < rows of its field. The message names example, slot, field and value. The id -1 is
-        valid in a field of several slots, where it is padding.
+      UserError: ids are not integers or not [B, S]; the batch is empty; or an id is outside
+        0 <= id < rows of its field. The message names example, slot, field and value. The id -1,
+        which is padding, is valid in a field of several slots.
     """
     counts = slot_counts(features)
     if ids.ndim != 2 or ids.shape[1] != sum(counts):
@@ -54,7 +54,7 @@ def check_ids(ids, features: tuple[Feature, ...]) -> None:
             f"ids have shape {tuple(ids.shape)}; the model reads [batch, {sum(counts)}]"
         )
     if not ids.shape[0]:
-        raise UserError("ids have no row; a batch has one at least")
+        raise UserError("ids have no row; a batch needs at least one")
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise UserError(f"ids have dtype {ids.dtype}; pass int32 (float32 confuses ids above 2^24)")
     if isinstance(ids, Tracer) or not getattr(ids, "is_fully_addressable", True):
@@ -75,16 +75,16 @@ def check_ids(ids, features: tuple[Feature, ...]) -> None:
 class EmbeddingTable(nn.Module):
     """First-order weights and latent vectors of every id of every field.
 
-    The module looks rows up and does no arithmetic on them, so that the training step can gather
-    the same rows by another path. Weights and vectors are separate arrays, not one of D + 1
-    columns: slicing rows of odd width costs more than the second gather saves.
+    The module looks up rows and does no arithmetic on them, so the training step can gather the
+    same rows by another path. Weights and vectors are separate arrays rather than one of D + 1
+    columns, because slicing rows of odd width costs more than the second gather.
 
     Attributes:
-      layout: Which arrays there are, and whose rows are where.
+      layout: The arrays of the table, and the rows of each field.
       init_std: Standard deviation of the normal initialiser of the vectors. First-order weights
         start at 0 (Rendle 2012, "Factorization Machines with libFM", Alg. 1).
-      dtype: What rows are stored in, ``"float32"``, ``"bfloat16"`` or ``"float64"``; rows read are
-        float32, of a float64 table float64.
+      dtype: Storage dtype, ``"float32"``, ``"bfloat16"`` or ``"float64"``. Rows are read as
+        float32, or as float64 from a float64 table.
     """
 
     layout: TableLayout
@@ -93,14 +93,14 @@ class EmbeddingTable(nn.Module):
 
     @nn.compact
     def __call__(self, ids: Ids, stripes: int = 1, values: Values | None = None) -> Rows:
-        """Rows of ``ids`` [B, S]; an id out of range reads NaN under ``jit``.
+        """Rows of ``ids`` [B, S]; an out-of-range id reads as NaN under ``jit``.
 
         Args:
-          ids: Local to each field.
-          stripes: Shards over which rows are striped (see ``embedding.stripes``). Above 1 the call
-            serves ``init``, for the layout: it returns other rows than those of ``ids``.
-          values: [B, S]; where given, padding (value 0 in a field of several slots) reads 0 in
-            place of NaN, so that valid ids give no NaN at all (see ``jax_debug_nans``).
+          ids: Ids local to each field.
+          stripes: Shards over which rows are striped (see ``embedding.stripes``). A value above 1
+            is only for ``init``, which needs the layout; it returns other rows than those of ids.
+          values: [B, S]. If given, padding (value 0 in a field of several slots) reads as 0 instead
+            of NaN, so that valid ids never produce NaN (see ``jax_debug_nans``).
 
         Raises:
           UserError: see ``check_ids`` and ``precision.table_dtype``.
@@ -120,13 +120,13 @@ class EmbeddingTable(nn.Module):
     def _unused(
         self, space: Space, array: str, ids: Ids, values: Values | None
     ) -> Bool[AnyArray, "_ _"] | None:
-        """Which readings of an array are not used, as values show them; None for none."""
+        """A mask of the readings of an array that are not used; None if all are used."""
         features = self.layout.features
         counts = [features[field].slots for field in space.fields]
         has_none = [self.layout.vectors_of(field) != array for field in space.fields]
         unused = np.repeat(np.array(has_none) & (array != "first_order"), counts)[None, :]
         several = np.repeat(np.array(counts) > 1, counts)[None, :]
-        # Values of another shape are refused where they are multiplied.
+        # Values of the wrong shape raise later, where they are multiplied.
         if values is not None and values.shape == ids.shape and several.any():
             slots = self.layout.slots_of(space)
             of_space = values if len(slots) == values.shape[1] else values[:, slots]
@@ -146,11 +146,11 @@ def read_rows(
     row_ids: Int[Array, "batch slots"],
     empty: AnyArray | None = None,
 ) -> dict[str, jax.Array]:
-    """Rows of the arrays of one space, in float32 at least; an out-of-range row reads as NaN.
+    """Rows of the arrays of one space, at least in float32; an out-of-range row reads as NaN.
 
     Args:
-      arrays: By the table's names.
-      row_ids: Of the space.
+      arrays: Arrays by name.
+      row_ids: Row numbers in the space.
       empty: See ``gather_scatter.read``.
     """
     return {

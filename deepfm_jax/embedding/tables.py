@@ -1,4 +1,4 @@
-"""Lookup and update of all spaces of a table, on one device or on many."""
+"""Lookup and update of all spaces of a table, on one or many devices."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,16 +16,16 @@ from deepfm_jax.typing import Ids, PyTree
 
 
 class TableAccess:
-    """Looks the rows of a batch up, and moves them by their gradients.
+    """Looks up the rows of a batch, and updates them by their gradients.
 
-    The one place that chooses between a table on one device and a table striped over several.
+    This is the only place that chooses between a table on one device and a striped table.
     """
 
     def __init__(self, layout: TableLayout, placement: Placement):
-        """Makes the access to a table of ``layout`` that lies as ``placement`` says.
+        """Creates the access to a table of ``layout`` that is placed by ``placement``.
 
         Raises:
-          UserError: a space is beyond int32 when it is filled up to the shards.
+          UserError: a space, padded to a multiple of the shards, exceeds int32.
         """
         self._layout = layout
         self._spaces = {
@@ -53,20 +53,20 @@ class TableAccess:
         row_grads: Rows,
         dense_grads: PyTree,
     ) -> tuple[Arrays, Mapping[str, Any], Mapping[str, Any], PyTree]:
-        """Moves the rows that a batch read.
+        """Updates the rows that a batch read.
 
         Args:
-          update: How rows move.
-          clip_norm: Largest norm of all gradients together, penalties included; 0 for no clipping.
-          table: Arrays as they are stored.
-          row_state: State of the row optimizers, by the table's names.
+          update: How rows are updated.
+          clip_norm: Maximum norm of all gradients together, penalties included; 0 for no clipping.
+          table: Arrays as stored.
+          row_state: State of the row optimizers, by array name.
           scratch: From ``create_scratches``.
           routes: From ``lookup``.
-          row_grads: Gradients of the rows that ``lookup`` gave.
+          row_grads: Gradients of the rows returned by ``lookup``.
           dense_grads: All other gradients, with penalties.
 
         Returns:
-          Table, row state, scratch, and the other gradients, clipped.
+          The table, row state, scratch, and the other gradients after clipping.
         """
         scratch, summed = dict(scratch), {}
         for key, (space, access) in self._spaces.items():
@@ -74,7 +74,7 @@ class TableAccess:
                 name: grad.reshape(-1, *grad.shape[2:])
                 for name, grad in _of(space, row_grads.arrays).items()
             }
-            # An empty tuple stands for no scratch.
+            # An empty tuple means no scratch.
             summed[key], own = access.summed(routes[key], scratch.get(key, ()), readings)
             scratch |= {key: own} if key in scratch else {}
 
@@ -107,7 +107,7 @@ class TableAccess:
 
 
 def create_scratches(layout: TableLayout, platform: str, table: Arrays) -> dict[str, jax.Array]:
-    """The slot map's scratch of each space; none on platforms that sort (see ``needs_scratch``)."""
+    """The slot map's scratch of each space; empty if the platform sorts (see ``needs_scratch``)."""
     if not needs_scratch(platform):
         return {}
     return {

@@ -53,8 +53,8 @@ class PreparedData:
         if not path.is_dir():
             raise UserError(
                 f"{path}: data set {name!r} is not prepared; run deepfm-jax prepare "
-                f"--dataset={name} --source=RAW_FILES --out={folder}, or where it has moved, give "
-                "its folder by --config.data.folder"
+                f"--dataset={name} --source=RAW_FILES --out={folder}, or if it has moved, set "
+                "--config.data.folder to its new folder"
             )
         hide_accelerators()
         self.encoder = Encoder.load(path)

@@ -1,7 +1,7 @@
-"""From table rows and dense numbers to first-order terms and embeddings; one encoder a file.
+"""Turns table rows and dense numbers into first-order terms and embeddings; one encoder per file.
 
-A new encoder is a subclass of ``InputEncoder`` in a file of its own, and an entry in ``ENCODERS``.
-A field chooses it by ``Feature.pooling``.
+To add an encoder, subclass ``InputEncoder`` in its own file and add it to ``ENCODERS``. A field
+selects it with ``Feature.pooling``.
 """
 
 from deepfm_jax.inputs.encoder import InputEncoder

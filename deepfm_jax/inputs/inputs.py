@@ -1,4 +1,4 @@
-"""From table rows and dense numbers to one vector for each field."""
+"""Turns table rows and dense numbers into one vector per field."""
 
 import itertools
 from collections.abc import Mapping
@@ -26,11 +26,11 @@ ENCODERS: dict[str, type[InputEncoder]] = {
 
 
 class Fields(NamedTuple):
-    """What a model reads of a batch.
+    """The terms and vectors of a batch's fields, which are the input of a model.
 
     Attributes:
-      linear: ``first_order``; None for a table without such weights.
-      vectors: ``embeddings``; None where no field has vectors.
+      linear: ``first_order``; None for a table without first-order weights.
+      vectors: ``embeddings``; None if no field has vectors.
     """
 
     linear: FirstOrder | None
@@ -52,19 +52,19 @@ class Fields(NamedTuple):
 class Inputs(nn.Module):
     """Turns the rows of a batch, their values and dense numbers into ``Fields``.
 
-    A field of ids has e_f = x v for one slot, or what its encoder makes of several. A dense field
-    of n numbers x has e_f = W^T x with W [n, D], one matrix product. Where a field's vectors have
-    a length d of their own, a matrix [d, D] projects them.
+    A field of ids has e_f = x v if it has one slot; otherwise its encoder computes e_f from all
+    slots. A dense field of n numbers x has e_f = W^T x with W [n, D], one matrix product. If the
+    vectors of a field have their own length d, a matrix [d, D] projects them.
 
     Source: Ginart et al. 2019, "Mixed Dimension Embeddings with Application to Memory-Efficient
       Recommendation Systems", Sec. 2 (arXiv 1909.11810), for the projections.
 
     Attributes:
-      layout: Of the table; it has the fields.
-      init_std: Standard deviation of the initialiser of W, as of the table's vectors. First-order
+      layout: Layout of the table, with the fields.
+      init_std: Standard deviation of the initialiser of W, as for the table's vectors. First-order
         weights of dense fields start at 0.
-      dtype: Of parameters, ``"float32"`` or ``"float64"``. Values and dense numbers are converted
-        to it.
+      dtype: Dtype of parameters, ``"float32"`` or ``"float64"``. Values and dense numbers are
+        converted to it.
     """
 
     layout: TableLayout
@@ -78,13 +78,13 @@ class Inputs(nn.Module):
         """Encodes a batch.
 
         Args:
-          rows: Of the ids [B, S].
-          values: x, [B, S]; all 1 when None. An empty slot has value 0.
-          dense: Numbers of the dense fields in their order, [B, N]; None where there is none.
+          rows: Rows of the ids [B, S].
+          values: x, [B, S]; None means all 1. An empty slot has value 0.
+          dense: Numbers of the dense fields in order, [B, N]; None if there are no dense fields.
 
         Raises:
-          UserError: values or dense numbers of another shape, which would otherwise be repeated or
-            cut; or none, where fields need them.
+          UserError: values or dense numbers are missing although fields need them, or have the
+            wrong shape, which would otherwise broadcast or be cut.
         """
         features = self.layout.features
         self._check(rows, values, dense)
@@ -93,13 +93,13 @@ class Inputs(nn.Module):
         first_order, vectors = [], []
         for run in _runs(self.layout):
             if features[run[0]].is_dense:
-                assert dense is not None  # It has been checked.
+                assert dense is not None  # Checked above.
                 linear, embedded = self._project_dense(run[0], dense)
             else:
                 linear, embedded = self._encode(run, rows.arrays, values)
             first_order += [] if linear is None else [linear]
             vectors += [] if embedded is None else [embedded]
-        return Fields(_side_by_side(first_order), _side_by_side(vectors))
+        return Fields(_concatenated(first_order), _concatenated(vectors))
 
     def _check(self, rows: Rows, values: Values | None, dense: Dense | None) -> None:
         features = self.layout.features
@@ -107,11 +107,11 @@ class Inputs(nn.Module):
         slots = sum(slot_counts(features))
         if values is None:
             if max(slot_counts(features)) > 1:
-                raise UserError("a field has several slots: pass values, 0 in slots that are empty")
+                raise UserError("a field has several slots: pass values, with 0 in empty slots")
         elif values.ndim != 2 or values.shape[1] != slots or batch not in (None, values.shape[0]):
             raise UserError(
-                f"values have shape {values.shape}, and the ids {(batch, slots)}; pass one value "
-                "for each id"
+                f"values have shape {values.shape}, but ids have shape {(batch, slots)}; pass one "
+                "value for each id"
             )
         size = dense_size(features)
         shape = None if dense is None else dense.shape
@@ -119,13 +119,13 @@ class Inputs(nn.Module):
         if (size and not fits) or (dense is not None and not (fits or shape == (batch, 0))):
             raise UserError(
                 f"dense numbers have shape {shape}; the model reads [batch, {size}], the numbers "
-                "of its dense fields in their order"
+                "of its dense fields in order"
             )
 
     def _encode(
         self, run: list[int], arrays: Mapping[str, AnyArray], values: Values | None
     ) -> tuple[AnyArray | None, AnyArray | None]:
-        """First-order terms [B, F'] and vectors [B, F', D] of consecutive fields alike."""
+        """First-order terms [B, F'] and vectors [B, F', D] of one run of fields (see ``_runs``)."""
         feature = self.layout.features[run[0]]
         encoder = None
         if feature.slots > 1:
@@ -145,7 +145,7 @@ class Inputs(nn.Module):
         return linear, vectors
 
     def _slots_of_run(self, run: list[int], array: str, arrays: Mapping[str, AnyArray]) -> AnyArray:
-        """The rows that consecutive fields read of an array, [B, slots, ...]."""
+        """The rows of an array that consecutive fields read, [B, slots, ...]."""
         space = self.layout.space_of(array)
         counts = [self.layout.features[field].slots for field in space.fields]
         place = space.fields.index(run[0])
@@ -153,7 +153,7 @@ class Inputs(nn.Module):
         return arrays[array][:, start : start + sum(counts[place : place + len(run)])]
 
     def _projected(self, run: list[int], vectors: AnyArray) -> AnyArray:
-        """Vectors of length D, by a matrix for each field whose own are of another length."""
+        """Vectors of length D; vectors of another length are projected by a matrix per field."""
         if vectors.shape[2] == self.layout.dim:
             return vectors
         init = nn.initializers.glorot_normal()
@@ -200,34 +200,34 @@ def _encoder(name: str) -> type[InputEncoder]:
 
 
 def _runs(layout: TableLayout) -> list[list[int]]:
-    """Consecutive fields that can be encoded together; a dense field is alone."""
+    """Runs of consecutive fields that can be encoded together; a dense field is its own run."""
 
-    def alike(field: int):
+    def key(field: int):
         feature = layout.features[field]
         pooling = feature.pooling if feature.slots > 1 else ""
-        alone = field if feature.is_dense else None
-        return alone, layout.vectors_of(field), feature.slots, pooling
+        dense_field = field if feature.is_dense else None
+        return dense_field, layout.vectors_of(field), feature.slots, pooling
 
-    return [list(run) for _, run in itertools.groupby(range(len(layout.features)), alike)]
+    return [list(run) for _, run in itertools.groupby(range(len(layout.features)), key)]
 
 
 def _linear_terms(
     read: AnyArray, values: Values | None, encoder: InputEncoder | None, slots: int
 ) -> AnyArray:
-    """First-order terms [B, F'] of fields with ``slots`` slots each, which read [B, F' slots]."""
+    """First-order terms [B, F'] of fields with ``slots`` slots each; ``read`` is [B, F' slots]."""
     if values is None:
         return read
     if encoder is None:
         return read * values
     weights = encoder.weights(_by_field(values, slots))
-    # An empty slot reads no row, which is NaN.
+    # Empty slots read NaN.
     return jnp.einsum("bfk,bfk->bf", weights, _by_field(jnp.where(values != 0, read, 0.0), slots))
 
 
 def _pooled(
     read: AnyArray, values: Values | None, encoder: InputEncoder | None, slots: int
 ) -> AnyArray:
-    """Vectors [B, F', D] of fields with ``slots`` slots each, which read [B, F' slots, D]."""
+    """Vectors [B, F', D] of fields with ``slots`` slots each; ``read`` is [B, F' slots, D]."""
     if values is None:
         return read
     if encoder is None:
@@ -237,12 +237,12 @@ def _pooled(
 
 
 def _by_field(array: AnyArray, slots: int) -> AnyArray:
-    """[B, F' K, ...] as [B, F', K, ...]."""
+    """Reshapes [B, F' K, ...] to [B, F', K, ...]."""
     batch, width, *dim = array.shape
     return jnp.reshape(array, (batch, width // slots, slots, *dim))
 
 
-def _side_by_side(parts: list[AnyArray]) -> AnyArray | None:
+def _concatenated(parts: list[AnyArray]) -> AnyArray | None:
     if len(parts) < 2:
         return parts[0] if parts else None
     return jnp.concatenate(parts, axis=1)

@@ -8,7 +8,7 @@ from deepfm_jax.inputs.encoder import InputEncoder, unit_scaled
 class MeanPooling(InputEncoder):
     """e = sum_k x_k v_k / sum_k x_k, the mean weighted by the values.
 
-    Where the values sum to 0 it is their sum, in units of the largest.
+    If the values sum to 0, e is the weighted sum in units of the largest value.
     """
 
     def weights(self, values):

@@ -4,7 +4,7 @@ from deepfm_jax.inputs.encoder import InputEncoder
 
 
 class SumPooling(InputEncoder):
-    """e = sum_k x_k v_k: each value of a list is a feature of its own, as in libFM."""
+    """e = sum_k x_k v_k: each value of a list is its own feature, as in libFM."""
 
     def weights(self, values):
         """a_k = x_k."""

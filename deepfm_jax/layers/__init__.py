@@ -1,4 +1,4 @@
-"""One interaction per file; a layer knows no table and no batch dict."""
+"""Interaction layers, one per file. Layers depend neither on the table nor on batch dicts."""
 
 from deepfm_jax.layers.cin import CompressedInteractionNetwork
 from deepfm_jax.layers.compute_dtype import ComputeDtype, resolve_compute_dtype

@@ -14,14 +14,14 @@ from deepfm_jax.shardings import sharding_like, vary_alike
 def bfloat16_matmul(
     inputs: Float32[Array, "batch width"], kernel: Float32[Array, "width out"]
 ) -> Float32[Array, "batch out"]:
-    """``inputs @ kernel`` with both rounded to bfloat16 and every sum in float32.
+    """``inputs @ kernel`` with both operands rounded to bfloat16 and sums in float32.
 
-    The gradients are products of the same kind: autodiff would multiply a float32 cotangent with a
-    bfloat16 operand, for which there is no fast product anywhere. Parameters and activations stay
-    float32, so nothing is rounded twice.
+    The gradients are also products of bfloat16 operands. Autodiff would multiply a float32
+    cotangent by a bfloat16 operand, for which no platform has a fast product. Parameters and
+    activations stay float32, so nothing is rounded twice.
 
-    They are of reverse mode alone: ``jax.jvp``, ``jax.jacfwd`` and ``jax.hessian`` of a model in
-    bfloat16 raise a TypeError. Take these of the same weights with ``compute_dtype="float32"``.
+    Only reverse mode is supported: ``jax.jvp``, ``jax.jacfwd`` and ``jax.hessian`` of a bfloat16
+    model raise a TypeError. For these, use the same weights with ``compute_dtype="float32"``.
     """
     return _matmul(*vary_alike(inputs, kernel))
 
@@ -39,7 +39,7 @@ def _forward(inputs, kernel):
 def _backward(residuals, cotangent):
     inputs, kernel = residuals
     cotangent = _rounded(cotangent)
-    # On an explicit mesh a sum over the batch, which is split, must say where it goes.
+    # On an explicit mesh, a sum over the sharded batch needs an explicit output sharding.
     return (
         _product(cotangent, _transposed(kernel), sharding_like(2, inputs)),
         _product(_transposed(inputs), cotangent, sharding_like(2, kernel)),
@@ -66,11 +66,11 @@ def _product(left: jax.Array, right: jax.Array, sharding: NamedSharding | None =
 
 
 def _transposed(array: jax.Array) -> jax.Array:
-    # A CPU multiplies bfloat16 fast only where both operands lie row by row, and the compiler takes
-    # a transposition as a view unless told; accelerators have products of their own for it.
-    return jax.lax.platform_dependent(array, cpu=_laid_out_anew, default=jnp.transpose)
+    # A CPU multiplies bfloat16 fast only if both operands are row-major, but by default the
+    # compiler treats a transpose as a view. Accelerators have products of transposed operands.
+    return jax.lax.platform_dependent(array, cpu=_transposed_row_major, default=jnp.transpose)
 
 
-def _laid_out_anew(array: jax.Array) -> jax.Array:
-    # Without the barrier the constraint is moved through the transposition and undone.
+def _transposed_row_major(array: jax.Array) -> jax.Array:
+    # Without the barrier, the compiler moves the constraint through the transpose and undoes it.
     return with_layout_constraint(jax.lax.optimization_barrier(array.T), Layout((0, 1)))

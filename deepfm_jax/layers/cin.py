@@ -12,25 +12,25 @@ from deepfm_jax.typing import Embeddings
 
 
 class CompressedInteractionNetwork(nn.Module):
-    """Explicit interactions of bounded order, vector by vector.
+    """Explicit vector-wise interactions of bounded order.
 
     With X^0 = e [F, D], layer k has H_k feature maps
 
-      X^k_h = sum_i sum_j W^{k,h}_ij (X^{k-1}_i * X^0_j)   (Eq. 6, * by element)
+      X^k_h = sum_i sum_j W^{k,h}_ij (X^{k-1}_i * X^0_j)   (Eq. 6, * elementwise)
 
-    so that layer k holds interactions of order k + 1. Each map that is put out is summed over D to
-    one number (Eq. 7), and those of all layers stand side by side (Eq. 8).
+    so layer k contains interactions of order k + 1. Each output map is summed over D to one number
+    (Eq. 7), and the sums of all layers are concatenated (Eq. 8).
 
     Attributes:
-      cin_dims: Feature maps H_k of each layer.
-      split_half: Put out one half of each layer's maps and pass the other half on, as the authors'
-        code does; the last layer's are all put out. Otherwise ("direct") all maps go both ways, as
-        the paper's Fig. 4 has it.
+      cin_dims: Number of feature maps H_k of each layer.
+      split_half: Whether to output one half of each layer's maps and pass on the other half, as the
+        authors' code does; the last layer outputs all its maps. Otherwise ("direct"), all maps are
+        both output and passed on, as in the paper's Fig. 4.
 
     Source: Lian et al. 2018, "xDeepFM: Combining Explicit and Implicit Feature Interactions for
-      Recommender Systems", Eq. 6 to 8 (arXiv 1803.05170). Like there, no activation stands between
-      layers (its Sec. 4.4 finds the identity best). Weights start Glorot normal; the paper names no
-      initialiser.
+      Recommender Systems", Eq. 6 to 8 (arXiv 1803.05170). As in the paper, there is no activation
+      between layers (its Sec. 4.4 finds the identity best). Weights are initialised Glorot normal;
+      the paper does not name an initialiser.
     """
 
     cin_dims: Sequence[int]
@@ -38,10 +38,10 @@ class CompressedInteractionNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, embeddings: Embeddings) -> Float[Array, "batch maps"]:
-        """p^+ [B, maps put out] of e [B, F, D].
+        """Maps e [B, F, D] to p^+ [B, output maps].
 
         Raises:
-          UserError: an odd layer before the last that should be split.
+          UserError: ``split_half`` is set, and a layer before the last has an odd number of maps.
         """
         maps, pooled = embeddings, []
         for layer, width in enumerate(self.cin_dims):
@@ -54,12 +54,12 @@ class CompressedInteractionNetwork(nn.Module):
             shape = (maps.shape[1], embeddings.shape[1], width)
             init = nn.initializers.glorot_normal(in_axis=(0, 1), out_axis=2)
             kernel = self.param(f"layer_{layer}_kernel", init, shape, working_dtype(embeddings))
-            # I: maps of the layer before, F: fields. The pairs first: their product with the kernel
-            # is then one matrix product.
+            # i: maps of the previous layer, f: fields. Forming the pairs first leaves one matrix
+            # product with the kernel.
             pairs = jnp.einsum("bid,bfd->bdif", maps, embeddings)
             maps = jnp.einsum("bdif,ifh->bhd", pairs, kernel)
-            put_out = maps
+            output = maps
             if self.split_half and not is_last:
-                maps, put_out = jnp.split(maps, 2, axis=1)
-            pooled.append(jnp.einsum("bhd->bh", put_out))
+                maps, output = jnp.split(maps, 2, axis=1)
+            pooled.append(jnp.einsum("bhd->bh", output))
         return jnp.concatenate(pooled, axis=1)

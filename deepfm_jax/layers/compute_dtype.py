@@ -1,4 +1,4 @@
-"""What ``compute_dtype="auto"`` stands for on a device."""
+"""What ``compute_dtype="auto"`` means on a device."""
 
 import functools
 import pathlib
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 
 COMPUTE_DTYPES = ("float32", "bfloat16", "auto")
-# Flags of Linux for x86 processors that multiply bfloat16, with their names.
+# Linux's flags of x86 extensions that multiply bfloat16, and the names of the extensions.
 _FLAGS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16"}
 _CPUINFO = pathlib.Path("/proc/cpuinfo")
 # The first NVIDIA generation whose tensor cores multiply bfloat16 (Ampere).
@@ -15,22 +15,22 @@ _AMPERE = (8, 0)
 
 
 class ComputeDtype(NamedTuple):
-    """A dtype of products, ``"float32"`` or ``"bfloat16"``, and why it is that one."""
+    """The dtype of matrix products, ``"float32"`` or ``"bfloat16"``, and why it was chosen."""
 
     name: str
     reason: str
 
 
 def resolve_compute_dtype(name: str, device: Any = None) -> ComputeDtype:
-    """The dtype that a tower multiplies in on a device.
+    """The dtype of a tower's matrix products on a device.
 
-    ``"auto"`` is bfloat16 where the device multiplies it faster than float32: on x86 processors
-    with AVX-512 BF16 or AMX (as Linux reports them), on NVIDIA GPUs of compute capability 8.0 or
-    more, and on TPUs. Elsewhere, and where it cannot be told, it is float32.
+    ``"auto"`` is bfloat16 if the device multiplies it faster than float32: on x86 processors with
+    AVX-512 BF16 or AMX (as reported by Linux), NVIDIA GPUs of compute capability 8.0 or more, and
+    TPUs. Otherwise, and if the device's capabilities are unknown, it is float32.
 
     Args:
       name: ``"float32"``, ``"bfloat16"`` or ``"auto"``.
-      device: Of JAX; None for the first of the default backend.
+      device: JAX device; None for the first device of the default backend.
     """
     if name != "auto":
         return ComputeDtype(name, "it is set")
@@ -51,7 +51,7 @@ def resolve_compute_dtype(name: str, device: Any = None) -> ComputeDtype:
 
 @functools.cache
 def _bfloat16_extension() -> str | None:
-    """The instructions by which this processor multiplies bfloat16; None for none."""
+    """Name of the processor's extension that multiplies bfloat16; None if it has none."""
     try:
         lines = _CPUINFO.read_text().splitlines()
     except OSError:

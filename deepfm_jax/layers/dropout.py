@@ -8,9 +8,9 @@ from deepfm_jax.shardings import sharding_like
 
 
 class Dropout(nn.Dropout):
-    """``flax.linen.Dropout``, whose mask on an explicit mesh is split as the inputs are.
+    """``flax.linen.Dropout`` with a mask that is sharded like the inputs on an explicit mesh.
 
-    The units that are dropped are the same on every mesh.
+    The same units are dropped on every mesh.
     """
 
     def __call__(self, inputs, deterministic=None, rng=None):

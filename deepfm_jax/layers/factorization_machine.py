@@ -12,11 +12,12 @@ def factorization_machine(embeddings: Embeddings) -> Logits:
     sum_{i<j} <e_i, e_j> = 1/2 (||sum_i e_i||^2 - sum_i ||e_i||^2), which costs O(F D) instead of
     the double sum's O(F^2 D). With e_i = x_i v_i this is the pairwise term of Rendle's Eq. 1.
 
-    Its rounding error in float32 is some 2e-7 of sum_i ||e_i||^2 at most, whatever the term's own
-    size. That is nothing while fields are of like size, but where one is far larger than all others
-    its square drowns their products: one field of N(0, 1e3^2) beside nine of N(0, 1e-3^2), D = 16,
-    has an rms error of 0.64 in a term whose standard deviation is 11.9. Where values are numbers of
-    your own, standardise them or take logarithms; numeric columns that are prepared are so already.
+    The rounding error in float32 is at most about 2e-7 of sum_i ||e_i||^2, regardless of the size
+    of the term. This is negligible if fields are of similar size. But if one field is much larger
+    than all others, its square swamps their products: with one field of N(0, 1e3^2) and nine of
+    N(0, 1e-3^2), D = 16, the rms error is 0.64 in a term with standard deviation 11.9. If you pass
+    your own values, standardise them or take logarithms; prepared numeric columns are already
+    scaled.
 
     Args:
       embeddings: e_i = x_i v_i, [B, F, D]: latent vectors already multiplied by their values.
@@ -34,7 +35,7 @@ def factorization_machine(embeddings: Embeddings) -> Logits:
 
 
 def bi_interaction(embeddings: Embeddings) -> Float[Array, "batch dim"]:
-    """sum_{i<j} e_i * e_j by element, [B, D]; its sum over D is ``factorization_machine``.
+    """sum_{i<j} e_i * e_j, elementwise, [B, D]; its sum over D is ``factorization_machine``.
 
     Source: He and Chua 2017, "Neural Factorization Machines for Sparse Predictive Analytics", Eq. 4
       (arXiv 1708.05027).

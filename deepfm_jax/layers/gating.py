@@ -20,9 +20,9 @@ class FeatureGate(nn.Module):
       gate_dims: Hidden widths of the gate, an MLP.
 
     Source: Mao et al. 2023, "FinalMLP: An Enhanced Two-Stream MLP Model for CTR Prediction",
-      stream-specific feature selection (arXiv 2304.00902). Deviation: the learnt vector that stands
-      for absent context is as long as the gate's first width and starts normal with deviation 0.01;
-      in the authors' code it is as long as an embedding and starts at zero.
+      stream-specific feature selection (arXiv 2304.00902). Deviation: the learnt vector that
+      replaces an absent context has the gate's first width and a normal initialiser of standard
+      deviation 0.01; in the authors' code it has the length of an embedding and starts at zero.
     """
 
     gate_dims: Sequence[int]
@@ -33,12 +33,12 @@ class FeatureGate(nn.Module):
         inputs: Float[AnyArray, "batch width"],
         context: Float[AnyArray, "batch context"] | None = None,
     ) -> Float[Array, "batch width"]:
-        """The gated inputs e [B, X].
+        """The gated inputs [B, X].
 
         Args:
           inputs: e, the flat embeddings.
-          context: x, what the gate sees of each row; None for a learnt vector, the same for all
-            rows, of the gate's first width.
+          context: x, the gate's input for each row; None for a learnt vector of the gate's first
+            width, shared by all rows.
         """
         if context is None:
             shape = (1, self.gate_dims[0] if self.gate_dims else 1)
@@ -52,15 +52,16 @@ class FeatureGate(nn.Module):
 class BilinearFusion(nn.Module):
     """logit = b + w_1^T o_1 + w_2^T o_2 + sum_h o_1h^T W_h o_2h: two streams, N heads.
 
-    Each stream's output is cut into N parts, and parts of one number meet in a matrix of their own.
+    Each stream's output is split into N parts, and head h has a matrix for the parts h of both.
 
     Attributes:
       heads: N, which divides both widths.
 
-    Source: Mao et al. 2023, multi-head bilinear fusion (arXiv 2304.00902). Kernels start Glorot
-      normal, that of the products as one linear layer of all of them, as in the authors' code (the
-      paper names no initialiser). One for each head has larger weights; on Frappe its AUC was the
-      same within the chance of seeds, and its logloss higher.
+    Source: Mao et al. 2023, multi-head bilinear fusion (arXiv 2304.00902). Kernels are initialised
+      Glorot normal. That of the products is initialised as one linear layer over all products, as
+      in the authors' code (the paper does not name an initialiser). Initialising each head
+      separately gives larger weights; on Frappe its AUC was equal within the variation of seeds,
+      and its logloss higher.
     """
 
     heads: int = 1
@@ -69,10 +70,10 @@ class BilinearFusion(nn.Module):
     def __call__(
         self, first: Float[AnyArray, "batch first"], second: Float[AnyArray, "batch second"]
     ) -> Float[Array, "batch"]:
-        """Logits [B] of o_1 [B, H_1] and o_2 [B, H_2].
+        """Maps o_1 [B, H_1] and o_2 [B, H_2] to logits [B].
 
         Raises:
-          UserError: heads that do not divide a width.
+          UserError: ``heads`` does not divide a width.
         """
         for width in (first.shape[1], second.shape[1]):
             if width % self.heads:
@@ -84,10 +85,10 @@ class BilinearFusion(nn.Module):
             second
         )
         shape = (self.heads, first.shape[1] // self.heads, second.shape[1] // self.heads)
-        # All products of pairs are the inputs, and the logit the one output, of a linear layer.
+        # The fans are those of a linear layer from all products of pairs to one logit.
         product_init = nn.initializers.glorot_normal(in_axis=(0, 1, 2), out_axis=())
         kernel = self.param("kernel", product_init, shape, dtype)
-        # Head by head: of three axes, a CPU transposes the streams.
+        # Head by head, because for an einsum of three axes a CPU transposes the streams.
         parts = jnp.split(first, self.heads, axis=1)
         mixed = [part @ matrix for part, matrix in zip(parts, kernel, strict=True)]
         bilinear = jnp.einsum("bh,bh->b", jnp.concatenate(mixed, axis=1), second)

@@ -13,7 +13,7 @@ from deepfm_jax.layers.dropout import Dropout
 from deepfm_jax.precision import working_dtype
 from deepfm_jax.typing import AnyArray
 
-# None is flax's own product.
+# None selects flax's default product.
 _DOTS = {"float32": None, "bfloat16": bfloat16_dot_general}
 _ACTIVATIONS = {"relu": nn.relu, "tanh": jnp.tanh}
 
@@ -23,22 +23,22 @@ class MLP(nn.Module):
 
     Attributes:
       mlp_dims: Widths H of the hidden layers.
-      out_dim: Width of the last, linear layer; None for no such layer, and the last block's output.
+      out_dim: Width of the last, linear layer; None omits it and returns the last block's output.
       dropout: Probability of *dropping* a hidden unit in training (the DeepFM paper's "0.5" is the
         probability of keeping one).
       compute_dtype: ``"float32"``, or ``"bfloat16"`` for the products of the hidden layers, with
         sums, parameters and everything else in float32 (see ``bfloat16_matmul``); ``"auto"`` for
-        the faster one on the first device (see ``resolve_compute_dtype``). Of float64 inputs all is
-        float64, and ``"bfloat16"`` is refused.
-      batch_norm: Normalise each block before its activation; statistics live in ``batch_stats`` and
-        move only when ``train``. A training batch of one row has no variance, so that every row
-        gives the same output. The variance is E[x^2] - E[x]^2 in float32, which is lost in rounding
-        where a unit's mean is thousands of times its standard deviation.
+        the faster one on the first device (see ``resolve_compute_dtype``). With float64 inputs,
+        everything is float64, and ``"bfloat16"`` raises.
+      batch_norm: Whether to normalise each block before its activation. Statistics are in
+        ``batch_stats`` and change only if ``train``. A training batch of one row has no variance,
+        so every row gives the same output. The variance is E[x^2] - E[x]^2 in float32, which is
+        lost to rounding if a unit's mean is thousands of times its standard deviation.
       activation: ``"relu"`` or ``"tanh"``.
 
-    Source: Guo et al. 2017, Eq. 4 and Sec. 2.1 (arXiv 1703.04247). Kernels start Glorot normal,
-      biases at zero; the paper names no initialiser. Deviation: the paper puts a sigmoid behind the
-      last layer; here it is linear, and its output a logit.
+    Source: Guo et al. 2017, Eq. 4 and Sec. 2.1 (arXiv 1703.04247). Kernels are initialised Glorot
+      normal, biases to zero; the paper does not name an initialiser. Deviation: the paper applies a
+      sigmoid after the last layer; here the output is a logit.
     """
 
     mlp_dims: Sequence[int]
@@ -60,11 +60,11 @@ class MLP(nn.Module):
     ) -> tuple[Float[Array, "batch out"], Float[Array, "batch hidden"]]:
         """The output [B, out_dim] and the last hidden layer [B, H], which may be the input.
 
-        Dropping units in training needs the rng ``dropout``.
+        Dropout in training requires the rng ``dropout``.
 
         Raises:
-          UserError: an activation or a compute dtype that does not exist, or bfloat16 products of
-            float64 inputs.
+          UserError: the activation or compute dtype is unknown, or the compute dtype is bfloat16
+            and the inputs are float64.
         """
         if self.compute_dtype not in COMPUTE_DTYPES:
             raise UserError(
@@ -102,12 +102,12 @@ class MLP(nn.Module):
         return out(hidden), hidden
 
     def _dot(self, inputs):
-        """The product of the hidden layers; None for flax's own."""
+        """The ``dot_general`` of the hidden layers; None for flax's default."""
         if inputs.dtype != jnp.float64:
             return _DOTS[resolve_compute_dtype(self.compute_dtype).name]
         if self.compute_dtype == "bfloat16":
             raise UserError(
-                "compute_dtype='bfloat16' rounds what is float64: leave it at 'float32', which "
-                "computes in float64 where the inputs are, or use a float32 table"
+                "compute_dtype='bfloat16' would round float64 inputs: leave it at 'float32', which "
+                "computes in float64 if the inputs are float64, or use a float32 table"
             )
         return None

@@ -1,4 +1,4 @@
-"""The products of a product-based neural network: inner, outer by superposition, and by kernel."""
+"""The products of product-based neural networks: inner, outer with superposition, and kernel."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ def inner_products(embeddings: Embeddings) -> Float[Array, "batch pairs"]:
 
     Source: Qu et al. 2016, "Product-based Neural Networks for User Response Prediction", inner
       product-based network (arXiv 1611.00144). Deviation: the paper's matrix p is symmetric and
-      keeps its diagonal; each pair stands here once, and the squares are left out.
+      keeps its diagonal; here each pair occurs once, and squares are omitted.
     """
     gram = jnp.einsum("bfd,bgd->bfg", embeddings, embeddings)
     first, second = field_pairs(embeddings.shape[1])
@@ -39,10 +39,10 @@ def outer_product_of_sum(embeddings: Embeddings) -> Float[Array, "batch squared"
 
 
 class KernelProducts(nn.Module):
-    """p_ij = e_i^T K_ij e_j of all pairs i < j, each with a kernel [D, D] of its own.
+    """p_ij = e_i^T K_ij e_j of all pairs i < j, each with its own kernel [D, D].
 
-    It weighs the outer product e_i e_j^T of every pair alone, where the superposition first adds
-    them all up; it costs O(F^2 D^2) a row.
+    It weights the outer product e_i e_j^T of each pair separately, whereas the superposition first
+    sums them. It costs O(F^2 D^2) per row.
 
     Source: Qu et al. 2018, "Product-based Neural Networks for User Response Prediction over
       Multi-field Categorical Data", kernel product (arXiv 1807.00311).
@@ -50,21 +50,21 @@ class KernelProducts(nn.Module):
 
     @nn.compact
     def __call__(self, embeddings: Embeddings) -> Float[Array, "batch pairs"]:
-        """Products of e [B, F, D], [B, P].
+        """Maps e [B, F, D] to products [B, P].
 
         Raises:
-          UserError: one field, which has no pair.
+          UserError: there are fewer than two fields.
         """
         fields, dim = embeddings.shape[1:]
         if fields < 2:
-            raise UserError("kernel products are of pairs of fields, and there is but one field")
+            raise UserError("kernel products need pairs of fields, but there is only one field")
         init = nn.initializers.glorot_normal(in_axis=1, out_axis=2, batch_axis=0)
         shape = (fields * (fields - 1) // 2, dim, dim)
         kernel = self.param("kernel", init, shape, working_dtype(embeddings))
         by_input = kernel.transpose(1, 0, 2)
         products, start = [], 0
-        # The pairs of a field with all after it are one matrix product; all pairs at once would
-        # have P vectors copied together for each row first.
+        # The pairs of a field with all later fields are one matrix product. Computing all pairs at
+        # once would first copy P vectors together for each row.
         for field in range(fields - 1):
             after = embeddings[:, field + 1 :]
             stop = start + after.shape[1]

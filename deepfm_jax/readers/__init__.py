@@ -1,1 +1,1 @@
-"""Files and tables in memory to typed columns; a row that cannot be read is named and rejected."""
+"""Reads files and in-memory tables into typed columns, and rejects and reports unreadable rows."""

@@ -1,4 +1,4 @@
-"""Cells and names of columns as messages show them: short, whatever the file holds."""
+"""How messages display cells and column names: always short, whatever the file contains."""
 
 import difflib
 from collections.abc import Sequence
@@ -8,27 +8,27 @@ _NAMES, _FIRST_NAMES = 20, 5
 
 
 def shown(text: str) -> str:
-    """A cell or a name in quotes, cut where it is long."""
+    """A cell or a name in quotes, truncated if it is long."""
     return repr(text) if len(text) <= _CHARACTERS else f"{text[:_CHARACTERS]!r}..."
 
 
 def shown_names(names: Sequence[str], sought: str | None = None) -> str:
-    """The names of columns; of many the first and their number, and the one most like ``sought``.
+    """Column names; a long list is cut to the first few, a count and the closest to ``sought``.
 
     Args:
-      names: Of all columns.
+      names: Names of all columns.
       sought: A name that is not among them.
     """
     if len(names) <= _NAMES:
         return ", ".join(map(plain, names))
-    told = ", ".join(map(plain, names[:_FIRST_NAMES]))
-    told += f" and {len(names) - _FIRST_NAMES:,} others"
-    # How alike two names are takes as long as the product of their lengths.
+    listed = ", ".join(map(plain, names[:_FIRST_NAMES]))
+    listed += f" and {len(names) - _FIRST_NAMES:,} others"
+    # Comparing two names takes time proportional to the product of their lengths.
     short = [name for name in names if len(name) <= _CHARACTERS]
-    near = difflib.get_close_matches(sought[:_CHARACTERS], short, n=1) if sought else []
-    return f"{told} (most like it: {near[0]})" if near else told
+    close = difflib.get_close_matches(sought[:_CHARACTERS], short, n=1) if sought else []
+    return f"{listed} (closest match: {close[0]})" if close else listed
 
 
 def plain(name: str) -> str:
-    """A cell or a name as it is, but in quotes where it is cut or cannot be printed."""
+    """A cell or a name verbatim, or in quotes if it is truncated or unprintable."""
     return name if len(name) <= _CHARACTERS and name.isprintable() else shown(name)

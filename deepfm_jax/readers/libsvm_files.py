@@ -1,4 +1,4 @@
-"""Files of libsvm, libfm and libffm, in blocks: every row typed, or rejected by its line."""
+"""Reads libsvm, libfm and libffm files in blocks; each row is typed, or rejected with its line."""
 
 import os
 import re
@@ -15,38 +15,38 @@ from deepfm_jax.schema import Column, Schema
 
 _WITH_FIELDS = (".libffm", ".ffm")
 FEATURE_EXTENSIONS = (".libsvm", ".libfm", ".svm", *_WITH_FIELDS)
-# Parsing takes about 25 times the bytes of a block for a while.
+# Parsing temporarily takes about 25 times the size of a block.
 _BLOCK_BYTES = 4 << 20
-_OTHER_VALUE = "is an id with another value than 1, in a column of ids alone"
-# Uses of features, any number of them in a row.
+_OTHER_VALUE = "is an id with a value other than 1, in a column of plain ids"
+# Feature uses that take any number of features per row.
 _SEVERAL = ("ids", "pairs")
 FIELD_COLUMN = "field_"  # Followed by the number of the field.
 
 
 def feature_extension(path: str | os.PathLike[str]) -> str | None:
-    """``.libsvm``, ``.ffm``, ... of a file of features, compressed or not; None of any other."""
+    """The extension (``.libsvm``, ``.ffm``) of a feature file, compressed or not; else None."""
     found = extension(path)
     return found if found in FEATURE_EXTENSIONS else None
 
 
 def names_fields(path: str | os.PathLike[str]) -> bool:
-    """Whether the features of a file name their fields, so ``field:id:value``."""
+    """Whether the features of a file name their fields, as in ``field:id:value``."""
     return extension(path) in _WITH_FIELDS
 
 
 def read_blocks(
     path: SourcePath, *, width: int | None = None, block_bytes: int
 ) -> Iterator[tuple[FeatureRows, list[MalformedRow]]]:
-    """The rows of a file, and those that are none; see ``libsvm_text.parse_rows``.
+    """Yields the rows of a file and its malformed lines; see ``libsvm_text.parse_rows``.
 
     Args:
       path: The file.
-      width: Features that every row must have; None takes any number.
+      width: Number of features that every row must have; None accepts any number.
       block_bytes: Bytes read at a time; no row may be longer.
 
     Raises:
       UserError: the file is empty, or a row is too long.
-      OSError: it cannot be read to its end.
+      OSError: the file cannot be read to its end.
     """
     line = 1
     with open_text(path) as stream:
@@ -60,7 +60,7 @@ def read_blocks(
 def _whole_lines(path: SourcePath, stream: pa.NativeFile, block_bytes: int) -> Iterator[bytes]:
     held, line = b"", 1
     while piece := stream.read(block_bytes):
-        if line == 1 and not held:  # A byte order mark, which some editors write.
+        if line == 1 and not held:  # Some editors write a byte order mark.
             piece = piece.removeprefix(b"\xef\xbb\xbf")
         end = piece.rfind(b"\n") + 1
         if len(held) + (piece.find(b"\n") if end else len(piece)) > block_bytes:
@@ -79,24 +79,24 @@ def _whole_lines(path: SourcePath, stream: pa.NativeFile, block_bytes: int) -> I
 def read_features(
     path: SourcePath, schema: Schema, checker: RowChecker, block_bytes: int, every: bool
 ) -> Iterator[GoodRows]:
-    """The rows of a file as the columns of a schema; see ``sources.read_rows``.
+    """Yields the rows of a file as the columns of a schema; see ``sources.read_rows``.
 
-    A categorical column takes the ids of its features, whose values must be 1, and a numeric one
-    the values of its feature, whose id must be the same in all rows. A column of several values
-    takes ids, or, where it has a ``weight_separator``, pairs of an id and a value.
+    A categorical column takes the ids of its features, whose values must be 1. A numeric column
+    takes the values of its feature, whose id must be the same in all rows. A column of several
+    values takes ids or, if it has a ``weight_separator``, pairs of an id and a value.
 
     Args:
       path: The file.
-      schema: Its columns but the label are, in their order, the features of each row; where
-        features name their fields, column ``field_N`` is the one of field N. Where they do not, a
-        column of several values that is alone takes them all.
+      schema: Its columns, except the label, are the features of each row, in order. If features
+        name their fields, column ``field_N`` takes field N. Otherwise, a column of several values
+        takes all features if it is the only column.
       checker: Types the rows.
       block_bytes: Bytes read at a time, at most 4 MiB; no row may be longer.
       every: Whether columns that the schema ignores are read too.
 
     Raises:
-      UserError: see ``sources.read_tables``; or, where features name their fields, a column that
-        is not called so.
+      UserError: see ``sources.read_tables``; or features name their fields and a column is not
+        named ``field_N``.
       OSError: the file cannot be read to its end.
     """
     columns = _Columns(path, schema, every)
@@ -107,7 +107,7 @@ def read_features(
 
 
 class _Columns:
-    """Makes columns of features, and finds fault with those that do not fit them."""
+    """Converts features to columns, and reports features that do not fit their column."""
 
     def __init__(self, path: SourcePath, schema: Schema, every: bool):
         self._label = schema.label
@@ -128,7 +128,7 @@ class _Columns:
             self._numbers = numbers[self._order]
 
     def table(self, rows: FeatureRows) -> tuple[pa.Table, dict[int, Fault]]:
-        """A column for each of the schema's, null where a row lacks the feature."""
+        """One column for each column of the schema, null where a row lacks the feature."""
         faults: dict[int, Fault] = {}
         columns = {self._label.name: self._labels(rows.labels, faults)}
         slots, row_of = self._slots(rows, faults), rows.rows
@@ -152,7 +152,7 @@ class _Columns:
         return pa.table(columns), faults
 
     def _slots(self, rows: FeatureRows, faults: dict[int, Fault]) -> np.ndarray:
-        """The column of each feature, -1 where there is none."""
+        """The column index of each feature; -1 for a field without a column."""
         if rows.fields is None:
             return np.zeros_like(rows.ids) if self._takes_all else rows.positions
         at = np.minimum(np.searchsorted(self._numbers, rows.fields), len(self._numbers) - 1)
@@ -169,37 +169,37 @@ class _Columns:
         if not weighted:
             row_of = rows.rows
             for feature in np.flatnonzero(chosen & (rows.values != 1)):
-                told = f"{rows.ids[feature]}:{rows.values[feature]:g}"
-                faults.setdefault(int(row_of[feature]), Fault(column.name, told, _OTHER_VALUE))
+                pair = f"{rows.ids[feature]}:{rows.values[feature]:g}"
+                faults.setdefault(int(row_of[feature]), Fault(column.name, pair, _OTHER_VALUE))
         return rows.lists(chosen, weighted=weighted)
 
     def _check(self, column: Column, ids, values, counts, faults: dict[int, Fault]) -> None:
-        there = counts > 0
+        present = counts > 0
         for row in np.flatnonzero(counts > 1):
             reason = f"column {column.name}: {counts[row]} features of one field"
             faults.setdefault(int(row), Fault("", None, reason))
         if column.feature_use == "value":
-            if there.any():
-                self._numeric_ids.setdefault(column.name, int(ids[there][0]))
+            if present.any():
+                self._numeric_ids.setdefault(column.name, int(ids[present][0]))
             first = self._numeric_ids.get(column.name)
-            bad = there & (ids != first)
-            reason = f"has another id than {first}, the first of this numeric column"
+            bad = present & (ids != first)
+            reason = f"does not have id {first}, the first of this numeric column"
         else:
-            bad = there & (values != 1)
+            bad = present & (values != 1)
             reason = _OTHER_VALUE
         for row in np.flatnonzero(bad):
-            told = f"{ids[row]}:{values[row]:g}"
-            faults.setdefault(int(row), Fault(column.name, told, reason))
+            pair = f"{ids[row]}:{values[row]:g}"
+            faults.setdefault(int(row), Fault(column.name, pair, reason))
 
     def _labels(self, labels: np.ndarray, faults: dict[int, Fault]) -> pa.Array:
-        """Labels as text; of -1 and 1, the first is 0, but never beside a 0 in the same file."""
+        """Labels as text. A label of -1 becomes 0, and a file must not contain both -1 and 0."""
         if self._label.values is None:
             negative = labels[(labels == 0) | (labels == -1)]
             if self._negative is None and len(negative):
                 self._negative = float(negative[0])
             if self._negative == -1:
                 for row in np.flatnonzero(labels == 0):
-                    reason = "is not a label, -1 or 1, as those before it are"
+                    reason = "is not -1 or 1, like the labels before it"
                     faults[int(row)] = Fault(self._label.name, "0", reason)
                 labels = np.where(labels == -1, 0, labels)
         different, inverse = np.unique(labels, return_inverse=True)
@@ -211,7 +211,7 @@ def _field_number(path: SourcePath, column: Column) -> int:
     found = re.fullmatch(rf"{FIELD_COLUMN}(0|[1-9]\d{{0,8}})", column.name)
     if found is None:
         raise UserError(
-            f"{path}: its features are told apart by field, and the columns of the schema by the "
-            f"name of theirs, as {FIELD_COLUMN}0; {column.name!r} is not one of those"
+            f"{path}: its features name their fields, so the columns of the schema must be named "
+            f"after fields, such as {FIELD_COLUMN}0; {column.name!r} is not"
         )
     return int(found[1])

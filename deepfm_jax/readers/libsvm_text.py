@@ -1,10 +1,10 @@
-"""Lines of libsvm, libfm and libffm as arrays, a block of text at a time.
+"""Parses lines of libsvm, libfm and libffm into arrays, a block of text at a time.
 
-``label id:value id:value ...`` or, in libffm, ``label field:id:value ...``. The bytes are split by
-NumPy and the numbers read by Arrow, so that no line costs a step of Python but a bad one.
+A line is ``label id:value id:value ...`` or, in libffm, ``label field:id:value ...``. NumPy splits
+the bytes and Arrow reads the numbers, so only malformed lines are processed in Python.
 """
 
-# pyarrow.compute makes its functions when imported, out of the type checker's sight.
+# pyarrow.compute creates its functions on import, so the type checker cannot see them.
 # pyright: reportAttributeAccessIssue=false
 
 import re
@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from deepfm_jax.readers.row_checker import MalformedRow
 
-# Kinds of bytes: those of a number, others that a number cannot have, and the three that part.
+# Kinds of bytes: bytes of a number (0), bytes that no number contains, and three separators.
 _ODD, _SPACE, _NEWLINE, _COLON = 1, 2, 3, 4
 _KINDS = np.full(256, _ODD, np.uint8)
 _KINDS[list(b"0123456789+-.eE")] = 0
@@ -26,24 +26,24 @@ _KINDS[ord("\n")], _KINDS[ord(":")] = _NEWLINE, _COLON
 
 _COMMENT = re.compile(rb"#[^\n]*")
 _INTEGER = r"^-?0*[0-9]{1,18}$"
-# The largest of 64 bits; of 19 digits, as is 9223372036854775807, those up to it.
+# The largest int64, 9223372036854775807, has 19 digits; integers of 19 digits are compared with it.
 _LONG_INTEGER, _LARGEST = r"^[1-9][0-9]{18}$", pa.scalar(str(2**63 - 1).encode())
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _SHOWN_CHARACTERS = 60
-# What may be wrong with a part of a line, in the order in which it is looked for.
+# Faults of a label or feature, in the order in which they are checked.
 _PARTS, _LABEL, _FIELD, _ID, _VALUE = range(1, 6)
 
 
 class FeatureRows(NamedTuple):
-    """Rows of features, one after the other.
+    """Consecutive rows of features.
 
     Attributes:
       lines: Line of each row in the file, from 1, [rows].
-      labels: Any finite number, [rows].
+      labels: Label of each row, any finite number, [rows].
       offsets: Row r has the features from ``offsets[r]`` up to ``offsets[r + 1]``, [rows + 1].
-      fields: Field of each feature, from 0, [features]; None where the format has none.
+      fields: Field of each feature, from 0, [features]; None if the format has no fields.
       ids: Id of each feature, from 0, [features].
-      values: A finite number of each feature, [features].
+      values: Value of each feature, any finite number, [features].
     """
 
     lines: Int64[np.ndarray, "rows"]
@@ -55,7 +55,7 @@ class FeatureRows(NamedTuple):
 
     @property
     def counts(self) -> Int64[np.ndarray, "rows"]:
-        """How many features each row has."""
+        """Number of features in each row."""
         return np.diff(self.offsets)
 
     @property
@@ -65,14 +65,14 @@ class FeatureRows(NamedTuple):
 
     @property
     def positions(self) -> Int64[np.ndarray, "features"]:
-        """The place of each feature in its row, from 0."""
+        """The position of each feature in its row, from 0."""
         return np.arange(len(self.ids)) - np.repeat(self.offsets[:-1], self.counts)
 
     def lists(self, chosen: Bool[np.ndarray, "features"], *, weighted: bool) -> pa.ListArray:
-        """Some of the features as a list for each row: ids, or pairs of ``value`` and ``weight``.
+        """The chosen features as one list per row: ids, or pairs of ``value`` and ``weight``.
 
-        So a table in memory has the cells of a column of several values: the *value* of an element
-        is the id here, and its *weight* the value.
+        In-memory tables represent a column of several values the same way: the *value* of an
+        element is the id here, and its *weight* is the value here.
         """
         counts = np.bincount(self.rows[chosen], minlength=len(self.lines))
         offsets = pa.array(np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]), pa.int32())
@@ -86,20 +86,20 @@ class FeatureRows(NamedTuple):
 def parse_rows(
     block: bytes, *, first_line: int = 1, with_fields: bool = False, width: int | None = None
 ) -> tuple[FeatureRows, list[MalformedRow]]:
-    """The rows of a block of whole lines, and those that are none.
+    """Parses a block of whole lines into rows and malformed rows.
 
-    Features are parted by spaces or tabs. ``#`` begins a comment; a line without anything else is
-    no row.
+    Spaces or tabs separate features. ``#`` starts a comment; blank lines and lines with only a
+    comment are skipped.
 
     Args:
-      block: Lines, each with its end.
-      first_line: Number of the first of them in the file.
-      with_fields: Whether features are ``field:id:value``, and not ``id:value``.
-      width: Features that every row must have; None takes any number.
+      block: Lines, each with its line break.
+      first_line: Number of the first line in the file.
+      with_fields: Whether features are ``field:id:value`` rather than ``id:value``.
+      width: Number of features that every row must have; None accepts any number.
     """
     content = _COMMENT.sub(b"", block) if b"#" in block else block
     atoms = _Atoms(content)
-    # A feature or a label is one atom, or several with colons between them.
+    # A feature or a label consists of one or more atoms, joined by colons.
     starts = np.flatnonzero(atoms.before != _COLON)
     sizes = np.diff(starts, append=len(atoms.before))
     lines = atoms.lines[starts]
@@ -119,16 +119,15 @@ def parse_rows(
 
     good = np.bincount(row_of, faults > 0, minlength=len(labels)) == 0
     counts = np.bincount(row_of, minlength=len(labels)) - 1
-    told = _Told(block, first_line, parts)
+    log = _MalformedRows(block, first_line, parts)
     for start in _first_of_each(row_of, np.flatnonzero(faults)):
         stop = starts[start] + sizes[start]
         token = b":".join(atoms.text[int(starts[start]) : int(stop)].to_pylist())
-        told.add(int(lines[start]), told.fault(token, int(faults[start])))
+        log.add(int(lines[start]), log.describe(token, int(faults[start])))
     if width is not None:
         for row in np.flatnonzero(good & (counts != width)):
-            features_told = "1 feature" if counts[row] == 1 else f"{counts[row]} features"
-            reason = f"{features_told} instead of {width}"
-            told.add(int(lines[is_label][row]), reason)
+            found = "1 feature" if counts[row] == 1 else f"{counts[row]} features"
+            log.add(int(lines[is_label][row]), f"{found} instead of {width}")
         good &= counts == width
     kept = good[row_of[features]]
     rows = FeatureRows(
@@ -139,17 +138,17 @@ def parse_rows(
         ids=ids[kept],
         values=values[kept],
     )
-    return rows, sorted(told.malformed, key=lambda row: row.position)
+    return rows, sorted(log.rows, key=lambda row: row.position)
 
 
 class _Atoms:
-    """What stands between the spaces, line ends and colons of a text.
+    """The strings between the spaces, line breaks and colons of a text.
 
     Attributes:
-      text: The atoms as binary strings; one may be empty only beside a colon.
-      before: The kind of byte before each, [atoms].
-      lines: The line of each, from 0, [atoms].
-      odd: Whether any has a byte that no number has.
+      text: The atoms as binary strings; only an atom next to a colon may be empty.
+      before: The kind of the byte before each atom, [atoms].
+      lines: The line of each atom, from 0, [atoms].
+      odd: Whether any atom contains a byte that no number contains.
     """
 
     def __init__(self, content: bytes):
@@ -162,32 +161,32 @@ class _Atoms:
         lines = np.cumsum(before == _NEWLINE) - 1
         kept = (lengths > 0) | (after == _COLON) | (before == _COLON)
         offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(lengths[kept])])
-        # Without the bytes that part them, the atoms lie one after the other.
+        # With the separators removed, the atoms are contiguous.
         buffers = [pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(data[kinds < _SPACE])]
         self.text = pa.Array.from_buffers(pa.binary(), int(kept.sum()), [None, *buffers])
         self.before, self.lines = before[kept], lines[kept]
         self.odd = bool((kinds == _ODD).any())
 
 
-class _Told:
-    """The malformed rows of a block, with their text."""
+class _MalformedRows:
+    """Collects the malformed rows of a block, with their text."""
 
     def __init__(self, block: bytes, first_line: int, parts: int):
-        self.malformed: list[MalformedRow] = []
+        self.rows: list[MalformedRow] = []
         self._block, self._first_line = block, first_line
         self._form = "field:id:value" if parts == 3 else "id:value"
         self._lines: list[bytes] | None = None
 
     def add(self, line: int, reason: str) -> None:
-        """A row, by its line in the block, from 0."""
+        """Adds the row on a line of the block, counted from 0."""
         if self._lines is None:
             self._lines = self._block.split(b"\n")
         text = self._lines[line].decode(errors="backslashreplace").rstrip("\r")
-        shown = f"{reason} in {text[:_SHOWN_CHARACTERS]!r}"
-        self.malformed.append(MalformedRow(line + self._first_line, shown, text))
+        message = f"{reason} in {text[:_SHOWN_CHARACTERS]!r}"
+        self.rows.append(MalformedRow(line + self._first_line, message, text))
 
-    def fault(self, token: bytes, kind: int) -> str:
-        """What is wrong with a label or a feature."""
+    def describe(self, token: bytes, kind: int) -> str:
+        """Describes the fault of a label or a feature."""
         text = token.decode(errors="backslashreplace")
         shown = repr(text[:_SHOWN_CHARACTERS])
         if kind == _PARTS:
@@ -202,12 +201,12 @@ class _Told:
 
 
 def _first_of_each(row_of: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """The first token of each row among some."""
+    """The first of the given tokens in each row."""
     return tokens[np.unique(row_of[tokens], return_index=True)[1]]
 
 
 def _checked(read, atoms: _Atoms, starts, tokens, part: int, faults, fault: int) -> np.ndarray:
-    """One part of each token as a number, 0 where it is none and its fault noted."""
+    """One part of each token as a number. A bad part becomes 0 and is recorded in ``faults``."""
     numbers, bad = read(atoms.text.take(pa.array(starts[tokens] + part)), atoms.odd)
     wrong = tokens[bad]
     faults[wrong] = np.where(faults[wrong] == 0, fault, faults[wrong])
@@ -237,8 +236,8 @@ def _is_integer(text: pa.Array) -> pa.Array:
 
 
 def _cast(text: pa.Array, kind, is_one, odd: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers, and which texts are none."""
-    if not odd:  # Arrow reads 0x1f and nan too, which have other bytes.
+    """The numbers, and a mask of the texts that are not numbers."""
+    if not odd:  # Arrow also accepts 0x1f and nan, but their bytes are odd.
         try:
             return _as_text(text).cast(kind).to_numpy(), np.zeros(len(text), bool)
         except pa.ArrowInvalid:
@@ -249,5 +248,5 @@ def _cast(text: pa.Array, kind, is_one, odd: bool) -> tuple[np.ndarray, np.ndarr
 
 
 def _as_text(binary: pa.Array) -> pa.Array:
-    # Only numbers are read from it, so it need not be valid UTF-8.
+    # The result is only cast to numbers, so it need not be valid UTF-8.
     return pa.Array.from_buffers(pa.string(), len(binary), binary.buffers(), offset=binary.offset)

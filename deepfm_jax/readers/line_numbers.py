@@ -1,4 +1,4 @@
-"""On which line of its text file a row begins, where quoted cells before it hold line breaks."""
+"""Finds the line on which a row of a text file begins when quoted cells contain line breaks."""
 
 import re
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ _QUOTE, _BREAK = b'"\n'
 
 
 class LineNumbers:
-    """The lines on which rows begin, asked for in file order.
+    """Looks up the lines on which rows begin, in file order.
 
-    Only a bad row is asked for, so the file is read a second time no further than its last bad row,
-    and a file of good rows not at all. What is split off here is what the reader of rows splits
-    off: a quote opens a cell only at its beginning, and a line break in a quoted cell ends no row.
+    Callers look up bad rows only, so the file is read a second time up to its last bad row, and a
+    file of good rows is not read again. Rows are split as the CSV reader splits them: a quote opens
+    a cell only at the start of the cell, and a line break in a quoted cell does not end the row.
     """
 
     def __init__(self, path: SourcePath, text: TextFormat):
@@ -33,15 +33,16 @@ class LineNumbers:
         """The line of a row.
 
         Args:
-          row: Its number, from 1, a header and empty lines included; no less than that before.
+          row: Its number, counted from 1 with the header and empty lines; must not decrease between
+            calls.
 
         Raises:
-          UserError: the file no longer has so many rows.
+          UserError: the file no longer has that many rows.
         """
         while row >= self._row + len(self._lines):
             following = next(self._blocks, None)
             if following is None:
-                raise UserError(f"{self._path}: the file has changed while it was read")
+                raise UserError(f"{self._path}: the file changed while it was being read")
             self._row, self._lines = self._row + len(self._lines), following
         return int(self._lines[row - self._row])
 
@@ -54,7 +55,7 @@ def _first_lines(path: SourcePath, text: TextFormat) -> Iterator[np.ndarray]:
             rest += block
             content = np.frombuffer(rest, np.uint8)
             breaks = np.flatnonzero(content == _BREAK)
-            if header and len(breaks):  # The header is the first line, whatever it holds.
+            if header and len(breaks):  # The header is the first line, whatever it contains.
                 yield np.array([1])
                 line, rest, header = 2, rest[breaks[0] + 1 :], False
                 content, breaks = content[breaks[0] + 1 :], breaks[1:] - breaks[0] - 1
@@ -67,7 +68,7 @@ def _first_lines(path: SourcePath, text: TextFormat) -> Iterator[np.ndarray]:
 
 
 def _with_plain_breaks(stream: pa.NativeFile) -> Iterator[bytes]:
-    r"""The bytes of a file, each ``\r\n`` or ``\r`` of which has become ``\n``."""
+    r"""The bytes of a file, with each ``\r\n`` or ``\r`` replaced by ``\n``."""
     held = stream.read(len(_BYTE_ORDER_MARK)).removeprefix(_BYTE_ORDER_MARK)
     while block := stream.read(_BLOCK_BYTES):
         block = held + block
@@ -77,14 +78,14 @@ def _with_plain_breaks(stream: pa.NativeFile) -> Iterator[bytes]:
 
 
 def _quoted(text: bytes, content: np.ndarray, breaks: np.ndarray, delimiter: str) -> np.ndarray:
-    """Which line breaks of a text that begins with a row are in quoted cells, [breaks]."""
+    """A mask of the line breaks in quoted cells, [breaks]; the text must start with a row."""
     quotes = np.flatnonzero(content == _QUOTE)
     opening = quotes[::2]
     before = np.where(opening > 0, content[opening - 1], _BREAK)
-    # Every other quote opens a cell, or is the second of two that stand for one.
+    # Every other quote opens a cell, or is the second of an escaped pair.
     if np.isin(before, (ord(delimiter), _BREAK, _QUOTE)).all():
         return np.searchsorted(quotes, breaks) % 2 == 1
-    # Some stand inside cells without quotes.
+    # Some quotes are inside unquoted cells.
     end = re.escape(delimiter.encode())
     cells = re.finditer(rb'(?<![^%b\n])"[^"]*(?:""[^"]*)*(?:"|\Z)' % end, text)
     starts, stops = np.array([cell.span() for cell in cells], np.int64).reshape(-1, 2).T

@@ -1,8 +1,8 @@
-"""Where raw files are: on a disk, or behind any URL that fsspec knows, read as a stream.
+"""Paths of raw files, which are on disk or behind any URL that fsspec supports.
 
-``memory://``, ``gs://bucket/...``, ``s3://...``, ``hf://...`` and so on; each kind but the first
-needs its driver (``gcsfs``, ``s3fs``, ``huggingface_hub``), whose credentials are its own affair.
-``file://`` is the disk.
+Examples are ``memory://``, ``gs://bucket/...``, ``s3://...`` and ``hf://...``; ``file://`` is the
+local disk. All but ``memory://`` and ``file://`` need a driver (``gcsfs``, ``s3fs``,
+``huggingface_hub``), which finds its own credentials. Files are read as streams.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ class RemotePath:
     """A file or folder behind a URL, with the part of ``pathlib.Path`` that reading needs.
 
     Attributes:
-      url: With its scheme, as ``gs://bucket/logs/train.csv``.
+      url: The URL with its scheme, such as ``gs://bucket/logs/train.csv``.
     """
 
     url: str
@@ -55,7 +55,7 @@ class RemotePath:
         return pathlib.PurePosixPath(self.name).suffix
 
     def exists(self) -> bool:
-        """Whether something is there."""
+        """Whether a file or folder exists at the URL."""
         return self._about() is not None
 
     def is_dir(self) -> bool:
@@ -67,15 +67,15 @@ class RemotePath:
         return (self._about() or {}).get("type") == "file"
 
     def stored_bytes(self) -> int:
-        """Bytes of the file as it is stored; 0 where that is not told."""
+        """Size of the file as stored, in bytes; 0 if the driver does not report it."""
         return (self._about() or {}).get("size") or 0
 
     def glob(self, pattern: str) -> list["RemotePath"]:
-        """The files of this folder whose names match a pattern, sorted; none where it is none."""
-        with _failures_told(self.url):
+        """The files of this folder that match a pattern, sorted; empty if it is not a folder."""
+        with _translate_errors(self.url):
             system, folder = _system(self.url)
             try:
-                found = system.ls(folder, detail=True)  # Drivers remember a listing.
+                found = system.ls(folder, detail=True)  # Drivers cache listings.
             except (FileNotFoundError, NotADirectoryError):
                 return []
         files = (each["name"].rpartition("/")[2] for each in found if each["type"] == "file")
@@ -83,30 +83,30 @@ class RemotePath:
 
     def matches(self) -> list["RemotePath"]:
         """The files that match the URL as a pattern, sorted."""
-        with _failures_told(self.url):
+        with _translate_errors(self.url):
             system, pattern = _system(self.url)
             if not glob.has_magic(pattern):
                 return []
             found: Any = system.glob(pattern, detail=True)  # A dict, with details.
             files = [name for name, about in found.items() if about["type"] == "file"]
-            # The host of a URL is no part of the file system's own names.
+            # The file system's own names do not include the host of the URL.
             before = self.url.removesuffix(pattern)
             if before == self.url:
                 return [RemotePath(system.unstrip_protocol(name)) for name in sorted(files)]
             return [RemotePath(before + name) for name in sorted(files)]
 
     def open(self) -> pa.NativeFile:
-        """The bytes as they are stored, fetched as they are read.
+        """Opens the stored bytes as a stream, which fetches them as they are read.
 
         Raises:
-          UserError: no such file, no driver for it, or the driver cannot open it.
+          UserError: the file does not exist, its driver is missing, or the driver cannot open it.
         """
-        with _failures_told(self.url):
+        with _translate_errors(self.url):
             system, name = _system(self.url)
             return pa.PythonFile(_DriverFile(system.open(name, "rb")), mode="r")
 
     def _about(self) -> dict[str, Any] | None:
-        with _failures_told(self.url):
+        with _translate_errors(self.url):
             system, name = _system(self.url)
             try:
                 return system.info(name)
@@ -123,7 +123,7 @@ def is_url(path: str | os.PathLike[str]) -> bool:
 
 
 def source_path(path: str | os.PathLike[str]) -> SourcePath:
-    """The path of a file, a folder or a pattern, on the disk or behind a URL."""
+    """The path of a file, a folder or a pattern, on disk or behind a URL."""
     if isinstance(path, RemotePath):
         return path
     text = os.fspath(path)
@@ -135,13 +135,13 @@ def source_path(path: str | os.PathLike[str]) -> SourcePath:
 
 
 def extension(path: str | os.PathLike[str]) -> str:
-    """What a file holds, by its name: ``.csv`` of ``a.csv`` and of ``a.csv.gz``."""
+    """The extension without compression: ``.csv`` for both ``a.csv`` and ``a.csv.gz``."""
     name = pathlib.PurePosixPath(os.fspath(path))
     return pathlib.PurePosixPath(name.stem).suffix if name.suffix in _CODECS else name.suffix
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """The path from the root; a URL is one."""
+    """The absolute path; a URL is returned unchanged."""
     place = source_path(path)
     return place.url if isinstance(place, RemotePath) else os.path.abspath(place)
 
@@ -150,7 +150,7 @@ def find_files(path: str | os.PathLike[str]) -> list[SourcePath]:
     """The files that a path or a pattern (``train-*.csv.gz``) names, sorted by name.
 
     Raises:
-      UserError: there is none, or it cannot be reached.
+      UserError: no file matches, the path is a folder, or the URL cannot be reached.
     """
     place = source_path(path)
     files: list[SourcePath]
@@ -160,7 +160,7 @@ def find_files(path: str | os.PathLike[str]) -> list[SourcePath]:
         files = [place]
     else:
         found = map(pathlib.Path, glob.glob(os.fspath(place), recursive=True))
-        # A link to nowhere stays, for its rows would be missed without a word.
+        # A broken link is kept, because dropping it would lose its rows silently.
         files = [file for file in sorted(found) if not file.is_dir()]
     if not files:
         matches = glob.has_magic(os.fspath(path))
@@ -171,24 +171,24 @@ def find_files(path: str | os.PathLike[str]) -> list[SourcePath]:
 
 
 def stored_bytes(path: SourcePath) -> int:
-    """Bytes of a file as it is stored; 0 where that is not told."""
+    """Size of a file as stored, in bytes; 0 if its driver does not report it."""
     return path.stat().st_size if isinstance(path, pathlib.Path) else path.stored_bytes()
 
 
 def open_text(path: SourcePath) -> pa.NativeFile:
-    """A stream of a file's bytes, decompressed where its name ends by ``.gz`` or ``.zst``."""
+    """A stream of a file's bytes, decompressed if its name ends in ``.gz`` or ``.zst``."""
     if isinstance(path, pathlib.Path):
         return pa.input_stream(os.fspath(path), compression="detect")
     return pa.input_stream(path.open(), compression=_CODECS.get(path.suffix))
 
 
 def open_random(path: SourcePath) -> pa.NativeFile:
-    """A file's bytes as they are stored, at any position."""
+    """A file's stored bytes, with random access."""
     return pa.OSFile(os.fspath(path)) if isinstance(path, pathlib.Path) else path.open()
 
 
 class _DriverFile:
-    """A driver's open file, whose failures are OSErrors, as those of a disk are."""
+    """A driver's open file, which raises OSError on failure, as files on disk do."""
 
     def __init__(self, file: Any):
         self._file = file
@@ -198,11 +198,11 @@ class _DriverFile:
         return self._file.closed
 
     def read(self, count: int = -1) -> bytes:
-        with self._failures_are_of_reading():
+        with self._as_os_error():
             return self._file.read(count)
 
     def seek(self, position: int, whence: int = 0) -> int:
-        with self._failures_are_of_reading():
+        with self._as_os_error():
             return self._file.seek(position, whence)
 
     def tell(self) -> int:
@@ -212,21 +212,21 @@ class _DriverFile:
         self._file.close()
 
     @contextlib.contextmanager
-    def _failures_are_of_reading(self) -> Iterator[None]:
+    def _as_os_error(self) -> Iterator[None]:
         try:
             yield
         except OSError:
             raise
-        # Each driver has errors of its own, for a lost connection and the like.
+        # Drivers raise their own exceptions for lost connections and the like.
         except Exception as error:
             raise OSError(f"{type(error).__name__}: {one_line(error)}") from error
 
 
 def _system(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system of a URL, and the name that it has there.
+    """The file system of a URL, and its name in that file system.
 
     Raises:
-      UserError: an unknown scheme, or its driver is not installed.
+      UserError: the scheme is unknown, or its driver is not installed.
     """
     scheme = url.partition("://")[0]
     try:
@@ -242,14 +242,14 @@ def _system(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 @contextlib.contextmanager
-def _failures_told(url: str) -> Iterator[None]:
+def _translate_errors(url: str) -> Iterator[None]:
     try:
         yield
     except UserError:
         raise
     except FileNotFoundError:
         raise UserError(f"{url}: no such file") from None
-    # Each driver has errors of its own, for missing credentials, rights, buckets and so on.
+    # Drivers raise their own exceptions for missing credentials, permissions, buckets and so on.
     except Exception as error:
         raise UserError(
             f"{url}: cannot be reached ({type(error).__name__}: {one_line(error)})"

@@ -1,4 +1,4 @@
-"""Work on one item while a thread prepares the next: pyarrow and NumPy let both run at once."""
+"""Prepares the next item in a thread; pyarrow and NumPy release the GIL, so both run at once."""
 
 import collections
 from collections.abc import Generator, Iterable
@@ -10,9 +10,10 @@ _END = object()
 
 
 def read_ahead(items: Iterable[_Item], depth: int = 1) -> Generator[_Item]:
-    """The same items in the same order, up to ``depth`` of them computed ahead of their use.
+    """Yields the same items in the same order, computing up to ``depth`` of them ahead.
 
-    An error comes where the item would have come. Closed, it ends the work that is under way.
+    An error is raised in place of its item. Closing the generator stops the thread and closes
+    ``items``.
     """
     iterator = iter(items)
     try:
@@ -26,7 +27,7 @@ def read_ahead(items: Iterable[_Item], depth: int = 1) -> Generator[_Item]:
                 for future in ahead:
                     future.cancel()
     finally:
-        # The thread has ended, and what it was at with it.
+        # The thread has ended, so the iterator is not running.
         close = getattr(iterator, "close", None)
         if close is not None:
             close()

@@ -1,4 +1,4 @@
-"""Typed rows of a source, with every bad row named by file, line, column and value."""
+"""Types the rows of a source, and reports each bad row by file, line, column and value."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -21,10 +21,10 @@ class Fault(NamedTuple):
     """What is wrong with a row.
 
     Attributes:
-      column: The column whose cell is bad; empty for a row that could not be split into cells.
-      value: The cell as it stands, or the bad element of one of several values; None where it is
-        empty, or for such a row.
-      reason: What is wrong with it.
+      column: The column of the bad cell; empty for a row that could not be split into cells.
+      value: The cell verbatim, or its bad element if it has several values; None if the cell is
+        empty or the row could not be split.
+      reason: What is wrong with the cell or row.
     """
 
     column: str
@@ -33,7 +33,7 @@ class Fault(NamedTuple):
 
     @property
     def message(self) -> str:
-        """The fault without its place."""
+        """The message about the fault, without its position."""
         if not self.column:
             return self.reason
         shown = "missing" if self.value is None else f"{self.value[:_SHOWN_CHARACTERS]!r}"
@@ -41,15 +41,15 @@ class Fault(NamedTuple):
 
 
 class RejectedRow(NamedTuple):
-    """A row that was left out.
+    """A rejected row.
 
     Attributes:
-      source: Name of the source, a path as a rule.
+      source: Name of the source, usually a path.
       unit: What positions count: ``"line"`` or ``"row"``.
-      position: Of the row in the source, from 1; where it runs over lines, of its first.
-      fault: What is wrong with it.
-      text: The row as it stands where it could not be split, else its cells as far as they were
-        read, with the delimiter of the schema between them.
+      position: Position of the row in the source, from 1; the first line of a multi-line row.
+      fault: What is wrong with the row.
+      text: The row verbatim if it could not be split, otherwise the cells that were read, joined by
+        the delimiter of the schema.
     """
 
     source: str
@@ -60,25 +60,25 @@ class RejectedRow(NamedTuple):
 
     @property
     def message(self) -> str:
-        """Where the row stands, what is wrong with it, and what to do."""
+        """Where the row is, what is wrong with it, and what to do."""
         return f"{self.source}, {self.unit} {self.position}, {self.fault.message}; {_REMEDY}"
 
     def beyond(self, max_bad_rows: int) -> UserError:
-        """What is raised for the row that is one too many."""
+        """The error for the first row beyond the limit."""
         count = f" ({max_bad_rows + 1} bad rows so far)" if max_bad_rows else ""
         return UserError(self.message + count)
 
 
 @dataclasses.dataclass
 class RowReport:
-    """Counts of the rows of a source, and what became of the rejected ones.
+    """Counts of the rows of a source, and messages about rejected rows.
 
     Attributes:
-      read: Rows met, ``kept + rejected``.
-      kept: Good rows.
-      rejected: Bad rows.
+      read: Number of rows read, ``kept + rejected``.
+      kept: Number of good rows.
+      rejected: Number of bad rows.
       first_errors: Messages about the first bad rows.
-      on_rejected: Told of each bad row as it is met.
+      on_rejected: Called with each bad row as it is found.
     """
 
     read: int = 0
@@ -89,12 +89,12 @@ class RowReport:
 
 
 class GoodRows(NamedTuple):
-    """The same rows twice: every column as it was read, and the schema's columns typed.
+    """The same rows twice: every column as read, and the schema's columns typed.
 
     Attributes:
-      raw: As they were read.
-      typed: Of the schema.
-      source: Name of the source they are from, a path as a rule.
+      raw: All columns as read.
+      typed: The typed columns of the schema.
+      source: Name of the rows' source, usually a path.
     """
 
     raw: pa.Table
@@ -103,7 +103,7 @@ class GoodRows(NamedTuple):
 
 
 class MalformedRow(NamedTuple):
-    """A row that could not be split into cells: where it stands, why, and its text."""
+    """A row that could not be split into cells: its position, the reason, and its text."""
 
     position: int
     reason: str
@@ -115,13 +115,13 @@ class RowChecker:
     """Types the rows of one source and rejects the bad ones, up to a limit.
 
     Attributes:
-      source: Name of the source in messages, a path as a rule.
-      schema: What each column must hold.
-      max_bad_rows: Bad rows tolerated; one more raises.
-      report: Counts, filled while rows pass.
+      source: Name of the source in messages, usually a path.
+      schema: What each column must contain.
+      max_bad_rows: Number of bad rows to tolerate; one more raises.
+      report: Counts, updated as rows are checked.
       unit: What positions count: ``"line"`` of a text file, or ``"row"``.
-      line_of: Gives the line of a row by its number, where a row may run over several lines; None
-        where positions are those of ``unit``. Called for bad rows alone, in file order.
+      line_of: Maps the number of a row to its line if rows may span several lines; None if
+        positions already count ``unit``. Called for bad rows only, in file order.
     """
 
     source: str
@@ -138,35 +138,35 @@ class RowChecker:
         malformed: Sequence[MalformedRow] = (),
         suspects: Mapping[int, Fault] | None = None,
     ) -> GoodRows:
-        """The good rows of ``table``, as they stand and typed.
+        """The good rows of ``table``, raw and typed.
 
         Args:
-          table: Raw columns, text or not. Those of the schema's fields are read, and the label's
-            where the table has it.
+          table: Raw columns, text or not. The columns of the schema's fields must be present;
+            labels are read if present.
           positions: Position of each row in the source, from 1, [rows].
-          malformed: Rows that could not be split into cells, all of them before or among these.
-          suspects: Rows of ``table``, by index, that the reader has found fault with.
+          malformed: Rows that could not be split into cells, before or among the rows of ``table``.
+          suspects: Faults that the reader found, by row index in ``table``.
 
         Returns:
-          Typed, categorical columns are string or int64, numeric ones float64 (null: missing),
-          times int64 seconds since 1970 with their parts beside them, and labels float32. Where the
-          table has several labels, a row may lack some of them (null), but not all.
-          Columns of several values are lists (see ``cells.lists.typed_lists``), those of vectors
-          lists of one size of float32.
-          A field whose raw column is dictionary-encoded, as those of text files are where the cells
-          themselves are not wanted, stays so: each distinct cell is then typed once.
+          Typed categorical columns are string or int64, numeric columns float64 (null if missing),
+          times int64 seconds since 1970, followed by their parts, and labels float32. If the table
+          has several labels, a row may lack some of them (null), but not all.
+          Columns of several values are lists (see ``cells.lists.typed_lists``), and columns of
+          vectors are fixed-size lists of float32.
+          A dictionary-encoded raw column stays dictionary-encoded, so that each distinct cell is
+          typed once. Text files are read this way unless the raw cells are needed.
 
         Raises:
-          UserError: more bad rows than ``max_bad_rows``, the first beyond it in file order; or a
-            column of a type that cannot be read as declared (Parquet).
+          UserError: there are more than ``max_bad_rows`` bad rows, reported by the first one beyond
+            the limit in file order; or the type of a column cannot be read as declared (Parquet).
         """
         columns: dict[str, pa.Array] = {}
         faults = dict(suspects or {})
-        # Tables may have ten thousand columns, and look through all of them for a name.
+        # A table may have ten thousand columns, and pyarrow searches for a name linearly.
         places = {name: place for place, name in enumerate(table.column_names)}
         allowed = self._missing_labels(table)
         for column in self.schema.columns:
-            # A label, or a time that rows are split by, may be absent; fields may not.
+            # Labels and the time that rows are split by may be absent; fields may not.
             if not column.is_read or column.name not in places:
                 continue
             raw = table.column(places[column.name]).combine_chunks()
@@ -180,7 +180,7 @@ class RowChecker:
             columns[column.name] = values
             columns |= column.derived(values)
             for row, bad in found.items():
-                # A row with several faults is one bad row, told by its first column.
+                # A row with several faults is one bad row, reported by its first bad column.
                 faults.setdefault(row, Fault(column.name, *bad))
         self.report.read += table.num_rows + len(malformed)
         self._reject_all(table, positions, malformed, faults)
@@ -193,7 +193,7 @@ class RowChecker:
         return GoodRows(raw=table, typed=typed, source=self.source)
 
     def _typed(self, column: Column, raw: pa.Array, allowed: np.ndarray | None) -> TypedCells:
-        """Types the cells of a column; those that are allowed to be missing become null."""
+        """Types the cells of a column; cells that may be missing become null."""
         text = self.schema.text
         if allowed is None or not allowed.any():
             return column.type_cells(raw, text)
@@ -203,7 +203,7 @@ class RowChecker:
         return values.take(places), {int(given[row]): bad for row, bad in found.items()}
 
     def _missing_labels(self, table: pa.Table) -> dict[str, np.ndarray]:
-        """By label, which rows lack it and have another label, and so are good rows."""
+        """For each label, a mask of the rows that lack it but have another label."""
         names = [label.name for label in self.schema.labels if label.name in table.column_names]
         if len(names) < 2:
             return {}

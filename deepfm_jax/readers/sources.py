@@ -1,4 +1,4 @@
-"""Raw files to clean, typed tables, a chunk at a time, so that memory does not grow with rows."""
+"""Reads raw files into clean, typed tables in chunks, so memory does not grow with their rows."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ from deepfm_jax.schema import Schema
 _BLOCK_BYTES = 4 << 20
 _PARQUET_ROWS = 1 << 16
 
-# A file, a pattern of several, or several by name.
+# A file, a pattern that matches several, or a sequence of either.
 Files: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 __all__ = [
@@ -53,27 +53,27 @@ def read_tables(
     report: RowReport | None = None,
     block_bytes: int = _BLOCK_BYTES,
 ) -> Iterator[pa.Table]:
-    """The rows of files as typed tables (see ``RowChecker.good_rows``), in file order.
+    """Yields the rows of files as typed tables (see ``RowChecker.good_rows``), in file order.
 
     Text files (``.tsv``, ``.csv``, ``.txt``, ``.data``, plain, ``.gz`` or ``.zst``) are read in the
-    layout of ``schema.text``; ``.parquet`` by column names; ``.libsvm``, ``.libfm``, ``.svm``,
-    ``.libffm`` and ``.ffm`` as ``libsvm_files.read_features`` says. An empty cell is a missing
-    value. A row is named by the line on which it begins: a quoted cell may hold line breaks.
+    layout of ``schema.text``, ``.parquet`` files by column names, and ``.libsvm``, ``.libfm``,
+    ``.svm``, ``.libffm`` and ``.ffm`` files by ``libsvm_files.read_features``. An empty cell is a
+    missing value. Messages name a row by its first line, as quoted cells may contain line breaks.
 
     Args:
-      path: A file, or a pattern of several (see ``paths.find_files``), which are one source then;
-        on a disk or behind a URL. Or a sequence of files, in the order in which they are read;
-        those of unknown names are text.
-      schema: What its columns mean.
-      max_bad_rows: Bad rows to leave out and count before giving up.
-      labelled: Whether the label must be there; None takes it where it is.
-      report: Counts, filled while reading.
+      path: A file, or a pattern of several files that form one source (see ``paths.find_files``),
+        on disk or behind a URL. Or a sequence of files, which are read in order; files with unknown
+        extensions are read as text.
+      schema: What the columns mean.
+      max_bad_rows: Number of bad rows to skip and count before raising.
+      labelled: Whether the label is required; None reads it if present.
+      report: Counts, updated while reading.
       block_bytes: Bytes of text read at a time; no row may be longer.
 
     Raises:
-      UserError: a file is missing, empty, truncated or not text; a column is missing, or is of
-        another type than in the first of several files; or a bad row beyond ``max_bad_rows``,
-        named by line, column and value.
+      UserError: a file is missing, empty, truncated or not text; a column is missing, or its type
+        differs from that in the first file; or there are more than ``max_bad_rows`` bad rows. The
+        message names line, column and value.
     """
     for rows in _read(path, schema, max_bad_rows, labelled, report, block_bytes, every=False):
         yield rows.typed
@@ -88,7 +88,7 @@ def read_rows(
     report: RowReport | None = None,
     block_bytes: int = _BLOCK_BYTES,
 ) -> Iterator[GoodRows]:
-    """As ``read_tables``, with every column of the file as it stands beside the typed ones."""
+    """Like ``read_tables``, but also yields every raw column of the file."""
     return _read(path, schema, max_bad_rows, labelled, report, block_bytes, every=True)
 
 
@@ -100,19 +100,19 @@ def typed_table(
     labelled: bool | None = None,
     report: RowReport | None = None,
 ) -> pa.Table:
-    """The rows of a table in memory, typed as ``read_tables`` types those of a file.
+    """The rows of an in-memory table, typed as ``read_tables`` types the rows of a file.
 
     Args:
-      table: A pyarrow, pandas or polars table, or anything else that pyarrow reads: what has
+      table: A pyarrow, pandas or polars table, or anything else that pyarrow reads: an object with
         ``__arrow_c_stream__``, or a dict of columns.
-      schema: What its columns mean; found by name, in any order.
-      max_bad_rows: Bad rows to leave out and count before giving up.
-      labelled: Whether the label must be there; None takes it where it is.
-      report: Counts, filled while reading.
+      schema: What the columns mean; columns are found by name, in any order.
+      max_bad_rows: Number of bad rows to skip and count before raising.
+      labelled: Whether the label is required; None reads it if present.
+      report: Counts, updated while reading.
 
     Raises:
-      UserError: not a table; a column is missing; or a bad row beyond ``max_bad_rows``, named by
-        its number (from 1), column and value.
+      UserError: the argument is not a table; a column is missing; or there are more than
+        ``max_bad_rows`` bad rows. The message names row number (from 1), column and value.
     """
     try:
         raw = pa.table(table)
@@ -125,7 +125,7 @@ def typed_table(
     report = RowReport() if report is None else report
     checker = RowChecker("table", schema, max_bad_rows, report, unit="row")
     parts = []
-    # An empty table has one part too, for its columns.
+    # Even an empty table yields one part, which has its columns.
     for start in range(0, max(raw.num_rows, 1), _PARQUET_ROWS):
         part = raw.slice(start, _PARQUET_ROWS)
         positions = np.arange(start + 1, start + 1 + part.num_rows)
@@ -140,16 +140,16 @@ def check_files(
     labelled: bool | None = True,
     every: bool = False,
 ) -> list[SourcePath]:
-    """The files of a source in the order in which they are read, known to go together.
+    """The files of a source in reading order, after checking that their columns agree.
 
     Args:
-      path: A file, a pattern of several, or a sequence of files, whatever their names.
-      schema: What their columns mean.
-      labelled: Whether the label must be there; None takes it where it is.
+      path: A file, a pattern of several, or a sequence of files with any extensions.
+      schema: What the columns mean.
+      labelled: Whether the label is required; None reads it if present.
       every: Whether columns that the schema ignores are read too.
 
     Raises:
-      UserError: there is none, or one of an unknown kind; or the columns of several files differ.
+      UserError: no file exists, a file is of an unknown kind, or the columns of the files differ.
     """
     if isinstance(path, str | os.PathLike):
         files, by_name = find_files(path), True
@@ -174,16 +174,16 @@ def read_file(
     max_bad_rows: int = 0,
     report: RowReport,
 ) -> Iterator[pa.Table]:
-    """The rows of one of the files that ``check_files`` gave; see ``read_tables``."""
+    """Yields the rows of one of the files returned by ``check_files``; see ``read_tables``."""
     for rows in _read_file(file, schema, True, max_bad_rows, report, _BLOCK_BYTES, every=False):
         yield rows.typed
 
 
 def check_not_empty(path: Files, files: Sequence[SourcePath], read: int) -> None:
-    """Whether any row was read.
+    """Checks that at least one row was read.
 
     Raises:
-      UserError: none was.
+      UserError: no row was read.
     """
     if read == 0:
         path = path if isinstance(path, str | os.PathLike) else f"{files[0]} and the others"
@@ -226,10 +226,9 @@ def _read_file(
 
 
 def _check_alike(files: Sequence[SourcePath], schema: Schema, labelled, every: bool) -> None:
-    """Whether the columns that are read are of one kind in all files.
+    """Checks that each column that is read has the same kind in all files.
 
-    The values of a category are compared as text, and so 5 in a column of integers and 5 in one of
-    timestamps would be two.
+    Categories are compared as text, so the integer 5 and the timestamp 5 would be two categories.
     """
     declared = {column.name for column in schema.columns if column.is_read}
     first: dict[str, str] = {}
@@ -239,12 +238,12 @@ def _check_alike(files: Sequence[SourcePath], schema: Schema, labelled, every: b
             kinds = {name: kind for name, kind in kinds.items() if name in declared}
         first = first or kinds
         for name in [*first, *kinds]:
-            kind, other = (found.get(name, "not there") for found in (first, kinds))
-            # A file with missing values alone has no kind.
+            kind, other = (found.get(name, "missing") for found in (first, kinds))
+            # A column of missing values only is of kind null, which agrees with any other.
             if kind != other and "null" not in (kind, other):
                 raise UserError(
                     f"{files[0]} and {file} differ: column {name} is {kind} in the first and "
-                    f"{other} in the second; write them alike, or prepare them apart"
+                    f"{other} in the second; make them agree, or prepare them separately"
                 )
 
 
@@ -261,7 +260,7 @@ def _column_kinds(path: SourcePath, schema: Schema, labelled: bool | None) -> di
 
 
 def _kind(kind: pa.DataType) -> str:
-    """What a type holds, whatever its width or encoding."""
+    """The kind of value of a type, regardless of width and encoding."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if pa.types.is_integer(kind):
         return "integer"

@@ -1,4 +1,4 @@
-"""Rows that a cell without its last quote has taken in, and that would be lost without a word."""
+"""Finds rows swallowed by a cell whose closing quote is missing; they would be lost silently."""
 
 import re
 
@@ -12,19 +12,19 @@ _LINE_BREAK = re.compile("\r\n|\n|\r")
 
 
 def swallowed_rows(table: pa.Table, schema: Schema, names: list[str]) -> dict[int, Fault]:
-    """Rows with a cell that runs over whole rows of the file, by their index in the table.
+    """Faults of the rows with a cell that spans whole rows of the file, by row index in the table.
 
-    A line break inside a quoted cell is text. But where a line between two of them splits into as
-    many cells as a row has, it is a row; and so are the first and the last line, where the cells
-    before and after make up a row of each, and both have a label that can be read.
+    A line break inside a quoted cell is usually text. A line between two of them counts as a row if
+    it splits into as many cells as a row has. The first and the last line of the cell count as
+    rows if each, with the cells before or after it, forms a complete row with a readable label.
 
     Args:
       table: Raw cells of columns of the file.
-      schema: Of the rows.
-      names: Of all columns, in file order.
+      schema: Schema of the rows.
+      names: Names of all columns, in file order.
     """
     faults: dict[int, Fault] = {}
-    # Text often has one delimiter in a line, and cannot be told from a row of two cells.
+    # A line of text often contains one delimiter, and then looks like a row of two cells.
     if not schema.text.quoting or len(names) < 3:
         return faults
     places = {name: place for place, name in enumerate(names)}
@@ -34,7 +34,7 @@ def swallowed_rows(table: pa.Table, schema: Schema, names: list[str]) -> dict[in
             lines = [line.split(schema.text.delimiter) for line in _LINE_BREAK.split(cell)]
             inner = any(len(line) == len(names) for line in lines[1:-1])
             if inner or _are_rows(lines[0], lines[-1], places[name], schema, names):
-                reason = "runs over whole rows (is a quote missing?)"
+                reason = "spans whole rows (is a quote missing?)"
                 faults.setdefault(row, Fault(name, cell, reason))
     return faults
 
@@ -42,14 +42,14 @@ def swallowed_rows(table: pa.Table, schema: Schema, names: list[str]) -> dict[in
 def _are_rows(
     first: list[str], last: list[str], place: int, schema: Schema, names: list[str]
 ) -> bool:
-    """Whether the cells of a cell's first and last line end one row and begin another.
+    """Whether the first line of a cell completes one row, and its last line begins another.
 
     Args:
       first: Cells of the first line, the first of them at ``place``.
       last: Cells of the last line, the last of them at ``place``.
-      place: Of the cell in its row, from 0.
-      schema: Of the rows.
-      names: Of all columns, in file order.
+      place: Position of the cell in its row, from 0.
+      schema: Schema of the rows.
+      names: Names of all columns, in file order.
     """
     if len(first) != len(names) - place or len(last) != place + 1:
         return False

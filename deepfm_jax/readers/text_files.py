@@ -1,4 +1,4 @@
-"""Text files of rows, in blocks: every row of them typed, or rejected by its line."""
+"""Reads text files in blocks; each row is typed, or rejected with its line."""
 
 import contextlib
 import csv
@@ -29,7 +29,7 @@ _SHOWN_CHARACTERS = 60
 
 
 def text_extension(path: str | os.PathLike[str]) -> str | None:
-    """``.tsv``, ``.csv``, ... of a text file, compressed or not; None of any other."""
+    """The extension (``.tsv``, ``.csv``) of a text file, compressed or not; else None."""
     suffix = extension(path)
     return suffix if suffix in EXTENSIONS else None
 
@@ -38,8 +38,7 @@ def text_columns(path: SourcePath, schema: Schema, labelled: bool | None) -> lis
     """The names of a text file's columns, in file order.
 
     Raises:
-      UserError: an empty file, a header without a needed column or with a name twice, or, without
-        a header, another number of columns than the schema declares.
+      UserError: the file is empty, or its header lacks a required column or repeats a name.
     """
     line = first_line(path)
     cells = split_line(line, schema.text)
@@ -51,15 +50,15 @@ def text_columns(path: SourcePath, schema: Schema, labelled: bool | None) -> lis
         return cells
     labels = [label.name for label in schema.labels]
     unlabelled = [name for name in names if name not in labels]
-    # The first row decides, and later rows must agree with it; when it fits neither layout, it
-    # is one of the bad rows.
+    # The first row decides, and later rows must agree with it. If it fits neither layout, it counts
+    # as a bad row.
     if labelled is not True and len(cells) == len(unlabelled):
         return unlabelled
     return names
 
 
 def no_header(path: SourcePath) -> str:
-    """What is wrong with a file whose first line is empty, and so names no column."""
+    """The message for a file whose first line is empty, and so has no column names."""
     return (
         f"{path}, line 1 is empty: the names of the columns, or the first row, must come first; "
         "remove the empty lines before them"
@@ -67,26 +66,26 @@ def no_header(path: SourcePath) -> str:
 
 
 def check_names(where: str, names: list[str], schema: Schema, labelled: bool | None) -> None:
-    """Whether all needed columns are there, and no name twice.
+    """Checks that all required columns are present, and that no name is repeated.
 
     Raises:
-      UserError: it is not so.
+      UserError: a column is missing, or a name is repeated.
     """
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    if twice:
-        raise UserError(f"{where}: column {shown(twice[0])} stands twice in the header")
-    needed = [column.name for column in schema.inputs]
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+    if repeated:
+        raise UserError(f"{where}: column {shown(repeated[0])} appears twice in the header")
+    required = [column.name for column in schema.inputs]
     if labelled:
-        needed += schema.targets
-    there = set(names)
-    missing = [name for name in needed if name not in there]
+        required += schema.targets
+    present = set(names)
+    missing = [name for name in required if name not in present]
     if missing:
         found = shown_names(names, missing[0])
         raise UserError(f"{where}: column {missing[0]!r} is missing; found {found}")
 
 
 def first_line(path: SourcePath) -> str:
-    """The first line of a text file, without its end.
+    """The first line of a text file, without its line break.
 
     Raises:
       UserError: the file is empty, cannot be read or is not text.
@@ -98,10 +97,10 @@ def first_line(path: SourcePath) -> str:
         raise UserError(f"{path}: cannot be read ({one_line(error)}); is it truncated?") from None
     if not head:
         raise UserError(f"{path}: the file is empty")
-    # Old Mac files end lines by a carriage return alone.
+    # Old Mac files end lines with a carriage return only.
     line = head.split(b"\n", 1)[0].split(b"\r", 1)[0]
     try:
-        # A byte order mark, which spreadsheets write, is no part of the first name.
+        # The byte order mark that spreadsheets write is not part of the first name.
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}, line 1: not valid UTF-8 ({error.reason})") from None
@@ -113,7 +112,7 @@ def first_line(path: SourcePath) -> str:
 def split_line(line: str, text: TextFormat) -> list[str]:
     """The cells of a line."""
     if text.quoting:
-        # Of the whole process; a cell may be as long as its line.
+        # The limit is global to the process; a cell may be as long as its line.
         csv.field_size_limit(max(csv.field_size_limit(), len(line)))
         cells = next(csv.reader([line], delimiter=text.delimiter), [""])
     else:
@@ -129,12 +128,12 @@ def read_text(
     block_bytes: int,
     every: bool,
 ) -> Iterator[GoodRows]:
-    """The rows of a text file; see ``sources.read_rows``.
+    """Yields the rows of a text file; see ``sources.read_rows``.
 
     Args:
       path: The file.
-      schema: Of the rows.
-      labelled: Whether the label must be there; None takes it where it is.
+      schema: Schema of the rows.
+      labelled: Whether the label is required; None reads it if present.
       checker: Types the rows.
       block_bytes: Bytes read at a time; no row may be longer.
       every: Whether columns that the schema ignores are read too.
@@ -145,11 +144,10 @@ def read_text(
     names = text_columns(path, schema, labelled)
     wanted = {column.name for column in schema.columns if column.is_read}
     include = [name for name in names if every or name in wanted]
-    # Where the cells themselves are not wanted, typing each distinct one once is several times
-    # as fast.
+    # If the raw cells are not needed, typing each distinct cell once is several times as fast.
     kind = pa.string() if every else pa.dictionary(pa.int32(), pa.string())
     lines = _Lines(2 if schema.text.header else 1, len(names))
-    if schema.text.quoting:  # Or else a row is a line.
+    if schema.text.quoting:  # Otherwise each row is one line.
         checker = dataclasses.replace(checker, line_of=LineNumbers(path, schema.text).line)
     open_reader = functools.partial(
         _open_csv, path, schema, names, include, lines, block_bytes, kind
@@ -170,7 +168,7 @@ def read_text(
 
 
 class _Lines:
-    """The number of each row in the file, when rows that do not split into cells are left out."""
+    """Tracks the number of each row in the file, although the CSV reader skips malformed rows."""
 
     def __init__(self, first: int, width: int):
         self._next = first
@@ -178,7 +176,7 @@ class _Lines:
         self._pending: list[MalformedRow] = []
 
     def malformed(self, row: pa_csv.InvalidRow) -> str:
-        """Called by the reader for each row of another width."""
+        """The CSV reader's handler of rows with the wrong number of columns."""
         text = row.text or ""
         reason = (
             f"{row.actual_columns} columns instead of {self._width} in {text[:_SHOWN_CHARACTERS]!r}"
@@ -187,9 +185,9 @@ class _Lines:
         return "skip"
 
     def take(self, rows: int) -> tuple[np.ndarray, list[MalformedRow]]:
-        """Numbers of the next ``rows`` rows, and the malformed ones up to the last of them.
+        """The numbers of the next ``rows`` rows, and the malformed rows before the last of them.
 
-        The reader reads ahead, so malformed rows of later batches may be known already.
+        The reader reads ahead, so malformed rows of later batches may already be known.
         """
         known = np.array([row.position for row in self._pending], dtype=np.int64)
         span = np.arange(self._next, self._next + rows + len(known))
@@ -206,42 +204,42 @@ class _Lines:
 def _batches(
     open_reader: Callable[[], pa_csv.CSVStreamingReader], lines: _Lines
 ) -> Iterator[tuple[pa.Table, np.ndarray, list[MalformedRow]]]:
-    """Rows, their numbers, and the malformed rows up to the last of them."""
-    with _decoding_untold(), open_reader() as reader:
+    """Yields rows, their numbers, and the malformed rows before the last of them."""
+    with _silence_decode_errors(), open_reader() as reader:
         for batch in reader:
             yield pa.Table.from_batches([batch]), *lines.take(batch.num_rows)
 
 
 @contextlib.contextmanager
-def _decoding_untold() -> Iterator[None]:
-    """Keeps stack traces of text that is not UTF-8 off stderr; ``cause`` tells it by line.
+def _silence_decode_errors() -> Iterator[None]:
+    """Keeps stack traces of text that is not UTF-8 off stderr; ``cause`` reports it by line.
 
-    The reader decodes a malformed row before it calls the handler, and where that fails, it
-    prints a trace, for nobody can catch it there, and only then raises. As it reads ahead, that
-    may happen at any time until it is closed.
+    The reader decodes a malformed row before it calls the handler. If decoding fails, the reader
+    prints a trace, because nothing can catch the error there, and raises afterwards. As it reads
+    ahead, this may happen at any time until it is closed.
     """
-    kept = sys.unraisablehook
+    previous = sys.unraisablehook
 
     def hook(unraisable):
         if not isinstance(unraisable.exc_value, UnicodeDecodeError):
-            kept(unraisable)
+            previous(unraisable)
 
     sys.unraisablehook = hook
     try:
         yield
     finally:
-        # Another reader may have put its own on top, which goes on calling this one.
+        # Another reader may have installed its own hook on top, which still calls this one.
         if sys.unraisablehook is hook:
-            sys.unraisablehook = kept
+            sys.unraisablehook = previous
 
 
 def _open_csv(path, schema, names, include, lines, block_bytes, kind):
     text = schema.text
     return pa_csv.open_csv(
-        # Not closed here: the reader reads ahead in a thread, and drops it with itself.
+        # Not closed here: the reader reads ahead in a thread, and releases the stream on its own.
         open_text(path),
         read_options=pa_csv.ReadOptions(
-            # One thread: only then does the reader know the line of a malformed row.
+            # The reader knows the line of a malformed row only if it uses one thread.
             use_threads=False,
             block_size=block_bytes,
             column_names=names,
@@ -265,15 +263,15 @@ def _open_csv(path, schema, names, include, lines, block_bytes, kind):
 
 
 def no_rows(error: pa.ArrowInvalid) -> bool:
-    """Whether a reader's error says that the file ends after its header, or before it."""
+    """Whether a CSV reader's error means that the file ends after its header, or before it."""
     return "Empty CSV file" in str(error) or "Could not skip initial" in str(error)
 
 
 def cause(path: SourcePath, error: pa.ArrowInvalid, text: TextFormat, block_bytes: int) -> str:
-    """What a reader's error means, by line where it can be found, to stand after the path."""
-    told = str(error)
-    straddling = "straddling" in told
-    if straddling or "UTF8" in told or "Expected" in told:
+    """The cause of a CSV reader's error, with its line if found, as a suffix to the path."""
+    message = str(error)
+    straddling = "straddling" in message
+    if straddling or "UTF8" in message or "Expected" in message:
         start, length, quotes = 1, 0, 0
         with open_text(path) as stream:
             for number, line in enumerate(io.BufferedReader(stream), start=1):

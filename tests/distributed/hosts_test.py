@@ -30,7 +30,7 @@ def test_a_difference_is_found_however_late_it_comes(length):
     text = "x" * length
     hosts.check_same("configuration", text + "a")
     hosts.check_same("configuration", text + "a")
-    with pytest.raises(UserError, match="process 1 has another configuration than process 0"):
+    with pytest.raises(UserError, match="the configuration of process 1 differs from that of"):
         hosts.check_same("configuration", text + "b")
 
 

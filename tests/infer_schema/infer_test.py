@@ -339,7 +339,7 @@ def test_messages_are_short_whatever_the_file_holds(write):
         with pytest.raises(UserError, match="column_of_4 and 495 others") as raised:
             infer_schema(write(lines(many)), label)
         assert len(str(raised.value)) < 500
-        assert str(raised.value).endswith("(most like it: column_of_7)") == (label is not None)
+        assert str(raised.value).endswith("(closest match: column_of_7)") == (label is not None)
 
 
 def test_what_cannot_be_read_is_told(write, tmp_path):

@@ -192,7 +192,7 @@ def test_a_mean_is_the_mean_of_the_vectors():
 @pytest.mark.parametrize("shape", [(5, 1), (1, 3), (5, 4), (5,), (5, 3, 1)])
 def test_values_of_another_shape_are_refused(unchecked_types, shape):
     module, params, ids, *_ = drawn(PLAIN)
-    with pytest.raises(UserError, match=r"values have shape .*, and the ids \(5, 3\)"):
+    with pytest.raises(UserError, match=r"values have shape .*, but ids have shape \(5, 3\)"):
         module.apply({"params": params}, ids, np.ones(shape, np.float32))
 
 

@@ -42,5 +42,5 @@ def test_kernel_products_with_identities_are_inner_products():
 
 def test_one_slot_has_no_pair():
     assert inner_products(E[:, :1]).shape == (3, 0)
-    with pytest.raises(UserError, match="of pairs of fields, and there is but one"):
+    with pytest.raises(UserError, match="need pairs of fields, but there is only one"):
         KernelProducts().init(jax.random.key(0), E[:, :1])

@@ -105,7 +105,7 @@ def test_float64_is_refused_without_64_bit_mode():
 def test_products_in_bfloat16_of_float64_are_refused():
     with jax.enable_x64(True):
         model = DeepFM([3, 4], table_dtype="float64", compute_dtype="bfloat16")
-        with pytest.raises(UserError, match="compute_dtype='bfloat16' rounds what is float64"):
+        with pytest.raises(UserError, match="compute_dtype='bfloat16' would round float64 inputs"):
             model.init(jax.random.key(0), np.zeros((1, 2), np.int32))
         chosen = DeepFM([3, 4], table_dtype="float64", compute_dtype="auto")
         assert chosen.init_with_output(jax.random.key(0), np.zeros((1, 2), int))[0].dtype == float

@@ -217,7 +217,7 @@ def failure(path, schema=CSV, **options):
         (b"1,x,a,3 4,1", "line 2, column user: value '3 4' is not an integer"),
         (b"1,x,a,99999999999999999999,1", "column user: value '9+' is not an integer"),
         (b'1,x,"a,3,1\n0,y,b,4,2\n0,y,b,4,2\n1,x,"c",3,1',
-         r"line 2, column app: value .* runs over whole rows \(is a quote missing\?\)"),
+         r"line 2, column app: value .* spans whole rows \(is a quote missing\?\)"),
     ],
 )  # fmt: skip
 def test_a_strange_cell_is_named(tmp_path, row, expected):
@@ -241,7 +241,7 @@ def test_a_cell_with_line_breaks_and_commas_is_text(tmp_path):
          "line 3: the row is longer than 100 bytes"),
         ("click,note,app,user,price\n1,x,a,3,1\n".encode("utf-16-le"), 1 << 16,
          "line 1: holds NUL bytes; convert the file to UTF-8"),
-        (b"click,note,app,app,user,price\n", 1 << 16, "line 1: column 'app' stands twice"),
+        (b"click,note,app,app,user,price\n", 1 << 16, "line 1: column 'app' appears twice"),
     ],
 )  # fmt: skip
 def test_a_strange_file_is_named_by_line(tmp_path, content, block, expected):
@@ -262,4 +262,4 @@ def test_a_parquet_file_with_a_name_twice_is_refused(tmp_path):
     pa_parquet.write_table(
         pa.Table.from_arrays(columns, names=["click", "app", "app", "user", "price"]), path
     )
-    assert "column 'app' stands twice" in failure(path)
+    assert "column 'app' appears twice" in failure(path)

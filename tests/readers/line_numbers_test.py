@@ -76,7 +76,7 @@ def test_rows_are_those_of_the_reader(tmp_path_factory, content, header, block_b
         patch.setattr(line_numbers, "_BLOCK_BYTES", block_bytes)
         lines = LineNumbers(path, TextFormat(header=header))
         found = [lines.line(row) for row in range(1, rows + 1)]
-        with pytest.raises(UserError, match="has changed while it was read"):
+        with pytest.raises(UserError, match="changed while it was being read"):
             lines.line(rows + 1)
     # A row begins behind a line break, and none of the breaks between two rows is left out.
     assert found == sorted(set(found))

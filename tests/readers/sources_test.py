@@ -224,13 +224,13 @@ def test_lines_stay_right_over_many_blocks(write, block):
         (HEADER.strip().encode(), "the file holds no rows"),
         (b"click,app\n1,a\n", "line 1: column 'price' is missing"),
         (b"app,note,price\na,b,1\n", "line 1: column 'click' is missing"),
-        (b"click,app,app,price\n1,a,a,1\n", "column 'app' stands twice"),
+        (b"click,app,app,price\n1,a,a,1\n", "column 'app' appears twice"),
         (HEADER.encode() + b"1,x,a,1\n1,x,\xff\xfe,1\n", "line 3: not valid UTF-8"),
         (HEADER.encode() + b"1,x,a,1\n1,\xff\xfe\n", "line 3: not valid UTF-8"),
         (b"\xff\xfe\n", "line 1: not valid UTF-8"),
         (b"\n\n" + HEADER.encode() + b"1,x,a,1\n", "line 1 is empty: the names of the columns"),
         (b",".join(b"c%d" % i for i in range(4000)), "found c0, c1, c2, c3, c4 and 3,995 others"),
-        (b",".join(b"appl%d" % i for i in range(40)), "35 others (most like it: appl"),
+        (b",".join(b"appl%d" % i for i in range(40)), "35 others (closest match: appl"),
     ],
 )
 def test_a_file_that_cannot_be_read_says_why(write, text, expected):

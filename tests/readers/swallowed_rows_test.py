@@ -37,7 +37,7 @@ def test_rows_between_two_quotes_of_other_rows_are_not_lost(
     rows[20] = rows[last] = stray
     path = tmp_path / "rows.csv"
     content = [end.join(rows)]
-    with pytest.raises(UserError, match=r"line 22, column disc: value .* runs over whole rows"):
+    with pytest.raises(UserError, match=r"line 22, column disc: value .* spans whole rows"):
         read(path, schema, content)
     report = read(path, schema, content, max_bad_rows=1)
     assert (report.kept, report.rejected) == (59 - (last - 20), 1)

@@ -112,7 +112,7 @@ def test_parquet_files_that_differ_are_named_both(tmp_path):
     assert str(first) in str(raised.value)
     assert str(second) in str(raised.value)
     pa_parquet.write_table(pa.table(ROWS).drop_columns("app"), second)
-    with pytest.raises(UserError, match=r"column app is text in the first and not there in the"):
+    with pytest.raises(UserError, match=r"column app is text in the first and missing in the"):
         rows(tmp_path / "*.parquet")
 
 
@@ -129,7 +129,7 @@ def test_parquet_files_that_differ_in_width_encoding_or_ignored_columns_are_alik
     assert rows(tmp_path / "[ab].parquet") == TYPED * 2
     assert rows(tmp_path / "*.parquet")[-1] == {**TYPED[-1], "user": None}
     # Where every column is kept, as in scoring, every one must be there.
-    with pytest.raises(UserError, match="column note is not there in the first and integer in"):
+    with pytest.raises(UserError, match="column note is missing in the first and integer in"):
         list(read_rows(tmp_path / "[ab].parquet", SCHEMA))
 
 

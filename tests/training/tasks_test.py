@@ -146,7 +146,7 @@ def test_the_data_may_have_moved(run, shop, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=remedy):
         evaluate_split(Predictor(workdir), "test")
     assert evaluate_split(Predictor(workdir), "test", shop)["auc"] == found["auc"]
-    with pytest.raises(UserError, match=r"where it has moved, give its folder by --config\.data"):
+    with pytest.raises(UserError, match=r"if it has moved, set --config\.data\.folder to its"):
         train(settings("moved"), workdir)
     train(settings(shop), workdir)
 
