@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 
 from tests.xla_flags import known_flags
 
@@ -42,6 +43,17 @@ def unchecked_types():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(autouse=True)
+def without_plots(monkeypatch):
+    """Leaves out the plots of runs, which take longer than a small run does.
+
+    The runs that a whole module shares begin before this and draw theirs.
+    """
+    if report := sys.modules.get("deepfm_jax.training.report"):
+        for name in ("save_training_plot", "save_calibration_plot"):
+            monkeypatch.setattr(report, name, lambda states, path: None)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The benchmarks' workload, and tiny runs of them; nothing here is timed."""
 
 import json
-import subprocess
 import sys
 from importlib import import_module
 
@@ -14,7 +13,7 @@ from deepfm_jax.datasets.prepare import prepare
 from deepfm_jax.input.pipeline import PreparedData
 from deepfm_jax.readers.sources import read_tables
 from experiments.benchmarks import encoding_task, processes, simulated_files, workload
-from tests.experiments.launchers_test import ROOT, mistake
+from tests.launchers import ROOT, mistake, run
 
 
 def test_ids_are_local_to_their_field_and_follow_a_zipf_law():
@@ -43,13 +42,10 @@ def test_the_first_batches_are_the_same_however_many_are_drawn():
 
 
 def test_the_train_step_benchmark_times_ours_and_leaves_its_files(tmp_path):
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "experiments.benchmarks.train_step", "--rows=3900",
-            "--ours_rows=7800", "--steps=2", "--rounds=1", "--batch=64", f"--out={tmp_path}",
-            "--systems=ours_rowwise_adagrad,ours_adam_bf16,ours_dense_adam",
-        ],
-        cwd=ROOT, capture_output=True, text=True, check=False,
+    done = run(
+        "benchmarks.train_step", "--rows=3900", "--ours_rows=7800", "--steps=2", "--rounds=1",
+        "--batch=64", "--systems=ours_rowwise_adagrad,ours_adam_bf16,ours_dense_adam",
+        f"--out={tmp_path}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "results.json").read_text())["figures"]
@@ -149,12 +145,9 @@ def test_a_python_of_the_peers_that_is_not_there_is_named():
 
 
 def test_the_input_pipeline_benchmark_prepares_reads_and_trains(tmp_path):
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "experiments.benchmarks.input_pipeline", "--rows=20000",
-            "--fewer_rows=10000", "--steps=2", "--rounds=1", f"--out={tmp_path}",
-        ],
-        cwd=ROOT, capture_output=True, text=True, check=False,
+    done = run(
+        "benchmarks.input_pipeline", "--rows=20000", "--fewer_rows=10000", "--steps=2",
+        "--rounds=1", f"--out={tmp_path}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "results.json").read_text())

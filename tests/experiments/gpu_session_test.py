@@ -14,7 +14,7 @@ import pytest
 
 from experiments.benchmarks import gpu_checks, gpu_report, gpu_workload
 from experiments.benchmarks.workload import EMBED_DIM, FIELDS, MLP_DIMS
-from tests.experiments.launchers_test import ROOT
+from tests.launchers import ROOT
 
 # Packages that an image for GPUs usually lacks.
 ABSENT = ("tensorflow", "tensorflow_datasets", "clu", "ml_collections")

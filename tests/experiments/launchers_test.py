@@ -1,7 +1,6 @@
 """The launchers as a user runs them: processes, exit statuses, one line per mistake."""
 
 import json
-import pathlib
 import platform
 import signal
 import subprocess
@@ -14,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.launchers import ROOT, command, mistake, run
+
 FRAPPE = "--config=frappe"
 SMALL = (
     "--config.loop.batch_size=512",
@@ -22,26 +22,6 @@ SMALL = (
     "--config.model.mlp_dims=(16, 8)",
     "--config.loop.patience=0",
 )
-
-
-def command(verb, *flags):
-    return [sys.executable, "-m", f"experiments.{verb}", *map(str, flags)]
-
-
-def run(verb, *flags):
-    return subprocess.run(
-        command(verb, *flags), cwd=ROOT, capture_output=True, text=True, check=False
-    )
-
-
-def mistake(verb, *flags):
-    """The single line that reports a mistake."""
-    done = run(verb, *flags)
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, done.stderr
-    return errors[0]
 
 
 def test_prepare_train_evaluate_and_predict(frappe_files, tmp_path):
