@@ -277,9 +277,15 @@ def test_the_path_is_chosen_by_size_or_by_what_was_asked_for():
         ({"table": "dense", "rows": {"name": "sgd"}}, "optimizer.rows applies only to the"),
         ({"table": "dense", "first_order": {"learning_rate": 0.1}}, "first_order applies only to"),
         ({"schedule": "plateau", "first_order": {"name": "ftrl"}}, "schedule='constant' instead"),
-        ({"name": "adamm"}, "'adamm' is not an optax optimizer; did you mean 'adam'"),
+        (
+            {"name": "adamm"},
+            "'adamm' is not an optax optimizer with a learning_rate; did you mean 'adam'",
+        ),
         ({"name": "lbfgs"}, "optimizer.name='lbfgs' with .* cannot train here: TypeError"),
-        ({"name": "schedule_free_sgd"}, "'schedule_free_sgd' is not an optax optimizer"),
+        (
+            {"name": "schedule_free_sgd"},
+            "'schedule_free_sgd' is an optimizer that evaluates other weights",
+        ),
         ({"options": {"beta1": 0.8}}, "optimizer.options has 'beta1', which is not an option"),
         ({"rows": {"name": "adam", "options": "b3=1"}}, "optimizer.rows.options has 'b3'"),
         ({"options": {"b1": "much"}}, "cannot train here"),
