@@ -173,7 +173,7 @@ def test_an_impossible_column_is_refused(kind, options, message):
     ("change", "message"),
     [
         ({"columns": 5}, "an object with a list of columns"),
-        ({"column": []}, "has text, columns and crosses, and no 'column'"),
+        ({"column": []}, "has only text, columns and crosses, but there is 'column'"),
         ({"text": {"delimeter": ";"}}, "text has no option 'delimeter'; did you mean 'delimiter'"),
         ({"text": {"delimiter": ";;"}}, "delimiter=';;' must be one"),
         ({"text": {"missing": "NA"}}, "text: missing='NA' must be a list, each item a string"),
@@ -228,7 +228,7 @@ def test_labels_are_in_the_order_of_their_ranks_and_then_of_the_file():
     assert [label.name for label in schema.labels] == ["y", "b", "a"]
     assert schema.labels_named(()) == (schema.label,) == (Label("y"),)
     assert schema.labels_named(("a", "y")) == (Label("y"), Label("a", rank=1))
-    with pytest.raises(UserError, match=r"data\.labels: 'c' is no label .* it has y, b, a"):
+    with pytest.raises(UserError, match=r"data\.labels: 'c' is not a label .* it has y, b, a"):
         schema.labels_named(("y", "c"))
 
 
