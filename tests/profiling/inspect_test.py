@@ -119,7 +119,7 @@ def test_all_files_are_written_or_none(clicks, tmp_path, monkeypatch):
     assert content["columns"][0]["name"] == "<i>name</i>"
     assert [split["rows"] for split in content["splits"]] == [group.rows for group in found.splits]
     assert (out / "inspection.txt").read_text() == describe(found)
-    with pytest.raises(UserError, match=r"inspection.txt is there already.*--overwrite"):
+    with pytest.raises(UserError, match=r"inspection.txt already exists.*--overwrite"):
         check_absent(out)
     other = tmp_path / "other"
     monkeypatch.setattr(
