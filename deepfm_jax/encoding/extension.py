@@ -98,8 +98,8 @@ def check_grown(old: Encoder, new: Encoder) -> None:
         if not kept.equals(before.vocabulary):
             moved = pc.index(pc.equal(kept, before.vocabulary), False).as_py()
             raise UserError(
-                f"column {name!r}: id {moved + before.first_id} is "
-                f"{after.vocabulary[moved].as_py()!r}, but in the older encoder it is "
+                f"column {name!r}: id {moved + before.first_id} means "
+                f"{after.vocabulary[moved].as_py()!r}, but in the older encoder it means "
                 f"{before.vocabulary[moved].as_py()!r}; {_REMEDY}"
             )
 

@@ -49,13 +49,13 @@ def infer_features(path: SourcePath, label: str | None = None) -> Features:
     """
     rows = _sample(path)
     several = int(np.bincount(rows.counts).argmax())
-    alone = rows.fields is None and not _few(rows.counts != several)
+    is_one_field = rows.fields is None and not _few(rows.counts != several)
     fields = rows.positions + 1 if rows.fields is None else rows.fields
     columns: list[Column] = [Label(label or "label")]
     reasons = {columns[0].name: "the first number of each line"}
     row_of = rows.rows
     wanted = np.unique(fields) if names_fields(path) else np.arange(1, several + 1)
-    if alone:
+    if is_one_field:
         everything = np.arange(len(rows.ids))
         column, reasons["features"] = _several(path, "features", rows, row_of, everything)
         return Features((columns[0], column), len(rows.lines), reasons)
@@ -99,8 +99,8 @@ def _column(
     different, counts = np.unique(ids, return_counts=True)
     ones = values == 1
     usual = different[counts.argmax()]
-    alone = counts.max() >= (1 - _FEW) * len(ids)
-    if alone and not ones[ids == usual].all():
+    has_one_id = counts.max() >= (1 - _FEW) * len(ids)
+    if has_one_id and not ones[ids == usual].all():
         reason = f"values from {values.min():g} to {values.max():g} of id {usual}{missing}"
         return Numeric(name, transform="quantile"), reason
     if ones.mean() >= 1 - _FEW:

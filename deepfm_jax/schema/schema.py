@@ -71,7 +71,7 @@ class Schema:
             others = [name for name in owners if name != field.name]
             raise UserError(
                 f"{where}, which is not a categorical, multi-valued or history column; "
-                + (f"those are {', '.join(others)}" if others else "there is no other")
+                + (f"use one of {', '.join(others)}" if others else "there is no other")
             )
         owner = owners[field.owner]
         if owner.owner is not None:
@@ -89,7 +89,7 @@ class Schema:
             if name not in fields:
                 raise UserError(
                     f"cross {cross.name!r}: {name!r} is not a categorical or numeric column; "
-                    f"those are {', '.join(fields)}"
+                    f"use one of {', '.join(fields)}"
                 )
             fault = fields[name].cross_fault
             if fault is not None:

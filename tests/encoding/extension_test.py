@@ -144,7 +144,7 @@ def test_another_schema_is_refused(other, message):
 def test_an_encoder_that_does_not_continue_another_is_told_by_its_column():
     old = fit([rows(["a", "a", "b"])], schema())
     for values, message in (
-        (["b", "b", "a"], "column 'c': id 1 is 'b', but in the older encoder it is 'a'"),
+        (["b", "b", "a"], "column 'c': id 1 means 'b', but in the older encoder it means 'a'"),
         (["a", "a", "b", "c"], r"column 'n': the mean, standard deviation or quantile edges"),
     ):
         with pytest.raises(UserError, match=message):

@@ -114,7 +114,7 @@ def test_a_vector_is_a_field_of_numbers_without_slots():
     ("column", "message"),
     [
         (Categorical("a", shares_with="no"), "of 'no', which is not a categorical, .* "
-         "those are item, next, g, past, i$"),
+         "use one of item, next, g, past, i$"),
         (Categorical("a", shares_with="x"), "of 'x', which is not a categorical"),
         (Categorical("a", shares_with="t_hour"), "of 't_hour', which is not a categorical"),
         (Categorical("a", "integer", shares_with="next"),
@@ -276,7 +276,7 @@ def test_an_unknown_kind_is_named():
         (("c", "d", "c"), 10, "cross 'c x d x c' has column 'c' twice"),
         (("c", "d"), 0, "cross 'c x d': buckets=0 must be"),
         (("c", "d"), 2**31, "buckets=2147483648 must be"),
-        (("c", "e"), 10, "cross 'c x e': 'e' is not a .* column; those are c, x, d, v, s$"),
+        (("c", "e"), 10, "cross 'c x e': 'e' is not a .* column; use one of c, x, d, v, s$"),
         (("y", "c"), 10, "'y' is not a categorical or numeric column"),
         (("z", "c"), 10, "'z' is not a categorical or numeric column"),
         (("c", "v"), 10, "transform 'log' makes column 'v' a value.*'quantile' or 'log2_floor'"),
