@@ -59,14 +59,14 @@ def sniff(path: SourcePath, lines: Sequence[str]) -> tuple[TextFormat, _Rows]:
 def _split(lines: Sequence[str], delimiter: str) -> tuple[TextFormat, _Rows | None]:
     """Splits the first rows by a delimiter; the rows are None if they differ in width.
 
-    The first interpretation that gives rows of equal width is used:
+    The first interpretation that gives most rows the same width is used:
 
     1. Each line is a row, so that a line without its closing quote does not consume others.
     2. Quoted cells may span lines, if each closing quote ends a cell.
     3. Quotes are ordinary characters.
-    4. Quoted cells may span lines, and only some quotes need to end a cell.
+    4. Quoted cells may span lines, and quotes that cannot enclose a cell are characters.
 
-    One for which the first row differs in width from most rows is only a last resort.
+    An interpretation that gives the first row another width than most is only a last resort.
     """
     first = None
     quoted, plain = TextFormat(delimiter), TextFormat(delimiter, quoting=False)

@@ -9,8 +9,8 @@ from deepfm_jax.models.model import Outputs, TowerModel, flatten
 class DNN(TowerModel):
     """Deep part only: logit = tower([e_1, ..., e_F]), without first order or explicit interactions.
 
-    Source: the deep component of Guo et al. 2017, Eq. 3 and 4 (arXiv 1703.04247), which is one of
-      the paper's ablations.
+    Source: the deep component of Guo et al. 2017, Eq. 3 and 4 (arXiv 1703.04247), alone as in one
+      of the paper's ablations.
     """
 
     first_order = False
