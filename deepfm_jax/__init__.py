@@ -1,7 +1,7 @@
 """deepfm_jax: click-through-rate models in JAX and Flax.
 
-Preparation, training and serving are imported by name (``deepfm_jax.training``, ...), so that this
-package costs a researcher no TensorFlow import.
+Import preparation, training and serving by name (``deepfm_jax.training``, ...); this package itself
+does not import TensorFlow.
 """
 
 import importlib
@@ -75,7 +75,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Loads the columns and the schema, and with them pyarrow, where they are first asked for."""
+    """Imports the columns and the schema, and with them pyarrow, on first use."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module("deepfm_jax.schema"), name)

@@ -1,9 +1,9 @@
-"""Dataclasses as plain data for JSON, and back, each value as its annotation allows.
+"""Converts dataclasses to plain data for JSON and back, checking values by their annotations.
 
 Annotations may be ``int``, ``float``, ``bool``, ``str``, ``None``, ``Any``, ``Literal``,
-dataclasses, the types with a range of ``annotations``, and unions, tuples, sequences and mappings
-of these. A whole number serves as a ``float``, which must be finite; no text is read as a number or
-as a bool.
+dataclasses, the types with a range in ``annotations``, and unions, tuples, sequences and mappings
+of these. A ``float`` may be given as a whole number, and must be finite; text is never parsed as a
+number or a bool.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ _NUMBERS: dict[Any, type] = {int: numbers.Integral, float: numbers.Real}
 
 
 def to_data(item: Any) -> Any:
-    """Returns a dataclass as data for JSON, with all of its fields; tuples become lists."""
+    """Converts a dataclass, with all of its fields, to data for JSON; tuples become lists."""
     if dataclasses.is_dataclass(item):
         return {each.name: to_data(getattr(item, each.name)) for each in dataclasses.fields(item)}
     if isinstance(item, Mapping):
@@ -40,12 +40,12 @@ def to_data(item: Any) -> Any:
 
 
 def from_data(kind: Any, options: Any, where: str) -> Any:
-    """Makes a dataclass from data of JSON.
+    """Creates a dataclass from JSON data.
 
     Args:
       kind: The dataclass.
-      options: Its fields by name; those left out have their defaults.
-      where: What it is, for messages, as ``column 'price'`` or ``optimizer``.
+      options: Its fields by name; omitted fields have their defaults.
+      where: Its description in messages, such as ``column 'price'`` or ``optimizer``.
 
     Raises:
       UserError: ``options`` is not an object, has an unknown field or a value that the field's
@@ -70,14 +70,14 @@ def from_data(kind: Any, options: Any, where: str) -> Any:
 
 
 def check_values(item: Any, prefix: str = "") -> None:
-    """Checks that each field of a dataclass, and of those inside it, has an allowed value.
+    """Checks the values of a dataclass, and of nested dataclasses, by their annotations.
 
     Args:
-      item: The dataclass, however it was made.
-      prefix: What stands before a field's name in messages, as ``"pretraining."``.
+      item: The dataclass.
+      prefix: Prefix of field names in messages, such as ``"pretraining."``.
 
     Raises:
-      UserError: a value that its field's annotation does not allow.
+      UserError: the annotation of a field does not allow its value.
     """
     hints = get_type_hints(type(item), include_extras=True)
     for field in dataclasses.fields(item):
@@ -93,17 +93,18 @@ def check_values(item: Any, prefix: str = "") -> None:
 
 
 def read(value: Any, hint: Any, where: str) -> Any:
-    """Returns a value as its annotation has it, or ``UNFIT``.
+    """Converts a value to the type of its annotation; returns ``UNFIT`` if it does not fit.
 
-    Lists become tuples, NumPy's scalars Python's, and a mapping the dataclass that is asked for.
+    Lists become tuples, NumPy scalars become Python scalars, and mappings become dataclasses if the
+    annotation asks for one.
 
     Args:
       value: Any value.
       hint: The annotation.
-      where: Of a dataclass inside, for messages.
+      where: Description of nested dataclasses in messages.
 
     Raises:
-      UserError: see ``from_data``, of a dataclass inside.
+      UserError: see ``from_data``, for a nested dataclass.
     """
     origin, args = get_origin(hint), get_args(hint)
     if hint is Any:
@@ -116,7 +117,7 @@ def read(value: Any, hint: Any, where: str) -> Any:
         found = (read(value, each, where) for each in args)
         return next((each for each in found if each is not UNFIT), UNFIT)
     if origin is Literal:
-        # True is 1 in Python.
+        # Compared with the type, because True equals 1 in Python.
         return next((each for each in args if (each, type(each)) == (value, type(value))), UNFIT)
     if origin in (tuple, list, Sequence):
         return _read_list(value, args, where)
@@ -158,12 +159,12 @@ def _read_mapping(value: Any, args: tuple[Any, ...], where: str) -> Any:
 
 
 def _has_length(args: tuple[Any, ...]) -> bool:
-    """Whether a list's annotation states its number of items."""
+    """Whether a list's annotation specifies its length."""
     return len(args) > 1 and args[-1] is not ...
 
 
 def describe(hint: Any) -> str:
-    """Returns what an annotation allows, to stand behind "must be"."""
+    """Describes what an annotation allows, as it follows "must be" in a message."""
     conditions = ""
     if get_origin(hint) is Annotated:
         hint, *constraints = get_args(hint)

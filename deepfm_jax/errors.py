@@ -20,11 +20,11 @@ class PreemptedError(UserError):
 
 
 class PeerError(UserError):
-    """Another process of the job failed, and this one ends for that reason alone."""
+    """Another process of the job failed, which is the only reason why this one ends."""
 
 
 def describe(error: BaseException) -> str:
-    """What went wrong, in one line: a ``UserError`` speaks for itself, any other has its name."""
+    """Describes an error in one line, with the exception's name unless it is a ``UserError``."""
     if isinstance(error, UserError):
         return one_line(error) or "refused"
     if isinstance(error, KeyboardInterrupt):
@@ -33,7 +33,7 @@ def describe(error: BaseException) -> str:
 
 
 def suggest(name: object, known: Iterable[str]) -> str:
-    """Returns what a message says beside an unknown name: the known name most like it, or all."""
+    """Suggests the known name closest to an unknown one, or lists all; for error messages."""
     known = list(known)
     close = difflib.get_close_matches(str(name), known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"use one of {', '.join(known)}"

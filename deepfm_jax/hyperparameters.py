@@ -1,4 +1,4 @@
-"""Models and heads by name, and the values that their hyperparameters may have."""
+"""Builds models and heads by name, and checks the values of their hyperparameters."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from deepfm_jax.errors import UserError, suggest
 
 T = TypeVar("T", bound=nn.Module)
 
-# Attributes that the data and Flax give a module.
+# Attributes that the data and Flax set.
 _GIVEN = frozenset({"field_dims", "tasks", "parent", "name"})
 
 
@@ -22,17 +22,17 @@ def build_module(
     hyperparameters: Mapping[str, Any],
     **given: Any,
 ) -> T:
-    """Builds a model or a head by its name, strictly.
+    """Builds a model or a head by name; unknown hyperparameters are errors.
 
     Args:
-      classes: By the names used in configs.
+      classes: Classes by the names used in configs.
       where: ``"model"`` or ``"head"``, for messages.
-      name: Of one of them.
-      hyperparameters: Its attributes; those left out keep their defaults.
-      **given: Attributes that the data decide.
+      name: A key of ``classes``.
+      hyperparameters: Attributes of the module; omitted ones keep their defaults.
+      **given: Attributes that the data determine.
 
     Raises:
-      UserError: an unknown name or hyperparameter, or a value that it may not have (see
+      UserError: the name or a hyperparameter is unknown, or a value is not allowed (see
         ``check_hyperparameters``).
     """
     if not isinstance(name, str) or name not in classes:
@@ -49,18 +49,18 @@ def build_module(
 
 
 def check_hyperparameters(module: nn.Module, where: str = "model") -> None:
-    """Checks the hyperparameters of a model or a head, used or not, by their annotations.
+    """Checks all hyperparameters of a model or a head, used or not, by their annotations.
 
-    A module whose hyperparameters must fit each other, or the data, has a method
-    ``check_together`` that raises where they do not.
+    If hyperparameters must fit each other or the data, the module defines a method
+    ``check_together`` that raises UserError otherwise.
 
     Args:
-      module: Bound or not.
+      module: A module, bound or not.
       where: ``"model"`` or ``"head"``, for messages.
 
     Raises:
-      UserError: a value that the annotation does not allow; the message names the hyperparameter,
-        its value, and what is allowed.
+      UserError: an annotation does not allow a value; the message names the hyperparameter, its
+        value, and what is allowed.
     """
     for key, hint in _hyperparameters(type(module)).items():
         _read(getattr(module, key), hint, where, key)

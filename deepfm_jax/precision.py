@@ -1,4 +1,4 @@
-"""The dtype that a model computes in: float32, or float64 where its table is in float64."""
+"""The dtype in which a model computes: float32, or float64 if its table is in float64."""
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +10,15 @@ TABLE_DTYPES = ("float32", "bfloat16", "float64")
 
 
 def working_dtype(array: AnyArray | jnp.dtype) -> jnp.dtype:
-    """The dtype of parameters and results beside ``array``: its own, but float32 at least."""
+    """The dtype of parameters and results that go with ``array``: its own, at least float32."""
     return jnp.result_type(jnp.float32, array)
 
 
 def table_dtype(name: str) -> jnp.dtype:
-    """The dtype that rows are stored in.
+    """The dtype in which rows are stored.
 
     Raises:
-      UserError: an unknown name, or ``float64`` without JAX's 64-bit mode.
+      UserError: the name is unknown, or is ``float64`` without JAX's 64-bit mode.
     """
     if name not in TABLE_DTYPES:
         raise UserError(f"table dtype {name!r} is unknown; use one of {list(TABLE_DTYPES)}")

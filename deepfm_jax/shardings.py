@@ -1,9 +1,9 @@
-"""What meshes ask of a program whose types they are part of.
+"""Shardings that array types require on explicit meshes and inside ``jax.shard_map``.
 
-On an explicit mesh, JAX's default, the sharding of an array is part of its type. Lookups, products
-over the batch and some reshapes then need an ``out_sharding``. Without such a mesh it is None, and
-the program is the one that has no sharding in it. Inside ``jax.shard_map`` the type says over which
-axes of the mesh an array varies.
+On an explicit mesh, JAX's default, the sharding of an array is part of its type, and lookups,
+products over the batch and some reshapes need an ``out_sharding``. Without such a mesh it is None,
+and the program contains no shardings. Inside ``jax.shard_map``, the type of an array includes the
+mesh axes over which it varies.
 """
 
 from collections.abc import Callable
@@ -17,15 +17,15 @@ from deepfm_jax.typing import AnyArray
 
 
 def sharding_like(ndim: int, like: AnyArray, *others: AnyArray) -> NamedSharding | None:
-    """The sharding of an array of ``ndim`` axes, the first of which are split as those of ``like``.
+    """The sharding of an array of ``ndim`` axes whose leading axes are split as in ``like``.
 
     Args:
-      ndim: Axes of the array. Those that ``like`` does not have are whole on every device.
-      like: Says how the axes are split.
-      *others: May lie on an explicit mesh where ``like`` lies on none.
+      ndim: Number of axes. Axes that ``like`` does not have are replicated.
+      like: Array whose axes are split.
+      *others: Arrays that may be on an explicit mesh if ``like`` is not.
 
     Returns:
-      None where no array lies on an explicit mesh.
+      The sharding; None if no array is on an explicit mesh.
     """
     shardings = [jax.typeof(array).sharding for array in (like, *others)]
     meshes = [found.mesh for found in shardings if AxisType.Explicit in found.mesh.axis_types]
@@ -38,7 +38,7 @@ def sharding_like(ndim: int, like: AnyArray, *others: AnyArray) -> NamedSharding
 def placed(
     function: Callable[..., Array], sharding: NamedSharding | None, *arguments: Any
 ) -> Array:
-    """``function(*arguments)``; on an explicit mesh the compiler places all but the result."""
+    """Calls the function; on an explicit mesh, the compiler places everything but the result."""
     if sharding is None:
         return function(*arguments)
     mesh = sharding.mesh
@@ -52,10 +52,10 @@ def placed(
 
 
 def vary_alike(*arrays: Array) -> tuple[Array, ...]:
-    """The arrays, all varying over the same axes of the mesh; unchanged outside ``jax.shard_map``.
+    """Makes all arrays vary over the same mesh axes; no change outside ``jax.shard_map``.
 
-    A function with derivatives of its own needs it: the gradient of an array that did not vary is
-    then summed over the devices.
+    A function with custom derivatives needs this, so that the gradient of an array that did not
+    vary is summed over the devices.
     """
     varying = [jax.typeof(array).manual_axis_type.varying for array in arrays]  # pyright: ignore[reportAttributeAccessIssue]
     all_axes = frozenset().union(*varying)

@@ -19,8 +19,8 @@ T      tasks                                          ``tasks``
 ====== ============================================== =======================
 
 A feature is an (id, value) pair. Ids are int32 and local to their field: 0 <= id < field_dims[f].
-Id 0 of a field stands for values that are missing or were not seen when the encoder was fitted. An
-empty slot, in a field of several, has id -1 and value 0.
+Id 0 of a field is for values that are missing or were not seen when the encoder was fitted. An
+empty slot, in a field with several slots, has id -1 and value 0.
 """
 
 from typing import Any, TypeAlias
@@ -29,7 +29,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-# What JAX functions accept, NumPy arrays included.
+# Arrays that JAX functions accept, including NumPy arrays.
 AnyArray: TypeAlias = jax.Array | np.ndarray
 
 Ids: TypeAlias = Int[AnyArray, "batch slots"]

@@ -1,1 +1,1 @@
-"""Raw cells, text or not, to typed arrays: numbers, categories, times, lists, vectors."""
+"""Converts raw cells to typed arrays: numbers, categories, times, lists, vectors."""

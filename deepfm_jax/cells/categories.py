@@ -1,4 +1,4 @@
-"""Cells of categories: texts, integers, or the ids of a field."""
+"""Types categorical cells: strings, integers, or the ids of a field."""
 
 from typing import Literal, TypeAlias
 
@@ -13,7 +13,7 @@ CategoricalType: TypeAlias = Literal["string", "integer", "id"]
 
 
 def typed_categories(raw: pa.Array, dtype: CategoricalType, size: int | None = None) -> TypedValues:
-    """Strings, or int64 (null: missing); with ``size`` they are ids from 0 to ``size - 1``."""
+    """Types cells as strings or int64 (null: missing); with ``size``, as ids below ``size``."""
     if dtype == "string":
         text = empty_to_null(as_text(raw))
         bad = np.zeros(len(raw), dtype=bool)

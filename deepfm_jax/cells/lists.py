@@ -1,4 +1,4 @@
-"""From raw cells of several values to typed lists: text with separators, lists, weights."""
+"""Types cells of several values as lists: text with separators, lists, weights."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
@@ -23,21 +23,21 @@ def typed_lists(
     separator: str,
     weight_separator: str | None = None,
 ) -> TypedCells:
-    """Typed lists of all values of each cell, and, by row, the first bad value of the bad ones.
+    """Types all values of each cell, and returns the first bad value of each bad row.
 
     Args:
       raw: Lists, or text with separators.
-      text: How a file's text writes them.
+      text: Layout of the text file that they come from.
       type_values: Types the values of all cells.
       separator: Text between values.
-      weight_separator: Text between a value and its weight; None where there are no weights.
+      weight_separator: Text between a value and its weight; None if there are no weights.
 
     Returns:
-      Lists of the typed values, or, with weights, of structs of ``value`` and ``weight`` (float32,
-      above 0). None is null, and a missing cell has an empty one.
+      Lists of the typed values or, with weights, of structs of ``value`` and ``weight`` (float32,
+      above 0), and the bad cells by row. No list is null; that of a missing cell is empty.
 
     Raises:
-      pa.ArrowInvalid, pa.ArrowNotImplementedError: cells of a type that cannot be read as lists.
+      pa.ArrowInvalid, pa.ArrowNotImplementedError: the cells cannot be read as lists.
     """
     lengths, elements = list_elements(raw, separator, text)
     weights, bad_weights = None, np.zeros(len(elements), dtype=bool)
@@ -49,7 +49,7 @@ def typed_lists(
     typed, bad_values, reason = type_values(values)
     kept = pc.is_valid(typed).to_numpy(zero_copy_only=False)
     if weights is not None:
-        bad_weights &= kept | bad_values  # A weight of nothing has no say.
+        bad_weights &= kept | bad_values  # The weight of a missing value is ignored.
         kept = kept & (weights > 0)
         typed = pa.StructArray.from_arrays(
             [typed, pa.array(weights, pa.float32())], names=["value", "weight"]
@@ -57,10 +57,10 @@ def typed_lists(
     rows = np.repeat(np.arange(len(raw)), lengths)
     faults: dict[int, BadCell] = {}
     for element in np.flatnonzero(bad_values | bad_weights):
-        told = reason
+        fault = reason
         if not bad_values[element]:
-            told = f"needs a weight after {weight_separator!r}, a finite number from 0 on"
-        faults.setdefault(int(rows[element]), BadCell(str(elements[int(element)].as_py()), told))
+            fault = f"needs a weight after {weight_separator!r}, a finite number of 0 or more"
+        faults.setdefault(int(rows[element]), BadCell(str(elements[int(element)].as_py()), fault))
     if not kept.all():
         typed = typed.filter(pa.array(kept))
     offsets = np.zeros(len(raw) + 1, np.int32)
@@ -69,27 +69,27 @@ def typed_lists(
 
 
 def list_elements(raw: pa.Array, separator: str, text: TextFormat) -> tuple[np.ndarray, pa.Array]:
-    """How many elements each cell has, and all of them in a row.
+    """Returns the number of elements in each cell, and the elements of all cells in one array.
 
-    Cells are lists, or text with separators, in which an empty cell has one empty element.
+    Cells are lists, or text with separators; an empty text has one empty element.
     """
     if pa.types.is_map(raw.type):
         pair = pa.struct([("value", raw.type.key_type), ("weight", raw.type.item_type)])
         raw = raw.cast(pa.list_(pair))
     elif not is_list(raw.type):
-        # One value alone, as a number in a table, is the text of a cell too.
+        # A single value, such as a number in a table, is read as text too.
         cells = cleaned(as_text(raw), text)
         raw = pc.split_pattern(pc.fill_null(cells, ""), separator)
-    # Not cast to one layout: pyarrow makes a broken array of a view.
+    # Not cast to one layout, because pyarrow casts list views to broken arrays.
     lengths = pc.fill_null(pc.list_value_length(raw), 0).to_numpy(zero_copy_only=False)
     return lengths, pc.list_flatten(raw)
 
 
 def _weighted(elements: pa.Array, separator: str) -> tuple[pa.Array, np.ndarray, np.ndarray]:
-    """Values, float32 weights (0 for a bad one), and which are bad."""
+    """Returns values, float32 weights (0 for bad ones), and a mask of the bad weights."""
     if pa.types.is_struct(elements.type):
         if elements.type.num_fields != 2:
-            raise pa.ArrowInvalid("pairs of a value and a weight have two parts")
+            raise pa.ArrowInvalid("a pair of a value and a weight has two fields")
         values, weight_cells = elements.flatten()
     else:
         texts = pc.fill_null(as_text(elements), "")
@@ -107,7 +107,7 @@ def _weighted(elements: pa.Array, separator: str) -> tuple[pa.Array, np.ndarray,
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether cells of this type are lists, in whatever layout."""
+    """Whether cells of this type are lists, in any layout."""
     tests = (
         *(pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list),
         *(pa.types.is_list_view, pa.types.is_large_list_view, pa.types.is_map),

@@ -1,4 +1,4 @@
-"""Cells of numbers, in text or not, to float64 and int64."""
+"""Types cells of numbers, in text or not, as float64 and int64."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
@@ -12,26 +12,26 @@ import pyarrow.compute as pc
 from deepfm_jax.cells.text import as_text, empty_to_null, is_text, rows_with
 
 _NUMBER = r"^-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-# 12.0 is what tools write of the integers of a column that lacks some.
+# Tools write integers as 12.0 if some cells of the column are missing.
 _INTEGER = r"^-?0*\d{1,19}(\.0*)?$"
 _LEAST, _GREATEST = (pa.scalar(decimal.Decimal(n)) for n in (-(2**63), 2**63 - 1))
 
 
 def _number_text(raw: pa.Array) -> pa.Array:
-    """Text without surrounding spaces or the plus of a number, empty cells null."""
+    """Strips surrounding spaces and the plus sign of a number; empty cells become null."""
     text = pc.utf8_trim_whitespace(as_text(raw))
     return empty_to_null(pc.replace_substring_regex(text, r"^\+([\d.])", r"\1"))
 
 
 def _keep_matching(text: pa.Array, pattern: str) -> tuple[pa.Array, np.ndarray]:
-    """The cells that match, the others null, and which those were."""
+    """Returns the cells with those that do not match set to null, and a mask of the latter."""
     matches = pc.fill_null(pc.match_substring_regex(text, pattern), True)
     kept = pc.if_else(matches, text, pa.scalar(None, pa.string()))
     return kept, ~matches.to_numpy(zero_copy_only=False)
 
 
 def typed_numbers(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Numbers as float64 (null: missing), and which cells are no finite one."""
+    """Returns numbers as float64 (null: missing), and a mask of the cells that are not finite."""
     bad = np.zeros(len(raw), dtype=bool)
     if is_text(raw.type):
         text = _number_text(raw)
@@ -40,17 +40,17 @@ def typed_numbers(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
         except pa.ArrowInvalid:
             text, bad = _keep_matching(text, _NUMBER)
             values = text.cast(pa.float64())
-        # "nan" and "inf" are words in a text file; an empty cell is how a value is missing.
+        # "nan" and "inf" are words in a text file; only an empty cell is a missing value.
         bad = bad | ~pc.fill_null(pc.is_finite(values), True).to_numpy(zero_copy_only=False)
         return values, bad
-    # Integers above 2^53 are rounded, as those of a text are.
+    # Integers above 2^53 are rounded, as in text.
     values = raw.cast(pa.float64(), safe=False)
     values = pc.if_else(pc.fill_null(pc.is_nan(values), False), None, values)
     return values, ~pc.fill_null(pc.is_finite(values), True).to_numpy(zero_copy_only=False)
 
 
 def typed_integers(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Integers as int64 (null: missing), and which cells are not 64-bit integers."""
+    """Returns integers as int64 (null: missing), and a mask of the cells that are not int64."""
     bad = np.zeros(len(raw), dtype=bool)
     if is_text(raw.type):
         text = _number_text(raw)
@@ -58,7 +58,7 @@ def typed_integers(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
             values = text.cast(pa.int64())
         except pa.ArrowInvalid:
             return _integers_among_others(text)
-        # The cast takes 0x1f for a number, too.
+        # The cast would also accept 0x1f.
         if any(len(rows_with(text, character)) for character in "xX"):
             return _integers_among_others(text)
         return values, bad
@@ -74,24 +74,24 @@ def typed_integers(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 
 def _whole_numbers(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """The numbers that are integers of 64 bits as int64, the others null, and which those were."""
+    """Returns the numbers that fit int64, the others as null, and a mask of the bad ones."""
     numbers = raw.to_numpy(zero_copy_only=False).astype(np.float64)
-    # 2^63 is a float64, and the greatest integer of 64 bits none.
+    # 2^63 is representable in float64, but 2^63 - 1 is not.
     whole = (np.floor(numbers) == numbers) & (numbers >= -(2.0**63)) & (numbers < 2.0**63)
     values = np.where(whole, numbers, 0).astype(np.int64)
     return pa.array(values, mask=~whole), ~whole & ~np.isnan(numbers)
 
 
 def _whole_decimals(raw: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """As ``_whole_numbers``; those beyond 2^53 are no float64."""
-    # Of the narrower kinds and of negative scales pyarrow knows no rounding.
+    """Does what ``_whole_numbers`` does, for decimals, which float64 would round above 2^53."""
+    # pyarrow cannot round narrower decimals or negative scales.
     numbers = raw.cast(pa.decimal256(76, max(raw.type.scale, 0)))
     whole = pc.trunc(numbers)
     return _inside(whole.cast(pa.decimal256(76, 0)), pc.equal(whole, numbers))
 
 
 def _integers_among_others(text: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """The cells that are integers of 64 bits as int64, the others null, and which those were."""
+    """Returns the cells that fit int64, the others as null, and a mask of the bad ones."""
     kept, bad = _keep_matching(text, _INTEGER)
     numbers = pc.replace_substring_regex(kept, r"\..*$", "").cast(pa.decimal128(38, 0))
     values, beyond = _inside(numbers, pc.is_valid(numbers))
@@ -99,7 +99,7 @@ def _integers_among_others(text: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 
 def _inside(numbers: pa.Array, whole: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Decimals that are whole and of 64 bits as int64, the others null, and which those were."""
+    """Returns the whole decimals that fit int64, the others as null, and a mask of the bad ones."""
     inside = pc.and_(pc.less_equal(_LEAST, numbers), pc.less_equal(numbers, _GREATEST))
     inside = pc.and_(inside, whole)
     kept = pc.if_else(inside, numbers, pa.scalar(None, numbers.type))

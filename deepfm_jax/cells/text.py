@@ -1,4 +1,4 @@
-"""Raw cells as text: how the layout of a file writes them, and which of them are missing."""
+"""Raw cells as text: cleans them of the layout of a file, and finds the missing ones."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
@@ -11,7 +11,7 @@ from deepfm_jax.cells.text_format import TextFormat
 
 
 def cleaned(raw: pa.Array, text: TextFormat) -> pa.Array:
-    """Cells without the spaces and the signs of a missing value that the layout knows."""
+    """Strips the spaces around cells and sets missing values to null, as the layout specifies."""
     if not (text.trim or text.missing):
         return raw
     cells = as_text(raw)
@@ -24,7 +24,7 @@ def cleaned(raw: pa.Array, text: TextFormat) -> pa.Array:
 
 
 def missing_cells(raw: pa.Array, text: TextFormat) -> np.ndarray:
-    """Which cells hold nothing: null, NaN, blank text, or a text that the layout calls missing."""
+    """A mask of missing cells: null, NaN, blank text, or a text that the layout calls missing."""
     raw = decoded(raw)
     if is_text(raw.type):
         raw = trimmed(cleaned(raw, text))
@@ -32,7 +32,7 @@ def missing_cells(raw: pa.Array, text: TextFormat) -> np.ndarray:
 
 
 def rows_with(text: pa.Array, character: str) -> np.ndarray:
-    """Which rows hold an ASCII character; where none does, that costs a look at the bytes."""
+    """The rows that contain an ASCII character; a scan of the bytes if none does."""
     if pa.types.is_dictionary(text.type):
         found = rows_with(text.dictionary, character)
         return np.flatnonzero(np.isin(text.indices.fill_null(-1), found)) if len(found) else found
@@ -44,31 +44,31 @@ def rows_with(text: pa.Array, character: str) -> np.ndarray:
 
 
 def empty_to_null(text: pa.Array) -> pa.Array:
-    """Texts, those without a character null."""
+    """Sets empty texts to null."""
     empty = pc.fill_null(pc.equal(pc.utf8_length(text), 0), False)
     return pc.if_else(empty, pa.scalar(None, pa.string()), text)
 
 
 def trimmed(raw: pa.Array) -> pa.Array:
-    """Cells of any type as text without the spaces around it, empty ones null."""
+    """Converts cells of any type to text without surrounding spaces; empty cells become null."""
     return empty_to_null(pc.utf8_trim_whitespace(as_text(raw)))
 
 
 def decoded(cells: pa.Array) -> pa.Array:
-    """Typed cells, one for each row, where they may be dictionary-encoded."""
+    """Decodes cells that may be dictionary-encoded."""
     return cells.dictionary_decode() if pa.types.is_dictionary(cells.type) else cells
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether cells of this type are strings, in whatever encoding."""
+    """Whether cells of this type are strings, in any encoding."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     return any(test(kind) for test in tests)
 
 
 def as_text(raw: pa.Array) -> pa.Array:
-    """Cells of any type as strings; NaN is a missing one."""
-    if pa.types.is_dictionary(raw.type):  # Not every kind of string can be taken from one.
+    """Converts cells of any type to strings; NaN becomes null."""
+    if pa.types.is_dictionary(raw.type):  # pyarrow cannot decode every string type.
         words = raw.dictionary.cast(pa.string())
         return pa.DictionaryArray.from_arrays(raw.indices, words).cast(pa.string())
     if pa.types.is_floating(raw.type):

@@ -1,4 +1,4 @@
-"""How rows stand in a text file."""
+"""The layout of a text file."""
 
 import dataclasses
 
@@ -7,18 +7,18 @@ from deepfm_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class TextFormat:
-    """How rows stand in a text file.
+    """The layout of rows in a text file.
 
     Attributes:
-      delimiter: One character between cells.
-      header: Whether the first line names the columns. Without a header, the columns of the
-        schema must be those of the file, in the file's order.
+      delimiter: The character between cells.
+      header: Whether the first line names the columns. Without a header, the schema must declare
+        the columns of the file in the file's order.
       quoting: Whether ``"`` may quote a cell.
-      trim: Whether spaces around a cell are no part of it. (Around numbers they never are.)
-      missing: Texts that stand for a missing value, as ``NA``; an empty cell always does.
+      trim: Whether to strip the spaces around a cell. (Around numbers they are always stripped.)
+      missing: Texts that mean a missing value, such as ``NA``; an empty cell is always missing.
 
     Raises:
-      UserError: a delimiter that is not one character.
+      UserError: the delimiter is not one character.
     """
 
     delimiter: str = ","

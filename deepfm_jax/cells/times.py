@@ -1,4 +1,4 @@
-"""Points in time: from cells of many layouts to seconds since 1970 (UTC), and to their parts."""
+"""Types times of many layouts as seconds since 1970 (UTC), and extracts their parts."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
@@ -16,7 +16,7 @@ from deepfm_jax.cells.text import trimmed
 
 TimePart: TypeAlias = Literal["hour", "weekday", "weekend", "day", "month"]
 
-# The years 1 to 9999, which dates of Python can have.
+# The years 1 to 9999, the range of Python's dates.
 _FIRST, _LAST = -62_135_596_800, 253_402_300_799
 _PARTS: dict[TimePart, Callable[[pa.Array], pa.Array]] = {
     "hour": pc.hour,
@@ -28,16 +28,16 @@ _PARTS: dict[TimePart, Callable[[pa.Array], pa.Array]] = {
 
 
 def time_part(seconds: pa.Array, part: TimePart) -> pa.Array:
-    """A part of each time as int64 (see ``columns.Timestamp``); null where the time is."""
+    """Extracts a part of each time as int64 (see ``columns.Timestamp``); nulls stay null."""
     return _PARTS[part](seconds.cast(pa.timestamp("s"))).cast(pa.int64())
 
 
 def seconds_of_cells(raw: pa.Array, layout: str) -> tuple[pa.Array, np.ndarray]:
-    """Whole seconds since 1970 of cells of any type (null: missing), and which are no time.
+    """Returns whole seconds since 1970 (null: missing), and a mask of the cells that are not times.
 
     Args:
-      raw: Times or dates, or numbers or text in the layout.
-      layout: ``"iso"``, ``"unix"``, ``"unix_ms"`` or one of strptime.
+      raw: Times, dates, or numbers or text in the layout.
+      layout: ``"iso"``, ``"unix"``, ``"unix_ms"`` or a strptime format.
     """
     if pa.types.is_timestamp(raw.type) or pa.types.is_date(raw.type):
         return seconds_of_times(raw), np.zeros(len(raw), dtype=bool)
@@ -49,28 +49,28 @@ def seconds_of_cells(raw: pa.Array, layout: str) -> tuple[pa.Array, np.ndarray]:
 
 
 def seconds_of_times(times: pa.Array) -> pa.Array:
-    """Whole seconds since 1970 of a column of times or dates."""
+    """Converts times or dates to whole seconds since 1970."""
     return times.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
 
 
 def seconds_of_numbers(numbers: pa.Array, unit: float) -> tuple[pa.Array, np.ndarray]:
-    """Whole seconds since 1970 of numbers of ``unit`` seconds, and which are no date."""
+    """Converts multiples of ``unit`` seconds to seconds since 1970, and masks impossible dates."""
     values = np.floor(numbers.to_numpy(zero_copy_only=False) * unit)
     bad = (values < _FIRST) | (values > _LAST)
-    none = bad | np.isnan(values)
-    return pa.array(np.where(none, 0, values).astype(np.int64), mask=none), bad
+    empty = bad | np.isnan(values)
+    return pa.array(np.where(empty, 0, values).astype(np.int64), mask=empty), bad
 
 
 def seconds_of_text(text: pa.Array, layout: str) -> tuple[pa.Array, np.ndarray]:
-    """Whole seconds since 1970 of text in a layout, ``iso`` or one of strptime, and what is none.
+    """Parses ``iso`` or strptime text to whole seconds since 1970; masks texts that are not times.
 
-    Each distinct text is parsed once, by Python, which knows how many days a month has.
+    Python parses each distinct text once, because it checks the number of days in a month.
     """
     if layout == "iso":
         try:
             return seconds_of_times(text.cast(pa.timestamp("us"))), np.zeros(len(text), dtype=bool)
         except pa.ArrowInvalid:
-            pass  # Times with a zone, or some that are none.
+            pass  # Some have a zone, or are not times.
     coded = text.dictionary_encode()
     parsed = pa.array([_parsed(each, layout) for each in coded.dictionary.to_pylist()], pa.int64())
     seconds = parsed.take(coded.indices)

@@ -1,4 +1,4 @@
-"""From raw cells to vectors of numbers, of one length in all rows."""
+"""Types cells as vectors of numbers, with the same length in all rows."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
@@ -14,16 +14,16 @@ from deepfm_jax.cells.typed import TypedCells, bad_cells
 
 
 def typed_vectors(raw: pa.Array, text: TextFormat, *, size: int, separator: str) -> TypedCells:
-    """Lists of ``size`` numbers of float32 (zeros: missing), and the bad cells by row.
+    """Returns lists of ``size`` float32 numbers (zeros: missing), and the bad cells by row.
 
     Args:
       raw: Lists, or text with separators.
-      text: How a file's text writes them.
-      size: Numbers of a vector.
-      separator: Text between them.
+      text: Layout of the text file that they come from.
+      size: Length of a vector.
+      separator: Text between numbers.
 
     Raises:
-      pa.ArrowInvalid, pa.ArrowNotImplementedError: cells of a type that cannot be read as vectors.
+      pa.ArrowInvalid, pa.ArrowNotImplementedError: the cells cannot be read as vectors.
     """
     lengths, elements = list_elements(raw, separator, text)
     numbers, bad_elements = typed_numbers(elements)
@@ -32,7 +32,7 @@ def typed_vectors(raw: pa.Array, text: TextFormat, *, size: int, separator: str)
     bad_elements = bad_elements | (np.abs(values) > np.finfo(np.float32).max)
     good_elements = found & ~bad_elements
     rows = np.repeat(np.arange(len(raw)), lengths)
-    # An empty text has one element, which is empty.
+    # An empty text has one empty element.
     missing = (lengths <= 1) & (np.bincount(rows[found | bad_elements], minlength=len(raw)) == 0)
     counts = np.bincount(rows[good_elements], minlength=len(raw))
     good = (lengths == size) & (counts == size)

@@ -1,1 +1,1 @@
-"""Typed values of one field to ids and values: vocabularies, hashes, quantiles, numbers."""
+"""Turns the typed values of one field into ids and values: vocabularies, hashes, quantiles."""

@@ -1,4 +1,4 @@
-"""Ids of buckets of numbers: by the Criteo winners' transform, or by training quantiles."""
+"""Ids for buckets of numbers: by the Criteo winners' transform, or by training quantiles."""
 
 import dataclasses
 from typing import ClassVar, Protocol, runtime_checkable
@@ -13,7 +13,7 @@ from deepfm_jax.coders.vocabulary import VocabularyCoder, VocabularyField, merge
 
 @dataclasses.dataclass(frozen=True)
 class Log2FloorCoder(VocabularyCoder):
-    """A vocabulary of the buckets ``log2_floor`` of numbers."""
+    """A vocabulary of the ``log2_floor`` buckets of numbers."""
 
     def value_ids(self, cells: pa.Array) -> np.ndarray:
         return super().value_ids(pa.array(log2_floor(cells.fill_null(0.0).to_numpy())))
@@ -26,7 +26,7 @@ class Log2FloorCoder(VocabularyCoder):
 
     @classmethod
     def kept_counts(cls, field: VocabularyField, counts: pa.Table) -> pa.Table:
-        # A rare number may fall in a frequent bucket.
+        # A rare number may fall into a frequent bucket.
         del field
         return counts
 
@@ -39,7 +39,7 @@ class Log2FloorCoder(VocabularyCoder):
 
 @runtime_checkable
 class QuantileField(CodedField, Protocol):
-    """A field of quantile buckets; its options are those of ``columns.Numeric``."""
+    """A field of quantile buckets, with options as in ``columns.Numeric``."""
 
     @property
     def buckets(self) -> int:
@@ -54,7 +54,7 @@ class QuantileField(CodedField, Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class QuantileCoder(NumberCoder):
-    """The training quantile that a number falls in, as an id."""
+    """The id of a number is the training quantile that it falls in."""
 
     field: QuantileField
 
@@ -79,7 +79,7 @@ class QuantileCoder(NumberCoder):
         total = int(weights.sum())
         ranks = np.arange(1, field.buckets) * total / field.buckets
         cuts = np.unique(numbers[np.searchsorted(np.cumsum(weights), ranks, side="right")])
-        # The smallest value as an edge would leave the first bucket empty.
+        # An edge at the smallest value would leave the first bucket empty.
         return tuple(float(cut) for cut in cuts if cut > numbers[0])
 
 

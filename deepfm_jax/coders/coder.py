@@ -1,4 +1,4 @@
-"""How one field turns values into ids: the base class of all coders."""
+"""The base class of coders, each of which turns the values of one field into ids."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
@@ -14,16 +14,16 @@ import pyarrow.compute as pc
 
 @runtime_checkable
 class CodedField(Protocol):
-    """What ``FieldCoder`` needs of its field; subclasses need further options."""
+    """What ``FieldCoder`` needs from its field; subclasses need further options."""
 
     @property
     def name(self) -> str:
-        """Of the field."""
+        """Name of the field."""
         ...
 
     @property
     def value_type(self) -> pa.DataType:
-        """Of the values in its vocabulary."""
+        """Type of the values in its vocabulary."""
         ...
 
 
@@ -31,17 +31,17 @@ class CodedField(Protocol):
 class FieldCoder:
     """The fitted coding of one field.
 
-    A subclass defines the ids of values (``value_ids``), their number (``dim``) and what is fitted
-    to the counts of the training values (``fit``). The base class serves fields without ids of
-    their own: dense fields, and those that share the ids of another.
+    A subclass defines the ids of values (``value_ids``), their number (``dim``) and how to fit the
+    coder to the counts of the training values (``fit``). The base class serves fields that have no
+    ids: dense fields, and fields that share the ids of another.
 
     Attributes:
-      field: Its declaration.
-      vocabulary: Values (or buckets of them) that have an id, in the order of their ids.
-      counts: Training rows of each of them.
+      field: The declared field.
+      vocabulary: Values (or buckets) that have an id, in the order of their ids.
+      counts: Number of training rows with each of these values.
       edges: Inner quantile edges, ascending; x falls in bucket #{edges <= x}.
-      mean: Of the training values; used by ``standardise``.
-      std: Likewise; 1 for a constant column, whose values all become 0.
+      mean: Mean of the training values; used by ``standardise``.
+      std: Standard deviation, likewise; 1 for a constant column, whose values all become 0.
     """
 
     field: CodedField
@@ -53,24 +53,24 @@ class FieldCoder:
 
     # Whether ids or statistics are fitted to counts of the training values.
     IS_FITTED: ClassVar[bool] = False
-    # Whether training values, or buckets of them, get ids of their own.
+    # Whether ids are assigned to training values or to buckets of them.
     HAS_VOCABULARY: ClassVar[bool] = False
 
     @property
     def min_count(self) -> int:
-        """Training rows that a value needs to get an id."""
+        """Number of training rows that a value needs to get an id."""
         return 1
 
     @property
     def max_size(self) -> int | None:
-        """Most values that get an id; None for all."""
+        """Largest number of values that get an id; None for no limit."""
         return None
 
     @property
     def first_id(self) -> int:
-        """Id of the first value: 1, or 2 where missing values have id 1 for themselves.
+        """Id of the first value: 1, or 2 if missing values have id 1.
 
-        Ids as they are in the column start with 0.
+        A column that holds its own ids starts at 0.
         """
         return 1
 
@@ -81,19 +81,19 @@ class FieldCoder:
 
     @property
     def dim(self) -> int:
-        """Ids of the field, id 0 included."""
+        """Number of ids of the field, including id 0."""
         return self.first_id + len(self.vocabulary)
 
     def encode(self, column: pa.ChunkedArray, ids: np.ndarray, values: np.ndarray | None) -> None:
-        """Writes the ids and, for a value field, the values of a typed column of one value a row.
+        """Writes the ids and, for a value field, the values of a column with one value per row.
 
         Args:
           column: Typed cells, [rows]; null where missing.
-          ids: Written, [rows].
-          values: 1 for every row, [rows]; written where the number itself is the value.
+          ids: Overwritten, [rows].
+          values: All 1 on entry, [rows]; overwritten by value fields.
 
         Raises:
-          UserError: an id that the column cannot have; ``readers.sources`` rejects rows with one.
+          UserError: an id is out of range; ``readers.sources`` rejects such rows.
         """
         cells = column.combine_chunks()
         if pa.types.is_dictionary(cells.type):
@@ -102,7 +102,7 @@ class FieldCoder:
             self.encode_each(cells, ids, values)
 
     def encode_each(self, cells: pa.Array, ids: np.ndarray, values: np.ndarray | None) -> None:
-        """As ``encode``, of cells that are not dictionary-encoded."""
+        """Does what ``encode`` does, for cells that are not dictionary-encoded."""
         del values
         ids[:] = self.value_ids(cells)
         ids[pc.is_null(cells).to_numpy(zero_copy_only=False)] = self.missing_id
@@ -110,8 +110,8 @@ class FieldCoder:
     def _encode_distinct(
         self, cells: pa.DictionaryArray, ids: np.ndarray, values: np.ndarray | None
     ) -> None:
-        """``encode`` by a look at each distinct cell and not at each row."""
-        # A missing cell is one of them, the last.
+        """Does what ``encode`` does, but looks up each distinct cell only once."""
+        # The last distinct cell is the missing one.
         distinct = pa.concat_arrays([cells.dictionary, pa.nulls(1, cells.dictionary.type)])
         ids_of = np.empty(len(distinct), ids.dtype)
         values_of = None if values is None else np.ones(len(distinct), values.dtype)
@@ -122,37 +122,37 @@ class FieldCoder:
             values[:] = values_of.take(places)
 
     def value_ids(self, cells: pa.Array) -> np.ndarray:
-        """Ids of typed values, [values]; those of nulls mean nothing.
+        """Returns the ids of typed values, [values]; the ids of nulls are undefined.
 
         Raises:
-          UserError: an id that the column cannot have; ``readers.sources`` rejects rows with one.
+          UserError: an id is out of range; ``readers.sources`` rejects such rows.
         """
         raise NotImplementedError(f"{type(self).__name__} gives no ids")
 
     def statistics(self) -> dict[str, Any]:
-        """What JSON keeps; the vocabulary is in ``saved_rows``."""
+        """Returns the fitted statistics for JSON; the vocabulary is in ``saved_rows``."""
         return {"edges": list(self.edges), "mean": self.mean, "std": self.std}
 
     def saved_rows(self) -> tuple[pa.Array, pa.Array]:
-        """The vocabulary as text, and the counts."""
+        """Returns the vocabulary as text, and the counts."""
         return self.vocabulary.cast(pa.string()), self.counts
 
     @classmethod
     def fit(cls, field: CodedField, counts: pa.Table) -> "FieldCoder":
-        """The coding of a field from counts of its training values, none of them missing.
+        """Fits a coder to the counts of a field's training values, without missing ones.
 
         Args:
-          field: What is declared of it.
-          counts: Columns ``value`` and ``count``; without rows where nothing was counted.
+          field: The declared field.
+          counts: Columns ``value`` and ``count``; empty if nothing was counted.
         """
         del counts
-        return cls(field, **_nothing(field))
+        return cls(field, **_empty(field))
 
     @classmethod
     def from_saved(
         cls, field: CodedField, statistics: Mapping[str, Any], rows: pa.Table
     ) -> "FieldCoder":
-        """A coder from what ``statistics`` and ``saved_rows`` gave."""
+        """Restores a coder from the output of ``statistics`` and ``saved_rows``."""
         rows = rows.sort_by("id").combine_chunks()
         return cls(
             field=field,
@@ -165,29 +165,29 @@ class FieldCoder:
 
     @classmethod
     def kept_counts(cls, field: CodedField, counts: pa.Table) -> pa.Table:
-        """The complete counts of some values, without those that ``fit`` would drop.
+        """Drops the values that ``fit`` would drop.
 
         Args:
-          field: What is declared of it.
-          counts: Columns ``value`` and ``count``.
+          field: The declared field.
+          counts: Complete counts of some values: columns ``value`` and ``count``.
         """
         del field
         return counts
 
     @classmethod
     def coded_counts(cls, counts: pa.Table) -> pa.Table:
-        """Counts by what ids are given to: by value as they are, or by bucket.
+        """Groups counts by what gets an id: by bucket or, by default, by value.
 
         Args:
-          counts: Columns ``value``, none of them missing, and ``rows``.
+          counts: Columns ``value``, without missing ones, and ``rows``.
         """
         return counts
 
 
-def _nothing(field: CodedField) -> dict[str, pa.Array]:
+def _empty(field: CodedField) -> dict[str, pa.Array]:
     return {"vocabulary": pa.array([], field.value_type), "counts": pa.array([], pa.int64())}
 
 
 def fit_field(coder: type[FieldCoder], field: CodedField, counts: pa.Table) -> FieldCoder:
-    """The coding of a field from counts of its training values (null: missing)."""
+    """Fits a coder to the counts of a field's training values (null: missing)."""
     return coder.fit(field, counts.filter(pc.is_valid(counts["value"])))

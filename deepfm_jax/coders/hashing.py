@@ -1,6 +1,6 @@
 """Hashes of values that are the same on every machine and in every process.
 
-Ids of encoded data rest on them, so they must never change.
+The ids of encoded data depend on them, so they must never change.
 """
 
 import numpy as np
@@ -27,10 +27,10 @@ def hash_integers(values: Int64[np.ndarray, "rows"]) -> UInt64[np.ndarray, "rows
 
 
 def hash_text(texts: pa.StringArray) -> UInt64[np.ndarray, "rows"]:
-    """A hash of the UTF-8 bytes of each text; that of a null means nothing.
+    """A hash of the UTF-8 bytes of each text; the hash of a null is undefined.
 
-    The hash starts at h = number of bytes and takes in 8 bytes after 8, the last ones filled up
-    with zeros: h <- mix(h + gamma + word), words little-endian, modulo 2^64.
+    The hash starts at h = number of bytes and absorbs words of 8 bytes, the last one padded with
+    zeros: h <- mix(h + gamma + word), words little-endian, modulo 2^64.
     """
     rows = len(texts)
     if rows == 0:
@@ -39,7 +39,7 @@ def hash_text(texts: pa.StringArray) -> UInt64[np.ndarray, "rows"]:
     offsets = np.frombuffer(offset_buffer, np.int32, rows + 1, offset=4 * texts.offset)
     starts, lengths = offsets[:-1].astype(np.int64), np.diff(offsets)
     hashed = lengths.astype(np.uint64)
-    # Every word is read whole; what it holds beyond its text is cut off.
+    # Every word is read whole, and bytes beyond the end of its text are masked.
     content = b"" if data is None else data.slice(0, int(offsets[-1])).to_pybytes()
     padded = np.frombuffer(content + bytes(_WORD), np.uint8)
     words = np.lib.stride_tricks.sliding_window_view(padded, _WORD)

@@ -1,4 +1,4 @@
-"""Lists of values as slots of a row: which are kept, their ids, their weights."""
+"""Encodes lists of values in the slots of a row: which values are kept, their ids and weights."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
@@ -14,13 +14,13 @@ from deepfm_jax.features import PADDING_ID
 
 
 class KeptElements(NamedTuple):
-    """The elements that the rows have slots for, row by row.
+    """The elements that fit in the slots, row by row.
 
     Attributes:
-      values: Of each element.
-      weights: Likewise, float32; None where the column has none.
-      lengths: Elements of each row.
-      longer: Rows that had more.
+      values: Value of each element.
+      weights: Weight of each element, float32; None if the column has no weights.
+      lengths: Number of elements kept in each row.
+      longer: Number of rows that had more elements.
     """
 
     values: pa.Array
@@ -32,13 +32,13 @@ class KeptElements(NamedTuple):
 def kept_elements(
     column: pa.ChunkedArray, max_length: int, *, weighted: bool, keep_last: bool
 ) -> KeptElements:
-    """The first ``max_length`` elements of each row of typed lists, or the last.
+    """Keeps the first or the last ``max_length`` elements of each typed list.
 
     Args:
       column: Lists of values, or of structs of ``value`` and ``weight``, [rows].
-      max_length: Slots of a row.
-      weighted: Whether they are such structs.
-      keep_last: Whether the last elements are kept.
+      max_length: Number of slots of a row.
+      weighted: Whether the elements are such structs.
+      keep_last: Whether to keep the last elements instead of the first.
     """
     lists = column.combine_chunks()
     offsets = lists.offsets.to_numpy()
@@ -47,7 +47,7 @@ def kept_elements(
     longer = int((lengths > max_length).sum())
     if longer:
         starts = offsets[:-1] + (lengths - kept if keep_last else 0)
-        # Of each element its place in its row, counted on from where the row starts.
+        # The place of each element in its row, added to the start of the row.
         ends = np.cumsum(kept)
         places = np.arange(ends[-1]) - np.repeat(ends - kept, kept)
         elements = lists.values.take(pa.array(np.repeat(starts, kept) + places))
@@ -67,14 +67,14 @@ def fill_slots(
     ids: Int32[np.ndarray, "rows slots"],
     values: Float32[np.ndarray, "rows slots"],
 ) -> None:
-    """Writes ids and values of a field's slots, from the left; see ``columns.MultiValued``.
+    """Fills the slots of a field from the left; see ``columns.MultiValued``.
 
     Args:
-      kept: Of the rows.
-      value_ids: Ids of values.
-      missing_id: Of a row without any value.
-      ids: Written: that of each value, else ``PADDING_ID``.
-      values: Written: the weight of each value, else 0.
+      kept: The elements of the rows.
+      value_ids: Maps values to ids.
+      missing_id: Id for a row without any value.
+      ids: Overwritten by the id of each value, or ``PADDING_ID``.
+      values: Overwritten by the weight of each value, or 0.
     """
     rows = np.repeat(np.arange(len(kept.lengths)), kept.lengths)
     places = np.arange(len(rows)) - np.repeat(np.cumsum(kept.lengths) - kept.lengths, kept.lengths)

@@ -26,7 +26,7 @@ class NumberCoder(FieldCoder):
         numbers, weights = counts["value"].to_numpy(), counts["count"].to_numpy()
         if not len(numbers):
             return empty
-        # By the count where numbers are equal, as 0 and -0 are: sums must not depend on order.
+        # Equal numbers, such as 0 and -0, are sorted by count: sums must not depend on row order.
         order = np.lexsort((weights, numbers))
         numbers, weights = numbers[order], weights[order]
         total = int(weights.sum())
@@ -37,21 +37,21 @@ class NumberCoder(FieldCoder):
 
     @classmethod
     def edges_of(cls, field: Any, numbers: np.ndarray, weights: np.ndarray) -> tuple[float, ...]:
-        """Inner edges of the buckets of ascending numbers, each in ``weights`` training rows."""
+        """Inner bucket edges for ascending numbers, each occurring in ``weights`` training rows."""
         del field, numbers, weights
         return ()
 
 
 @dataclasses.dataclass(frozen=True)
 class ValueCoder(NumberCoder):
-    """One id for every number, which is itself the feature's value; a missing cell has id 0."""
+    """One id for all numbers, with the transformed number as value; a missing cell has id 0."""
 
     @property
     def dim(self) -> int:
         return 2
 
     def encode_each(self, cells: pa.Array, ids: np.ndarray, values: np.ndarray | None) -> None:
-        assert values is not None  # The schema has a value field: this one.
+        assert values is not None  # This is a value field, so the schema has values.
         missing = pc.is_null(cells).to_numpy(zero_copy_only=False)
         numbers = cells.to_numpy(zero_copy_only=False)
         values[:] = np.where(missing, 1.0, self.transformed(numbers))
@@ -61,7 +61,7 @@ class ValueCoder(NumberCoder):
         return np.ones(len(cells), np.int32)
 
     def transformed(self, numbers: np.ndarray) -> np.ndarray:
-        """The values of numbers, [rows] to [rows]; NaN stays NaN."""
+        """Transforms numbers, [rows] to [rows]; NaN stays NaN."""
         raise NotImplementedError(f"{type(self).__name__} transforms no numbers")
 
 

@@ -18,16 +18,16 @@ from deepfm_jax.coders.value_index import ValueIndex
 
 @runtime_checkable
 class VocabularyField(CodedField, Protocol):
-    """A field with a vocabulary; its options are those of ``columns.Categorical``."""
+    """A field with a vocabulary, with options as in ``columns.Categorical``."""
 
     @property
     def min_count(self) -> int:
-        """Training rows that a value needs to get an id."""
+        """Number of training rows that a value needs to get an id."""
         ...
 
     @property
     def max_size(self) -> int | None:
-        """Most values that get an id."""
+        """Largest number of values that get an id."""
         ...
 
     @property
@@ -38,7 +38,7 @@ class VocabularyField(CodedField, Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class VocabularyCoder(FieldCoder):
-    """Ids by frequency in the training rows; unseen and rare values share id 0."""
+    """Assigns ids by frequency in the training rows; unseen and rare values share id 0."""
 
     field: VocabularyField
 
@@ -68,7 +68,7 @@ class VocabularyCoder(FieldCoder):
     @classmethod
     def fit(cls, field: VocabularyField, counts: pa.Table) -> FieldCoder:
         kept = counts.filter(pc.greater_equal(counts["count"], field.min_count))
-        # Ties by value, so that ids do not depend on the order of rows.
+        # Ties are broken by value, so that ids do not depend on the order of rows.
         kept = kept.sort_by([("count", "descending"), ("value", "ascending")]).combine_chunks()
         if field.max_size is not None:
             kept = kept.slice(0, field.max_size)
@@ -85,9 +85,9 @@ class VocabularyCoder(FieldCoder):
 
 
 def merge_counts(parts: Sequence[pa.Table]) -> pa.Table:
-    """Counts of the same values added up; columns ``value`` and ``count``."""
+    """Adds up the counts of equal values; columns ``value`` and ``count``."""
     joined = pa.concat_tables(parts)
-    # A null is a value here. Counts are below 2^53, and so their sums in float64 are exact.
+    # Nulls are counted too. Counts are below 2^53, so their sums in float64 are exact.
     coded = joined["value"].combine_chunks().dictionary_encode(null_encoding="encode")
     counts = np.bincount(coded.indices, joined["count"], minlength=len(coded.dictionary))
     return pa.table({"value": coded.dictionary, "count": counts.astype(np.int64)})

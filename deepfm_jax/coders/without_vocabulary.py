@@ -1,4 +1,4 @@
-"""Ids that need no vocabulary: hashes of values, and ids as they are in the column."""
+"""Ids that need no vocabulary: hashes of values, and ids that the column itself holds."""
 
 import dataclasses
 from typing import Protocol, runtime_checkable
@@ -17,7 +17,7 @@ class HashedField(CodedField, Protocol):
 
     @property
     def hash_buckets(self) -> int | None:
-        """Ids of the values."""
+        """Number of hash buckets."""
         ...
 
 
@@ -33,7 +33,7 @@ class HashedCoder(FieldCoder):
 
     @property
     def _buckets(self) -> int:
-        assert self.field.hash_buckets is not None  # Or else its coder is another.
+        assert self.field.hash_buckets is not None  # Otherwise it would have another coder.
         return self.field.hash_buckets
 
     def value_ids(self, cells: pa.Array) -> np.ndarray:
@@ -46,17 +46,17 @@ class HashedCoder(FieldCoder):
 
 @runtime_checkable
 class GivenIdsField(CodedField, Protocol):
-    """A field whose values are its ids."""
+    """A field whose values are already ids."""
 
     @property
     def size(self) -> int | None:
-        """Ids from 0 to ``size - 1``."""
+        """Number of ids, which run from 0 to ``size - 1``."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class GivenIdsCoder(FieldCoder):
-    """The column's own ids; a missing cell has id 0."""
+    """Keeps the column's own ids; a missing cell has id 0."""
 
     field: GivenIdsField
 
@@ -66,14 +66,14 @@ class GivenIdsCoder(FieldCoder):
 
     @property
     def dim(self) -> int:
-        assert self.field.size is not None  # Or else its coder is another.
+        assert self.field.size is not None  # Otherwise it would have another coder.
         return self.field.size
 
     def value_ids(self, cells: pa.Array) -> np.ndarray:
         ids = cells.fill_null(0).to_numpy()
         if len(ids) and not 0 <= ids.min() <= ids.max() < self.dim:
             raise UserError(
-                f"column {self.field.name}: ids from {ids.min()} to {ids.max()} are not all from 0 "
-                f"to {self.dim - 1}"
+                f"column {self.field.name}: ids from {ids.min()} to {ids.max()} are not all "
+                f"between 0 and {self.dim - 1}"
             )
         return ids

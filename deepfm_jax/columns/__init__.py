@@ -1,4 +1,4 @@
-"""The kinds of columns that a click log may have, each a file of its own, and ``KINDS``."""
+"""The kinds of columns in a click log, one file each, and their registry ``KINDS``."""
 
 from deepfm_jax.columns.categorical import Categorical
 from deepfm_jax.columns.category import Category

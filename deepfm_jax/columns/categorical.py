@@ -1,4 +1,4 @@
-"""Columns of one category in each cell."""
+"""Columns with one category per cell."""
 
 import dataclasses
 
@@ -10,35 +10,35 @@ from deepfm_jax.columns.option_checks import check_coding
 
 @dataclasses.dataclass(frozen=True)
 class Categorical(Category):
-    """A column of string or integer values; each value kept gets one id of the field.
+    """A column of string or integer values; each value that is kept gets an id.
 
-    Ids come from a vocabulary of the training values, or from a hash (``hash_buckets``), or they
-    are the column's own (``dtype="id"``).
+    Ids come from a vocabulary of the training values, from a hash (``hash_buckets``), or from the
+    column itself (``dtype="id"``).
 
     Attributes:
       name: Column name.
-      dtype: ``"string"`` takes a cell as it stands; ``"integer"`` parses it, so that ``007``,
-        ``7`` and ``7.0`` are one value and ``x7`` is a bad row; ``"id"`` takes integers from 0 to
-        ``size - 1`` as ids of the field. One outside that range is a bad row and not an unseen
-        value: whoever numbered the values knows how many there are, and a wrong ``size`` would go
-        unnoticed. A missing cell has id 0, which is the column's own 0 too.
+      dtype: ``"string"`` takes the text of a cell unchanged; ``"integer"`` parses it, so that
+        ``007``, ``7`` and ``7.0`` are one value and ``x7`` is a bad row; ``"id"`` takes integers
+        from 0 to ``size - 1`` as ids of the field. An integer outside that range is a bad row, not
+        an unseen value: the number of ids is known, and a wrong ``size`` would go unnoticed. A
+        missing cell gets id 0, which it shares with the column's own 0.
       min_count: Values seen in fewer training rows than this share id 0.
-      separate_missing: Give missing cells id 1, apart from the unseen and rare values of id 0.
-        Without a vocabulary there are no such values, and it changes nothing.
-      max_size: Most values that have an id: the most frequent ones; of equally frequent values the
-        lesser ones, by number or by the bytes of their text.
-      hash_buckets: Hash values into so many ids, 1 to ``hash_buckets``, instead of keeping a
-        vocabulary; values that meet in a bucket share its id. A missing cell has id 0. The hash
-        is of the value alone (see ``coders.hashing``), so it is the same everywhere.
-      size: Ids of a column of ids.
-      shares_with: Another column, whose ids this one's values have: the vocabulary of that column,
-        its *owner*, is fitted on the values of all columns that share it, and they read the same
-        rows of the embedding table. The owner's options say how: ``min_count``, ``max_size``,
-        ``hash_buckets``, ``separate_missing``. Both must have one ``dtype`` (and ``size``).
-      group: Whether the column is the group of GAUC as well (see ``Group``).
+      separate_missing: Give missing cells id 1, separate from the unseen and rare values of id 0.
+        Has no effect without a vocabulary, where no value is unseen or rare.
+      max_size: Largest number of values that get an id. The most frequent are kept; ties go to the
+        smaller value, by number or by the bytes of the text.
+      hash_buckets: Hash values into this many ids, 1 to ``hash_buckets``, instead of keeping a
+        vocabulary; values in the same bucket share its id. A missing cell has id 0. The hash
+        depends only on the value (see ``coders.hashing``), so it is the same everywhere.
+      size: Number of ids of a column with ``dtype="id"``.
+      shares_with: Another column whose ids this one uses. The vocabulary of that column, the
+        *owner*, is fitted on the values of all columns that share it, and they read the same rows
+        of the embedding table. The owner sets ``min_count``, ``max_size``, ``hash_buckets`` and
+        ``separate_missing``. Both must have the same ``dtype`` (and ``size``).
+      group: Whether the column is also the group of GAUC (see ``Group``).
 
     Raises:
-      UserError: an option that does not exist, is out of range, or does not go with another.
+      UserError: an option does not exist, is out of range, or conflicts with another.
     """
 
     dtype: CategoricalType = "string"

@@ -1,4 +1,4 @@
-"""What columns of categories have in common, whether a cell holds one value or several."""
+"""The base class of categorical columns, whether a cell holds one value or several."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from deepfm_jax.columns.option_checks import has_vocabulary
 
 
 class Category(Field):
-    """A field whose values are categories; a kind declares these options, see ``Categorical``."""
+    """A field whose values are categories; ``Categorical`` documents the options."""
 
     dtype: CategoricalType
     min_count: int
@@ -31,7 +31,7 @@ class Category(Field):
 
     @property
     def has_vocabulary(self) -> bool:
-        """Whether ids are given to the column's own training values."""
+        """Whether the column has a vocabulary of its training values."""
         return has_vocabulary(self)
 
     @property

@@ -1,4 +1,4 @@
-"""Options of a user that change how all columns of a kind are encoded."""
+"""User options that change how all columns of a kind are encoded."""
 
 import dataclasses
 from typing import Any, Literal, TypeAlias
@@ -11,16 +11,15 @@ class EncodingOptions:
     """Changes to the columns of a schema; None keeps each column's own option.
 
     Attributes:
-      min_count: Of every vocabulary: of columns of categories, with one value or several, and of
-        ``log2_floor`` buckets. (A column that shares another's vocabulary has none of its own,
-        and these options are that one's.)
-      max_size: Of every column of categories that has a vocabulary.
-      hash_buckets: Of every column of categories, in place of its vocabulary; columns of ids as
-        they are stay so.
+      min_count: For every vocabulary: those of categorical columns, with one value or several, and
+        those of ``log2_floor`` buckets. (A column that shares a vocabulary follows its owner.)
+      max_size: For every categorical column that has a vocabulary.
+      hash_buckets: For every categorical column, in place of its vocabulary; does not apply to
+        columns with ``dtype="id"``.
       numeric: Transform of every numeric column.
       buckets: Number of quantile buckets.
-      history_length: Most values of every history column.
-      separate_missing: Whether missing values have an id of their own.
+      history_length: ``max_length`` of every history column.
+      separate_missing: Whether missing values have their own id.
     """
 
     min_count: int | None = None

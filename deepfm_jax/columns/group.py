@@ -1,4 +1,4 @@
-"""Columns that say which rows belong together."""
+"""Columns that group rows."""
 
 import dataclasses
 from typing import ClassVar, Literal
@@ -12,9 +12,9 @@ from deepfm_jax.columns.column import Column, Target
 
 @dataclasses.dataclass(frozen=True)
 class Group(Column):
-    """A column that says which rows belong together, as a user's: for GAUC, and no feature.
+    """A column that groups rows for GAUC, for example by user; it is not a feature.
 
-    Where the groups are a feature as well, they are a ``Categorical`` with ``group``. Rows without
+    If the groups are also a feature, declare a ``Categorical`` with ``group`` instead. Rows without
     a value are in no group.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Columns of what came before."""
+"""Columns of past events."""
 
 import dataclasses
 from typing import ClassVar
@@ -10,11 +10,11 @@ from deepfm_jax.columns.multi_valued import MultiValued
 
 @dataclasses.dataclass(frozen=True)
 class History(MultiValued):
-    """A column of what came before, oldest first, as the items that a user clicked on.
+    """A column of past events, oldest first, such as the items that a user clicked on.
 
-    As ``MultiValued``, but for a cell that is too long: it keeps its *last* ``max_length`` values,
-    the newest, in their order. With ``shares_with`` naming the column of the item in question, an
-    item has one embedding in both.
+    It differs from ``MultiValued`` only in cells that are too long: they keep their *last*
+    ``max_length`` values, the newest, in order. If ``shares_with`` names the column of the
+    candidate item, an item has the same embedding in both.
     """
 
     keeps_last: ClassVar[bool] = True

@@ -8,7 +8,7 @@ from deepfm_jax.columns.column import Column
 
 @dataclasses.dataclass(frozen=True)
 class Ignored(Column):
-    """A column that stands in the file and is not read."""
+    """A column of the file that is not read."""
 
     is_read: ClassVar[bool] = False
     profile: ClassVar[str | None] = None

@@ -22,14 +22,15 @@ class Label(Column):
 
     Attributes:
       name: Column name.
-      values: The two texts that stand for 0 and for 1, where the column does not say 0 and 1:
-        ``("no", "yes")``.
-      positive: The one text that stands for 1, where every other stands for 0.
-      rank: Place among several labels: the one of least rank comes first, and of equal ones the
-        one that stands first in the file.
+      values: The two texts that mean 0 and 1, such as ``("no", "yes")``; None if the column holds
+        0 and 1.
+      positive: The only text that means 1; every other text means 0.
+      rank: Position among several labels: the lowest rank comes first, and labels of equal rank
+        keep the order of the file.
 
     Raises:
-      UserError: ``values`` is not two different texts, or there are ``values`` and ``positive``.
+      UserError: ``values`` are not two different texts, or both ``values`` and ``positive`` are
+        given.
     """
 
     values: tuple[str, str] | None = None
@@ -41,11 +42,13 @@ class Label(Column):
 
     def __post_init__(self):
         if self.values is not None and self.values[0] == self.values[1]:
-            raise UserError(f"column {self.name!r}: values={self.values} must be two texts")
+            raise UserError(
+                f"column {self.name!r}: values={self.values} must be two different texts"
+            )
         if self.positive is not None and (self.values is not None or not self.positive.strip()):
             raise UserError(
-                f"column {self.name!r}: positive={self.positive!r} must be a text, and without "
-                "values beside it"
+                f"column {self.name!r}: positive={self.positive!r} must be a text that is not "
+                "blank, and excludes values"
             )
 
     def type_values(self, cells: pa.Array) -> TypedValues:

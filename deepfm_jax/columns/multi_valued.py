@@ -1,4 +1,4 @@
-"""Columns whose cells hold several values of one vocabulary: sets, and weighted ones."""
+"""Columns whose cells hold several values of one vocabulary, with or without weights."""
 
 import dataclasses
 from typing import ClassVar
@@ -20,32 +20,32 @@ from deepfm_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class MultiValued(Category):
-    """A column whose cells hold several values, as the genres of a movie; one field of the model.
+    """A column whose cells hold several values, such as a movie's genres; one field of the model.
 
-    A cell is text (``Comedy|Drama``), or a list in Parquet and in tables in memory; the elements of
-    a list are what stands between separators in text. An element without a value (``a||b``, a null
-    of a list) is dropped. Duplicates count twice. A cell without any value is a
-    missing cell, and stands for one value with the id of missing values.
+    A cell is text with separators (``Comedy|Drama``), or a list in Parquet and in tables in memory.
+    Elements without a value (``a||b``, a null in a list) are dropped. Duplicates count twice. A
+    cell without any value is a missing cell, and becomes one value with the id of missing values.
 
-    A row has ``max_length`` slots of the field, each an id and a value, filled from the left; those
-    that remain are padding (id -1, value 0). A longer cell keeps its first ``max_length`` values,
-    in the vocabulary's counts too; ``prepare`` reports how many cells are longer.
+    A row has ``max_length`` slots for the field, each an id and a value, filled from the left; the
+    remaining slots are padding (id -1, value 0). A longer cell keeps its first ``max_length``
+    values, and the vocabulary counts only these; ``prepare`` reports how many cells are longer.
 
     Attributes:
       name: Column name.
-      dtype: Of the values, as in ``Categorical``.
+      dtype: Type of the values, as in ``Categorical``.
       separator: Text between values.
-      max_length: Most values of a row. Each is a slot in every row, on disk and in a batch.
+      max_length: Most values of a row. Each takes a slot in every row, on disk and in a batch.
       combiner: How the model pools the vectors v_k of a row's values by their weights w_k (1
         without ``weight_separator``): ``"sum"``: sum_k w_k v_k; ``"mean"``: that sum divided by
-        sum_k w_k; ``"sqrtn"``: divided by sqrt(sum_k w_k^2). The sums are over the values kept,
-        those without an id of their own included. Another name is that of an input encoder (see
+        sum_k w_k; ``"sqrtn"``: divided by sqrt(sum_k w_k^2). The sums are over all values kept,
+        including rare and unseen ones. Any other name is that of an input encoder (see
         ``inputs.ENCODERS``).
-      weight_separator: Text between a value and its weight, as in ``Comedy:0.5|Drama:2``; the last
-        one of an element, so a value may hold it. Every value must have a weight then, a finite
-        number of 0 or more; one of 0 is dropped. In a table the elements of a list may instead be
-        pairs of a value and a weight (a list of structs, or a map). None: no weights.
-      min_count: As in ``Categorical``, of elements.
+      weight_separator: Text between a value and its weight, as in ``Comedy:0.5|Drama:2``. Its last
+        occurrence in an element counts, so a value may contain it. Every value then needs a weight,
+        a finite number of 0 or more; values of weight 0 are dropped. In a table, the elements of a
+        list may instead be pairs of a value and a weight (a list of structs, or a map). None: no
+        weights.
+      min_count: As in ``Categorical``, counting elements.
       separate_missing: As in ``Categorical``.
       max_size: As in ``Categorical``.
       hash_buckets: As in ``Categorical``.
@@ -53,7 +53,7 @@ class MultiValued(Category):
       shares_with: As in ``Categorical``.
 
     Raises:
-      UserError: an option that does not exist, is out of range, or does not go with another.
+      UserError: an option does not exist, is out of range, or conflicts with another.
     """
 
     dtype: CategoricalType = "string"
@@ -74,7 +74,7 @@ class MultiValued(Category):
         check_coding(self)
         check_number(self, "max_length", 1)
         if self.separator == "" or self.weight_separator == "":
-            raise UserError(f"column {self.name!r}: a separator must be a text of one or more")
+            raise UserError(f"column {self.name!r}: a separator must not be empty")
         if self.separator == self.weight_separator:
             raise UserError(
                 f"column {self.name!r}: separator and weight_separator are both {self.separator!r}"
@@ -108,7 +108,7 @@ class MultiValued(Category):
         )
 
     def counted_values(self, typed: pa.ChunkedArray) -> pa.Array:
-        """The values that are kept, of all cells; a longer cell counts no others."""
+        """The values of all cells that are kept; the rest of a longer cell does not count."""
         return self._kept(typed).values
 
     def encode(
@@ -118,7 +118,7 @@ class MultiValued(Category):
         ids: np.ndarray,
         values: np.ndarray | None,
     ) -> int | None:
-        assert values is not None  # The schema has a field of several values: this one.
+        assert values is not None  # This field has values, and so does the schema.
         kept = self._kept(typed)
         fill_slots(kept, coder.value_ids, coder.missing_id, ids, values)
         return kept.longer

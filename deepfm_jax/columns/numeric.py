@@ -24,7 +24,7 @@ _CODERS: dict[NumericTransform, type[FieldCoder]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Numeric(Field):
-    """A column of numbers, as one value field or as buckets.
+    """A column of numbers, encoded as one value or as buckets.
 
     Attributes:
       name: Column name.
@@ -32,13 +32,13 @@ class Numeric(Field):
         value (x - mean) / std of the training rows; ``"log2_floor"``: the bucket floor(ln(x)^2) for
         x > 2, else floor(x), as a category (the Criteo winners' transform); ``"quantile"``: the
         index of the training quantile that x falls in, as a category. A missing cell has id 0 and
-        value 1, so it owns an embedding.
+        value 1, so it has its own embedding.
       buckets: Number of quantile buckets.
       min_count: Buckets of ``"log2_floor"`` seen in fewer training rows than this share id 0.
       separate_missing: For the two bucket transforms, as in ``Categorical``.
 
     Raises:
-      UserError: an option that does not exist or is out of range.
+      UserError: an option does not exist or is out of range.
     """
 
     transform: NumericTransform = "log"
@@ -50,7 +50,7 @@ class Numeric(Field):
     feature_use: ClassVar[FeatureUse] = "value"
     profile: ClassVar[str | None] = "numbers"
     SHOWN_OPTIONS: ClassVar[tuple[str, ...]] = ("transform",)
-    # All buckets of ``log2_floor`` that are frequent enough have an id.
+    # The number of ``log2_floor`` buckets is not limited.
     max_size: ClassVar[None] = None
 
     def __post_init__(self):
@@ -59,7 +59,7 @@ class Numeric(Field):
 
     @property
     def is_value_field(self) -> bool:
-        """Whether the number itself is the feature's value, under one id."""
+        """Whether the field has one id, with the transformed number as its value."""
         return self.transform in ("log", "standardise")
 
     @property
@@ -76,7 +76,7 @@ class Numeric(Field):
             return None
         return (
             f"transform {self.transform!r} makes column {self.name!r} a value, which cannot be "
-            "crossed; make it buckets, by transform 'quantile' or 'log2_floor'"
+            "crossed; use buckets, by transform 'quantile' or 'log2_floor'"
         )
 
     def with_options(self, options: EncodingOptions) -> Column:

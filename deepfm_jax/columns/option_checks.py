@@ -1,4 +1,4 @@
-"""Checks of the options that say how values get their ids, and whose ids."""
+"""Checks of the options that determine how values get their ids."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ _MOST_IDS = 2**31 - 1
 
 
 def check_number(column: Any, key: str, least: int) -> None:
-    """Whether an option of a column is a number that can count ids.
+    """Checks that an option of a column can count ids.
 
     Raises:
-      UserError: it is below ``least``, or beyond int32.
+      UserError: the option is less than ``least``, or does not fit int32.
     """
     value = getattr(column, key)
     if not least <= value < _MOST_IDS:
@@ -21,15 +21,15 @@ def check_number(column: Any, key: str, least: int) -> None:
 
 
 def has_vocabulary(column: Any) -> bool:
-    """Whether ids are given to the column's own training values (see ``Categorical``)."""
+    """Whether the column has a vocabulary of its training values (see ``Categorical``)."""
     return column.hash_buckets is None and column.dtype != "id" and column.shares_with is None
 
 
 def check_coding(column: Any) -> None:
-    """Whether a column's options of how its values get ids go with each other.
+    """Checks the options that determine how a column's values get ids.
 
     Raises:
-      UserError: one that is out of range, or does not go with another.
+      UserError: an option is out of range, or conflicts with another.
     """
     check_number(column, "min_count", 1)
     for key in ("max_size", "hash_buckets", "size"):
@@ -40,11 +40,11 @@ def check_coding(column: Any) -> None:
     if column.shares_with is not None:
         _check_sharing(column)
     if column.dtype == "id" and column.hash_buckets is not None:
-        raise UserError(f"column {column.name!r}: ids as they are (dtype 'id') are not hashed")
+        raise UserError(f"column {column.name!r}: dtype 'id' excludes hash_buckets")
     if not has_vocabulary(column) and (column.min_count > 1 or column.max_size is not None):
         raise UserError(
-            f"column {column.name!r}: min_count and max_size are of a vocabulary, and hashed "
-            "values and ids as they are have none"
+            f"column {column.name!r}: min_count and max_size apply to a vocabulary, which a column "
+            "with hash_buckets or dtype 'id' does not have"
         )
 
 
@@ -55,6 +55,6 @@ def _check_sharing(column: Any) -> None:
     for key, default in own.items():
         if getattr(column, key) != default:
             raise UserError(
-                f"column {column.name!r}: {key} is decided by the column whose vocabulary it "
-                f"shares; set it on {column.shares_with!r}"
+                f"column {column.name!r}: {key} is set by the column whose vocabulary it shares; "
+                f"set it on {column.shares_with!r}"
             )

@@ -1,4 +1,4 @@
-"""All kinds of columns by name. A kind from outside the package becomes an entry in ``KINDS``."""
+"""All kinds of columns by name. Add a kind from outside the package to ``KINDS``."""
 
 from deepfm_jax.columns.categorical import Categorical
 from deepfm_jax.columns.column import Column

@@ -1,4 +1,4 @@
-"""Columns of points in time."""
+"""Columns of times."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
@@ -22,16 +22,16 @@ _SECONDS_OF_HOUR = 3600
 
 @dataclasses.dataclass(frozen=True)
 class Timestamp(Column):
-    """A column of points in time, read as categories: the hour, the weekday and so on.
+    """A column of times, encoded as categories: the hour, the weekday and so on.
 
     Attributes:
       name: Column name.
       format: ``"iso"`` (``2014-10-21``, ``2014-10-21 09:30:00``), ``"unix"`` (seconds since 1970),
-        ``"unix_ms"``, or a format of strptime as ``"%y%m%d%H"``. Times with a zone are read in UTC;
-        a Parquet column of times or dates needs no format.
+        ``"unix_ms"``, or a strptime format such as ``"%y%m%d%H"``. Times with a zone are converted
+        to UTC; a Parquet column of times or dates needs no format.
       parts: The categories, each a field named ``NAME_PART``: ``hour`` (0 to 23), ``weekday``
-        (Monday is 0), ``weekend`` (0 or 1), ``day`` of the month and ``month``. With none of them
-        the column has no field, and serves to split rows by time.
+        (Monday is 0), ``weekend`` (0 or 1), ``day`` of the month and ``month``. Without parts the
+        column has no field and only serves to split rows by time.
       separate_missing: As in ``Categorical``.
 
     Raises:
@@ -49,10 +49,10 @@ class Timestamp(Column):
         if self.format not in ("iso", "unix", "unix_ms") and "%" not in self.format:
             raise UserError(
                 f"column {self.name!r}: format={self.format!r} is unknown; use 'iso', 'unix', "
-                "'unix_ms' or one of strptime, as '%Y-%m-%d'"
+                "'unix_ms' or a strptime format such as '%Y-%m-%d'"
             )
         if len(set(self.parts)) < len(self.parts):
-            raise UserError(f"column {self.name!r}: parts={self.parts} has one of them twice")
+            raise UserError(f"column {self.name!r}: parts={self.parts} has duplicates")
 
     @property
     def fields(self) -> tuple[Categorical, ...]:
@@ -75,6 +75,6 @@ class Timestamp(Column):
         return {field.name: time_part(typed, part) for field, part in pairs}
 
     def profiled_values(self, typed: pa.Array) -> pa.Array:
-        """Hours since 1970: seconds may be as many as rows."""
+        """Hours since 1970, because there may be as many distinct seconds as rows."""
         hours = typed.fill_null(0).to_numpy() // _SECONDS_OF_HOUR
         return pa.array(hours, mask=pc.is_null(typed).to_numpy(zero_copy_only=False))

@@ -17,22 +17,22 @@ from deepfm_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Vector(Field):
-    """A column of vectors made elsewhere, as embeddings of a text or a picture.
+    """A column of precomputed vectors, such as embeddings of a text or a picture.
 
     A cell is a list of numbers in Parquet and in tables in memory, or text with separators. Every
-    vector has ``size`` finite numbers, which are taken as they are, in float32; a missing one is
-    all zeros.
+    vector has ``size`` finite numbers, which are used unchanged, in float32; a missing one is all
+    zeros.
 
-    It is one dense field of the model: a matrix, which is learnt, projects the ``size`` numbers to
-    the length D of an embedding, while the vectors themselves stay as they are.
+    It is one dense field of the model: a learned matrix projects the ``size`` numbers to the length
+    D of an embedding, while the vectors themselves stay fixed.
 
     Attributes:
       name: Column name.
-      size: Numbers of a vector.
-      separator: Text between them.
+      size: Length of a vector.
+      separator: Text between its numbers.
 
     Raises:
-      UserError: a size or a separator that cannot be.
+      UserError: the size is out of range, or the separator is empty.
     """
 
     size: int
@@ -44,11 +44,11 @@ class Vector(Field):
     def __post_init__(self):
         check_number(self, "size", 1)
         if self.separator == "":
-            raise UserError(f"column {self.name!r}: a separator must be a text of one or more")
+            raise UserError(f"column {self.name!r}: a separator must not be empty")
 
     @property
     def numbers(self) -> int:
-        """Numbers of the dense field."""
+        """Length of the dense field."""
         return self.size
 
     @property

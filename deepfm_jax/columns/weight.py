@@ -1,4 +1,4 @@
-"""Columns of weights of rows."""
+"""Columns of row weights."""
 
 import dataclasses
 from typing import ClassVar
@@ -13,9 +13,9 @@ from deepfm_jax.columns.column import Column, Target
 
 @dataclasses.dataclass(frozen=True)
 class Weight(Column):
-    """A column of weights: how much each row counts, in the training loss and in all metrics.
+    """A column of weights: how much each row counts in the training loss and in all metrics.
 
-    Weights are finite and 0 or more; a row without one is a bad row.
+    Weights are finite and at least 0; a row without a weight is a bad row.
     """
 
     target: ClassVar[Target | None] = "weight"
@@ -23,6 +23,6 @@ class Weight(Column):
     def type_values(self, cells: pa.Array) -> TypedValues:
         values, bad = typed_numbers(cells)
         numbers = values.to_numpy(zero_copy_only=False)
-        # Beyond the largest float32 there is no such weight either.
+        # A weight must also fit float32.
         bad = bad | ~((numbers >= 0) & (numbers <= np.finfo(np.float32).max))
-        return values, bad, "is not a weight, a finite number from 0 on"
+        return values, bad, "is not a weight, a finite number of 0 or more"

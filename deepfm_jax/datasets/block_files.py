@@ -24,7 +24,7 @@ def write_split(
     features: Any,
     template: Any,
 ) -> tfds.core.SplitInfo:
-    """Writes numbered blocks in order, and returns what TFDS has to know of the files.
+    """Writes numbered blocks in order, and returns TFDS's description of the files.
 
     Args:
       blocks: Number and columns of each block, as ``_generate_examples`` of a TFDS builder yields.

@@ -101,7 +101,7 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @abc.abstractmethod
     def read_splits(self) -> dict[str, ReadSplit]:
-        """How to read each split of ``source``; ``train`` is among them.
+        """How to read each split of ``source``, including ``train``.
 
         Raises:
           UserError: files that the data set needs are missing.
@@ -192,7 +192,7 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             self._save_beside(self._beam_build.fit(self.read_splits()))
             return self._beam_build.blocks()
         splits = self.read_splits()
-        tables = _counted(splits["train"](None), "vocabularies")
+        tables = _with_progress(splits["train"](None), "vocabularies")
         if extended is None:
             encoder = fit(tables, self.schema)
         else:
@@ -220,7 +220,7 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             tally = SplitTally(split, encoder)
 
             def encoded() -> Iterator[Block]:
-                for table in _counted(read(report), f"encode {split}"):
+                for table in _with_progress(read(report), f"encode {split}"):
                     rows = encoder.encode(table)
                     tally.add_longer(rows.longer)
                     yield arrays_of(rows)
@@ -237,7 +237,7 @@ class ClickLogBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self._beam_build.finish()
 
 
-def _counted(tables: Iterable[pa.Table], title: str) -> Iterator[pa.Table]:
+def _with_progress(tables: Iterable[pa.Table], title: str) -> Iterator[pa.Table]:
     """Yields the tables, with a progress bar of their rows."""
     with tqdm(desc=title, unit=" rows", unit_scale=True, mininterval=0.5) as bar:
         for table in tables:

@@ -92,13 +92,13 @@ def prepare(
             )
     if folder.is_dir() and not overwrite:
         summaries = _reused(folder, options, source)
-        # Remains are kept if the disk is read-only or another process is writing.
-        with contextlib.suppress(OSError), only_writer(folder.parent, wait=False) as alone:
-            if alone:
+        # Leftovers stay if the disk is read-only or another process is writing.
+        with contextlib.suppress(OSError), only_writer(folder.parent, wait=False) as locked:
+            if locked:
                 _clear_up(name, folder)
         return summaries
-    with _full_disk_told(folder), only_writer(folder.parent) as alone:
-        if alone:
+    with _translate_write_errors(folder), only_writer(folder.parent) as locked:
+        if locked:
             _clear_up(name, folder)
         # Another process may have written it meanwhile, or left it when it was killed.
         if folder.is_dir() and not overwrite:
@@ -189,9 +189,12 @@ def _check_same(folder: pathlib.Path, options: BuildOptions, source) -> None:
         new |= origin(options, source)
     for key, value in new.items():
         if key in old and old[key] != value:
-            told = f"{key}={old[key]}, not {key}={value}" if key != "schema" else "another schema"
+            difference = f"{key}={old[key]}, not {key}={value}"
+            if key == "schema":  # Too long for a message.
+                difference = "another schema"
             raise UserError(
-                f"{folder} was prepared with {told}; choose another --out, or pass --overwrite"
+                f"{folder} was prepared with {difference}; choose another --out, or pass "
+                "--overwrite"
             )
 
 
@@ -202,7 +205,7 @@ def _build(builder: ClickLogBuilder, beam: BeamEngine | None) -> None:
     # TFDS announces a download that does not happen and counts blocks; our bar counts rows.
     tfds.disable_progress_bar()
     with (
-        _full_disk_told(builder.data_dir),
+        _translate_write_errors(builder.data_dir),
         contextlib.redirect_stdout(io.StringIO()),
         tempfile.TemporaryDirectory() as downloads,  # TFDS creates it even if it is not used.
     ):
@@ -228,7 +231,8 @@ def _download_config(beam: BeamEngine | None) -> tfds.download.DownloadConfig:
 
 
 @contextlib.contextmanager
-def _full_disk_told(folder: str | os.PathLike[str]) -> Iterator[None]:
+def _translate_write_errors(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Raises UserError in place of errors of a full disk or an unwritable folder."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -260,7 +264,7 @@ def describe(
     lines = [f"{'split':8}{'read':>12}{'kept':>12}{'rejected':>10}{'positive rate':>15}"]
     for split, summary in summaries.items():
         rates = summary.positive_rates
-        # Data sets of old versions have the positives of the first label alone.
+        # Data sets of old versions have only the positives of the first label.
         rate = next(iter(rates.values()), summary.positives / summary.rows)
         lines.append(
             f"{split:8}{summary.read:12,}{summary.rows:12,}{summary.rejected:10,}{rate:15.4f}"

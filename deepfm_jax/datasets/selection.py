@@ -20,7 +20,7 @@ def find_builder(name: str, source: str | os.PathLike[str] | None) -> type[Click
     builder_class = BUILDERS[name]
     if builder_class.NEEDS_SOURCE:
         if source is None:
-            raise UserError(f"data set {name!r} is made from raw files; say where with --source")
+            raise UserError(f"data set {name!r} is made from raw files; name them with --source")
         if not builder_class.SOURCE_MAY_BE_FILES and not source_path(source).is_dir():
             raise UserError(f"--source={source}: no such folder")
     return builder_class

@@ -1,1 +1,1 @@
-"""Typed columns to ids and values: vocabularies, hashing, lists, crosses, extension."""
+"""Encodes typed columns as ids and values: fits, extends and applies an encoder."""

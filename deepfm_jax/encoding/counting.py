@@ -1,4 +1,4 @@
-"""How often each value stands in the training rows: all that an encoder is fitted on."""
+"""Counts of the values in the training rows, to which an encoder is fitted."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
@@ -13,14 +13,14 @@ from deepfm_jax.coders.vocabulary import merge_counts
 from deepfm_jax.errors import UserError
 from deepfm_jax.schema import Column, Field, Schema
 
-# Chunks of counts merged at a time: few enough to bound memory, enough to keep merging cheap.
+# Tables of counts merged at a time: few enough to bound memory, enough to keep merging cheap.
 _MERGE_EVERY = 16
 
 
 def counted_columns(schema: Schema) -> dict[str, tuple[Field, ...]]:
-    """The columns whose values each field is fitted on, if any: its own and those that share it.
+    """The columns on whose values each fitted field depends: its own and those that share its ids.
 
-    Of each field that has a vocabulary of its own, or statistics, by its name.
+    Only fields with a vocabulary or statistics are fitted; they are given by name.
     """
     counted: dict[str, tuple[Field, ...]] = {}
     for field, owner_number in zip(schema.fields, schema.owners, strict=True):
@@ -33,10 +33,10 @@ def counted_columns(schema: Schema) -> dict[str, tuple[Field, ...]]:
 def count_values(
     tables: Iterable[pa.Table], counted: Mapping[str, Sequence[Column]]
 ) -> dict[str, pa.Table]:
-    """How often each value stands in typed rows, by name; see ``ValueCounter``.
+    """Counts how often each value occurs in typed rows, by name; see ``ValueCounter``.
 
     Raises:
-      UserError: no rows.
+      UserError: there are no rows.
     """
     counter, seen = ValueCounter(counted), False
     for table in tables:
@@ -47,23 +47,23 @@ def count_values(
 
 
 def check_seen(seen: bool) -> None:
-    """Whether there is any row to fit an encoder on.
+    """Checks that there is any row to fit an encoder on.
 
     Raises:
-      UserError: there is none.
+      UserError: there is no row.
     """
     if not seen:
         raise UserError("the training split has no rows to fit an encoder on")
 
 
 class ValueCounter:
-    """Counts how often each value of some columns stands in the rows that are added.
+    """Counts how often each value of some columns occurs in the rows that are added.
 
-    Of lists each value that is kept is counted.
+    In lists, each value that is kept counts.
     """
 
     def __init__(self, counted: Mapping[str, Sequence[Column]]):
-        """Counts by name, each of the values of one column or of several together."""
+        """Starts one count per name, over the values of all columns under that name."""
         self._counted = counted
         self._counts: dict[str, list[pa.Table]] = {name: [] for name in counted}
 
@@ -78,18 +78,18 @@ class ValueCounter:
 
     @property
     def size(self) -> int:
-        """Counts held, a value may have several of them."""
+        """Number of counts held; a value may have several."""
         return sum(part.num_rows for parts in self._counts.values() for part in parts)
 
     def counts(self) -> dict[str, pa.Table]:
-        """By name, if any rows were added; columns ``value`` and ``count``."""
+        """The counts by name, with columns ``value`` and ``count``; empty if no row was added."""
         return {name: merge_counts(parts) for name, parts in self._counts.items() if parts}
 
 
 def _counted(cells: pa.Array) -> pa.Table:
     if not pa.types.is_dictionary(cells.type):
         return pa.table(pc.value_counts(cells).flatten(), names=["value", "count"])
-    # A missing cell is the last of the distinct ones.
+    # The last distinct cell is the missing one.
     distinct = pa.concat_arrays([cells.dictionary, pa.nulls(1, cells.dictionary.type)])
     places = cells.indices.fill_null(len(cells.dictionary))
     counts = pa.array(np.bincount(places, minlength=len(distinct)))

@@ -1,4 +1,4 @@
-"""The encoder: a schema and vocabularies fitted on training rows; raw rows to ids and values."""
+"""The encoder: a schema with vocabularies fitted on training rows, which encodes raw rows."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
@@ -33,20 +33,19 @@ _JSON, _PARQUET = "encoder.json", "encoder.parquet"
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """Rows as a model reads them: the slots of each field, then one for each cross.
+    """Rows as a model reads them: the slots of each field, then one slot per cross.
 
     Attributes:
-      ids: Local to each field, [rows, slots]; -1 for padding of a field of several values.
+      ids: Ids within each field, [rows, slots]; -1 for the padding of a field of several values.
       values: 1 for categories, the transformed number for value fields, the weight of each value
-        of a list and 0 for padding, [rows, slots]; None where the schema has neither numbers nor
+        of a list and 0 for padding, [rows, slots]; None if the schema has neither numbers nor
         lists, so that every value is 1.
-      dense: The numbers of dense fields, [rows, numbers]; None where the schema has none.
-      labels: [rows, tasks], NaN where a row lacks a label of several; None where the column of one
-        is not there.
-      weights: [rows], None where the schema has no weight, or the rows have none.
-      groups: [rows, 2], see ``encoding.groups``; None where the schema has no group, or the rows
-        have none.
-      longer: For each field of several values, the rows with more of them than it has slots.
+      dense: The numbers of dense fields, [rows, numbers]; None if the schema has none.
+      labels: [rows, tasks], NaN if a row lacks one of several labels; None if the column of a label
+        is absent.
+      weights: [rows]; None if the schema or the rows have no weights.
+      groups: [rows, 2], see ``encoding.groups``; None if the schema or the rows have no groups.
+      longer: For each field of several values, the number of rows with more values than slots.
     """
 
     ids: Int32[np.ndarray, "rows slots"]
@@ -60,12 +59,12 @@ class Encoded:
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-    """Reads a raw row in one way everywhere: in preparation, evaluation and serving.
+    """Encodes rows identically in preparation, evaluation and serving.
 
     Attributes:
-      schema: What the columns mean.
-      coders: One for each field of the schema, in its order; of a field that shares the vocabulary
-        of another it is that one's.
+      schema: The columns.
+      coders: One per field of the schema, in its order; a field that shares a vocabulary has the
+        coder of the owner.
     """
 
     schema: Schema
@@ -73,7 +72,7 @@ class Encoder:
 
     @property
     def features(self) -> tuple[Feature, ...]:
-        """What a model knows of each field and cross, id 0 included in the rows."""
+        """The fields and crosses as a model declares them; the rows include id 0."""
         features = []
         fields = zip(self.schema.fields, self.coders, self.schema.owners, strict=True)
         for number, (field, coder, owner) in enumerate(fields):
@@ -96,10 +95,10 @@ class Encoder:
     def encode(self, table: pa.Table) -> Encoded:
         """Encodes typed rows (see ``readers.sources``); unseen and missing values get id 0.
 
-        A cross has id 0 where any of its parts has, and value 1.
+        A cross has value 1, and id 0 if any of its parts has.
         """
         rows, slots = table.num_rows, len(self.schema.slot_names)
-        # Column by column in memory while they are written so.
+        # In column order, because columns are written one by one.
         ids = np.empty((rows, slots), dtype=np.int32, order="F")
         values = np.ones((rows, slots), dtype=np.float32) if self.schema.has_values else None
         dense: list[np.ndarray] = []
@@ -137,31 +136,31 @@ class Encoder:
         )
 
     def weights(self, table: pa.Table) -> Float32[np.ndarray, "rows"] | None:
-        """How much each typed row counts; None where the schema or the table has no weights."""
+        """The weight of each typed row; None if the schema or the table has no weights."""
         name = self.schema.weight
         if name is None or name not in table.column_names:
             return None
         return table[name].to_numpy().astype(np.float32)
 
     def groups(self, table: pa.Table) -> Int32[np.ndarray, "rows 2"] | None:
-        """The group of each typed row; None where the schema or the table has none."""
+        """The group of each typed row; None if the schema or the table has no groups."""
         name = self.schema.group
         if name is None or name not in table.column_names:
             return None
         return encode_groups(table[name])
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes ``encoder.parquet``, then ``encoder.json``, each whole or not at all."""
+        """Writes ``encoder.parquet``, then ``encoder.json``, each atomically."""
         content = json.loads(self._to_json())
         write_atomically(pathlib.Path(folder) / _PARQUET, self._to_parquet())
         write_json(pathlib.Path(folder) / _JSON, content)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> "Encoder":
-        """Reads what ``save`` wrote.
+        """Reads the files of ``save``.
 
         Raises:
-          UserError: a file is missing, damaged, or of another version of the format.
+          UserError: a file is missing, damaged, or has another version of the format.
         """
         folder = pathlib.Path(folder)
         for name in (_JSON, _PARQUET):
@@ -184,10 +183,10 @@ class Encoder:
         return cls(schema=schema, coders=tuple(coders[owner] for owner in schema.owners))
 
     def fingerprint(self) -> str:
-        """16 hex digits that change with any part of the encoder."""
+        """A hash of 16 hex digits that changes with any part of the encoder."""
         digest = hashlib.sha256(self._to_json().encode())
         for coder in self._owners():
-            # Not the Parquet bytes: those change with the writer's version.
+            # Not the Parquet bytes, because they change with the writer's version.
             texts, counts = coder.saved_rows()
             for part in (*_text_buffers(texts), counts.to_numpy().astype("<i8")):
                 digest.update(len(part).to_bytes(8, "little"))
@@ -206,7 +205,7 @@ class Encoder:
         )
 
     def _owners(self) -> list[FieldCoder]:
-        """The coders without those that are there again, of a field that shares them."""
+        """The coders without the duplicates of fields that share ids."""
         owners = self.schema.owners
         return [coder for number, coder in enumerate(self.coders) if owners[number] == number]
 
@@ -230,7 +229,7 @@ class Encoder:
 
 
 def _text_buffers(texts: pa.Array) -> tuple[Any, Any]:
-    """Lengths and bytes of texts, however an array of them is sliced."""
+    """Lengths and bytes of texts, independent of how the array is sliced."""
     texts = texts.cast(pa.large_string())
     _, offsets, content = texts.buffers()
     ends = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
@@ -240,24 +239,24 @@ def _text_buffers(texts: pa.Array) -> tuple[Any, Any]:
 
 
 def features_as_data(encoder: Encoder) -> list[Any]:
-    """``Encoder.features`` for JSON."""
+    """Converts ``Encoder.features`` to plain data for JSON."""
     return [dataclasses.asdict(feature) for feature in encoder.features]
 
 
 def fit(tables: Iterable[pa.Table], schema: Schema) -> Encoder:
     """Fits an encoder on typed *training* rows, in one pass.
 
-    What is held is one count for each distinct value of each column; every vocabulary, quantile
-    and mean follows from those, and so the result does not depend on how rows are chunked.
+    Memory holds one count per distinct value of each column. Every vocabulary, quantile and mean
+    follows from these counts, so the result does not depend on how rows are chunked.
 
     Raises:
-      UserError: no rows.
+      UserError: there are no rows.
     """
     return fit_counts(count_values(tables, counted_columns(schema)), schema)
 
 
 def fit_counts(counts: Mapping[str, pa.Table], schema: Schema) -> Encoder:
-    """Fits an encoder on the counts of ``counted_columns``, as ``count_values`` gives them."""
+    """Fits an encoder to the counts of ``counted_columns`` (see ``count_values``)."""
     nothing = pa.table({"value": pa.array([], pa.int64()), "count": pa.array([], pa.int64())})
     coders = [
         fit_field(field.coder, field, counts.get(field.name, nothing)) for field in schema.fields

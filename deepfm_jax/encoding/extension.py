@@ -1,4 +1,4 @@
-"""An encoder for later rows: the ids that it gave stay, and new values get ids after them."""
+"""Extends an encoder to later rows: existing ids stay, and new values get the ids after them."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
@@ -16,39 +16,39 @@ from deepfm_jax.schema import Schema
 
 
 def extend(old: Encoder, tables: Iterable[pa.Table], schema: Schema) -> Encoder:
-    """The encoder grown by the values of new *training* rows, in one pass.
+    """Extends an encoder by the values of new *training* rows, in one pass.
 
-    A value that ``old`` knows keeps its id, seen again or not. A new one that ``min_count`` of the
-    new rows have gets an id after those, in the order of ``encoder.fit``: by count descending, then
-    by value ascending. ``max_size`` holds for old and new values together, and so a vocabulary that
-    is full stays as it is. Counts of old values stay too: each is of the rows by which the value
-    got its id, and so the same rows read again change nothing. Means, deviations and quantile edges
-    stay as they were, for ids of buckets and values of numbers must mean what the weights have
-    learnt; hashed values and ids as they are have nothing that could grow.
+    A value that ``old`` knows keeps its id, whether or not it occurs again. A new value that occurs
+    in ``min_count`` of the new rows gets an id after the existing ones, in the order of
+    ``encoder.fit``: by count descending, then by value ascending. ``max_size`` limits old and new
+    values together, so a full vocabulary does not change. Counts of old values stay too: each is
+    the count by which the value got its id, so reading the same rows again changes nothing. Means,
+    standard deviations and quantile edges stay, because weights were trained on the buckets and
+    values that they define. Hashed columns and columns of ids have nothing to extend.
 
     Args:
-      old: The encoder that the ids are from.
+      old: The encoder to extend.
       tables: Typed rows (see ``readers.sources``).
-      schema: What they are read by.
+      schema: Schema of the rows.
 
     Raises:
-      UserError: no rows, or another schema than ``old``'s.
+      UserError: there are no rows, or the schema differs from ``old``'s.
     """
     check_same_schema(old, schema)
     return grow(old, fit(tables, schema))
 
 
 def grow(old: Encoder, fresh: Encoder) -> Encoder:
-    """``extend`` by an encoder of the same schema that was fitted on the new rows."""
+    """Extends ``old`` by an encoder of the same schema that was fitted on the new rows."""
     pairs = zip(old.coders, fresh.coders, strict=True)
-    return dataclasses.replace(old, coders=tuple(_grown(coder, new) for coder, new in pairs))
+    return dataclasses.replace(old, coders=tuple(_grow_coder(coder, new) for coder, new in pairs))
 
 
 def check_same_schema(old: Encoder, schema: Schema) -> None:
-    """Whether rows of a schema can be read by an encoder.
+    """Checks that an encoder has this schema.
 
     Raises:
-      UserError: its schema is another; the message names the first difference.
+      UserError: the schemas differ; the message names the first difference.
     """
     there, here = old.schema.to_dict(), schema.to_dict()
     if there == here:
@@ -58,25 +58,25 @@ def check_same_schema(old: Encoder, schema: Schema) -> None:
             if mine.get(key) != other.get(key):
                 raise UserError(
                     f"the encoder to extend has another schema: column {other['name']!r} has "
-                    f"{key}={other.get(key)!r} there, and {key}={mine.get(key)!r} here; give the "
-                    "schema and the options that it was prepared with"
+                    f"{key}={other.get(key)!r}, but here it has {key}={mine.get(key)!r}; use the "
+                    "schema and the options that the encoder was prepared with"
                 )
     sizes = [len(schema["columns"]) for schema in (there, here)]
-    what = f"{sizes[0]} columns there, {sizes[1]} here" if sizes[0] != sizes[1] else ""
+    what = f"{sizes[0]} columns instead of {sizes[1]}" if sizes[0] != sizes[1] else ""
     for part in ("text", "crosses"):
         if not what and there.get(part) != here.get(part):
-            what = f"{part} is {there.get(part)} there, and {here.get(part)} here"
+            what = f"{part} is {there.get(part)} instead of {here.get(part)}"
     raise UserError(
-        f"the encoder to extend has another schema: {what}; give the schema and the options that "
-        "it was prepared with"
+        f"the encoder to extend has another schema: {what}; use the schema and the options that "
+        "the encoder was prepared with"
     )
 
 
 def check_grown(old: Encoder, new: Encoder) -> None:
-    """Whether every id of ``old`` means the same in ``new``, which may have more.
+    """Checks that every id of ``old`` means the same in ``new``, which may have more ids.
 
     Raises:
-      UserError: it does not; the message names the first column that differs.
+      UserError: an id means something else; the message names the first such column.
     """
     if old.schema.to_dict()["columns"] != new.schema.to_dict()["columns"]:
         check_same_schema(old, new.schema)
@@ -86,21 +86,21 @@ def check_grown(old: Encoder, new: Encoder) -> None:
         name = before.field.name
         if before.statistics() != after.statistics():
             raise UserError(
-                f"column {name!r}: its mean, deviation or quantile edges are not those of the "
-                f"older encoder; {_REMEDY}"
+                f"column {name!r}: the mean, standard deviation or quantile edges differ from the "
+                f"older encoder's; {_REMEDY}"
             )
         if len(before.vocabulary) > len(after.vocabulary):
             raise UserError(
-                f"column {name!r}: has {len(after.vocabulary)} values, and the older encoder "
-                f"{len(before.vocabulary)}; {_REMEDY}"
+                f"column {name!r}: has {len(after.vocabulary)} values, fewer than the "
+                f"{len(before.vocabulary)} of the older encoder; {_REMEDY}"
             )
         kept = after.vocabulary.slice(0, len(before.vocabulary))
         if not kept.equals(before.vocabulary):
             moved = pc.index(pc.equal(kept, before.vocabulary), False).as_py()
             raise UserError(
-                f"column {name!r}: id {moved + before.first_id} is of "
-                f"{after.vocabulary[moved].as_py()!r}, and of "
-                f"{before.vocabulary[moved].as_py()!r} in the older encoder; {_REMEDY}"
+                f"column {name!r}: id {moved + before.first_id} means "
+                f"{after.vocabulary[moved].as_py()!r}, but in the older encoder it means "
+                f"{before.vocabulary[moved].as_py()!r}; {_REMEDY}"
             )
 
 
@@ -108,25 +108,25 @@ _REMEDY = "prepare the rows with --extend_from=FOLDER of that encoder"
 
 
 def describe_growth(old: Encoder, new: Encoder) -> str:
-    """A line for people: how many values came to which fields."""
+    """Describes in one line how many values were added to which fields."""
     grown = {
         after.field.name: after.dim - before.dim
         for before, after in zip(old.coders, new.coders, strict=True)
         if after.dim > before.dim
     }
     if not grown:
-        return "no new values: all ids are those of the encoder that was extended"
-    told = ", ".join(f"{name} {count:,}" for name, count in grown.items())
-    return f"{sum(grown.values()):,} new values: {told}"
+        return "no new values: the ids are those of the encoder that was extended"
+    counts = ", ".join(f"{name} {count:,}" for name, count in grown.items())
+    return f"{sum(grown.values()):,} new values: {counts}"
 
 
-def _grown(old: FieldCoder, fresh: FieldCoder) -> FieldCoder:
+def _grow_coder(old: FieldCoder, fresh: FieldCoder) -> FieldCoder:
     is_new = pc.invert(pc.is_in(fresh.vocabulary, value_set=old.vocabulary))
     values, counts = fresh.vocabulary.filter(is_new), fresh.counts.filter(is_new)
     limit = old.max_size
     if limit is not None:
-        # The fresh one is limited too, to ``limit`` values of which no more than the old are old:
-        # the most frequent new ones, as many as there is room for, are in it.
+        # The fresh vocabulary has up to ``limit`` values, at most len(old) of them old ones, so it
+        # contains the most frequent new values that there is room for.
         room = max(limit - len(old.vocabulary), 0)
         values, counts = values.slice(0, room), counts.slice(0, room)
     return dataclasses.replace(

@@ -1,4 +1,4 @@
-"""Groups of rows, for GAUC: each value of a column as a number that is the same everywhere."""
+"""Groups of rows for GAUC: a hash of each value, the same on every machine."""
 
 import numpy as np
 import pyarrow as pa
@@ -7,14 +7,14 @@ from jaxtyping import Int32, Int64
 from deepfm_jax.cells.text import decoded
 from deepfm_jax.coders.hashing import hash_integers, hash_text
 
-_NONE = np.int64(-1)
+_NO_GROUP = np.int64(-1)
 
 
 def encode_groups(column: pa.ChunkedArray) -> Int32[np.ndarray, "rows 2"]:
-    """A hash of each value, of 63 bits, as its two halves; -1 in both where it is missing.
+    """Hashes each value to 63 bits, split in two halves; both are -1 if the value is missing.
 
-    Two halves, since what goes through devices has 32 bits. Of a hundred million groups, two share
-    a number with a chance of one in two thousand.
+    The halves have 32 bits because device arrays do. Among a hundred million groups, the chance
+    that any two share a number is one in two thousand.
 
     Args:
       column: Typed cells (see ``readers.sources``): strings, or int64.
@@ -25,10 +25,10 @@ def encode_groups(column: pa.ChunkedArray) -> Int32[np.ndarray, "rows 2"]:
     else:
         hashed = hash_text(cells)
     numbers = (hashed >> np.uint64(1)).astype(np.int64)
-    numbers[cells.is_null().to_numpy(zero_copy_only=False)] = _NONE
+    numbers[cells.is_null().to_numpy(zero_copy_only=False)] = _NO_GROUP
     return numbers.view(np.int32).reshape(-1, 2)
 
 
 def decode_groups(halves: Int32[np.ndarray, "rows 2"]) -> Int64[np.ndarray, "rows"]:
-    """The numbers of the groups, from 0; negative for a row without one."""
+    """Joins the halves to group numbers, at least 0; negative for a row without a group."""
     return np.ascontiguousarray(halves).view(np.int64)[:, 0]

@@ -1,4 +1,4 @@
-"""Vectors made elsewhere for the values of a column, from Parquet files to the column's ids."""
+"""Reads pretrained vectors of a column's values from Parquet files, and assigns them to ids."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
@@ -25,22 +25,22 @@ from deepfm_jax.schema import Field, TextFormat
 
 _VALUE, _VECTOR = "value", "vector"
 _PARQUET_ROWS = 1 << 14
-# Without a buffer, a column's part of a file is read at once: the vectors of a million values.
+# Without a buffer, all vectors of a row group are read at once.
 _BUFFER = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class ValueVectors:
-    """What files have for the ids of one field.
+    """The vectors that files hold for the ids of one field.
 
     Attributes:
-      field: Index of the field whose rows of the table these ids have.
+      field: Index of the field that owns the ids.
       ids: Ids that have a vector, ascending.
-      vectors: Of each of them, P numbers; with a hashed column the mean of all values of an id.
-      possible: Ids that values of the column may have: of a vocabulary its values, of a hashed
-        column its buckets.
-      unknown: Values of the files that are not in the vocabulary.
-      shared: Values of the files that are not alone in their bucket.
+      vectors: The vector of each id, P numbers; in a hashed column, the mean over its values.
+      possible: Number of ids that values of the column can have: the size of the vocabulary, or the
+        number of hash buckets.
+      unknown: Number of values in the files that are not in the vocabulary.
+      shared: Number of values in the files that share their bucket with others.
     """
 
     field: int
@@ -52,10 +52,10 @@ class ValueVectors:
 
 
 def field_of_values(encoder: Encoder, column: str) -> int:
-    """Index of the field that holds the ids of a column's values: its own, or whose it shares.
+    """Index of the field that owns the ids of a column's values: its own, or the one it shares.
 
     Raises:
-      UserError: no such column, or one whose values have no ids.
+      UserError: the column does not exist, or its values have no ids.
     """
     schema = encoder.schema
     valued = {
@@ -65,30 +65,30 @@ def field_of_values(encoder: Encoder, column: str) -> int:
     }
     if column in valued:
         return valued[column]
-    what = "is no column of the schema"
+    what = "is not a column of the schema"
     declared = {each.name: each for each in (*schema.columns, *schema.fields)}
     if column in declared:
         what = f"is a {declared[column].kind} column, whose values have no ids"
-    raise UserError(f"column {column!r} {what}; those with ids are {', '.join(valued) or 'none'}")
+    names = ", ".join(valued) or "none"
+    raise UserError(f"column {column!r} {what}; columns with ids: {names}")
 
 
 def read_value_vectors(path: str | os.PathLike[str], encoder: Encoder, column: str) -> ValueVectors:
     """Reads the vectors of a column's values.
 
     The files are Parquet, with the values under the column's name or ``value``, and lists of
-    numbers under ``vector``. Values are read as the column's cells are. What is held are the
+    numbers under ``vector``. Values are parsed like the column's cells. Memory holds only the
     vectors of values that have an id.
 
     Args:
-      path: A file, or a pattern of several, on a disk or behind a URL.
-      encoder: Of the rows that the model is trained on.
+      path: A file, or a pattern for several, on a disk or behind a URL.
+      encoder: Encoder of the training rows.
       column: A categorical, multi-valued or history column, or a part of times (``time_hour``).
 
     Raises:
-      UserError: see ``field_of_values``; no such file, or one without these columns; a row without
-        a value or with one that the column cannot have; a vector that is missing, of another length
-        than the first or with a number that is not finite; a value twice; or no value of the
-        column has a vector.
+      UserError: see ``field_of_values``; a file does not exist or lacks these columns; a row has no
+        value or an invalid one; a vector is missing, differs in length from the first, or has a
+        number that is not finite; a value occurs twice; or no value of the column has a vector.
     """
     number = field_of_values(encoder, column)
     field = encoder.schema.fields[number]
@@ -108,15 +108,15 @@ def read_value_vectors(path: str | os.PathLike[str], encoder: Encoder, column: s
 
 
 class _Part(NamedTuple):
-    """Some rows of a file, in the end those whose values have ids.
+    """Some rows of a file; after ``_with_ids``, only those whose values have ids.
 
     Attributes:
-      file: It.
-      rows: The number of each, from 1.
-      values: Typed.
-      vectors: Of each value.
-      ids: Likewise.
-      unknown: Rows left out.
+      file: The file.
+      rows: Number of each row in the file, from 1.
+      values: Typed value of each row.
+      vectors: Vector of each row.
+      ids: Id of each row.
+      unknown: Number of rows that were dropped.
     """
 
     file: SourcePath
@@ -128,7 +128,7 @@ class _Part(NamedTuple):
 
 
 def _with_ids(part: _Part, coder: FieldCoder) -> _Part:
-    """The rows whose values have an id of their own, with it."""
+    """Keeps the rows whose values have an id, and adds the ids."""
     ids = coder.value_ids(part.values).astype(np.int64)
     has_id = ids >= coder.first_id
     if has_id.all():
@@ -145,7 +145,7 @@ def _with_ids(part: _Part, coder: FieldCoder) -> _Part:
 def _checked_parts(
     files: Sequence[SourcePath], column: str, field: Field, text: TextFormat
 ) -> Iterator[_Part]:
-    """The rows of files, some at a time, without their ids."""
+    """Yields the rows of files in parts, checked, without ids."""
     length = None
     for file in files:
         row = 1
@@ -167,7 +167,7 @@ def _raw_parts(file: SourcePath, column: str) -> Iterator[tuple[pa.Array, pa.Arr
             names = parquet.schema_arrow.names
             twice = [name for name, count in Counter(names).items() if count > 1]
             if twice:
-                raise UserError(f"{file}: column {twice[0]!r} stands twice")
+                raise UserError(f"{file}: column {twice[0]!r} occurs twice")
             values = column if column in names else _VALUE
             for name, what in ((values, f"{column!r} or {_VALUE!r}"), (_VECTOR, f"{_VECTOR!r}")):
                 if name not in names:
@@ -176,7 +176,7 @@ def _raw_parts(file: SourcePath, column: str) -> Iterator[tuple[pa.Array, pa.Arr
                     )
             kind = parquet.schema_arrow.field(_VECTOR).type
             if not _is_numbers(kind):
-                raise UserError(f"{file}, column {_VECTOR!r}: is {kind}, and not lists of numbers")
+                raise UserError(f"{file}, column {_VECTOR!r}: is {kind}, not lists of numbers")
             for batch in parquet.iter_batches(_PARQUET_ROWS, columns=[values, _VECTOR]):
                 if batch.num_rows:
                     yield batch[values], batch[_VECTOR]
@@ -189,7 +189,7 @@ def _raw_parts(file: SourcePath, column: str) -> Iterator[tuple[pa.Array, pa.Arr
 
 
 def _typed_values(raw: pa.Array, field: Field, text: TextFormat, where: str, row: int) -> pa.Array:
-    """Values as the cells of the column are read; none is null."""
+    """Types values like the cells of the column; none is null."""
     cells = decoded(raw)
     try:
         cells = cleaned(cells, text) if is_text(cells.type) else cells
@@ -215,15 +215,15 @@ def _is_numbers(kind: pa.DataType) -> bool:
 
 
 def _typed_vectors(raw: pa.Array, length: int | None, where: str, row: int) -> np.ndarray:
-    """Vectors [rows, P] of float32, all of ``length`` where that is known already."""
+    """Returns float32 vectors [rows, P], where P is ``length`` if that is known."""
     lengths = pc.fill_null(pc.list_value_length(raw), 0).to_numpy(zero_copy_only=False)
     length = int(lengths[0]) if length is None else length
     wrong = np.flatnonzero((lengths != length) | (lengths == 0))
     if len(wrong):
         found = int(lengths[wrong[0]])
-        what = f"has {found} numbers, and those before it {length}" if found else "is missing"
+        what = f"has {found} numbers, but those before it have {length}" if found else "is missing"
         raise UserError(f"{where}{row + int(wrong[0])}: the vector {what}")
-    # A null is NaN here, and a number beyond float32 infinite.
+    # A null becomes NaN, and a number outside float32 becomes infinite.
     numbers = pc.list_flatten(raw).cast(pa.float32(), safe=False).fill_null(np.nan)
     vectors = numbers.to_numpy(zero_copy_only=False).reshape(-1, length)
     bad = np.argwhere(~np.isfinite(vectors))
@@ -241,23 +241,23 @@ def _check_distinct(parts: list[_Part], column: str) -> None:
     if len(values.dictionary) == len(places):
         return
     counts = np.bincount(places)
-    # The first value that is there again, and where.
+    # The first duplicate value, and its rows.
     again = places[np.flatnonzero(counts[places] > 1)[0]]
     where = [f"{part.file}, row {row}" for part in parts for row in part.rows.tolist()]
     first, second = np.flatnonzero(places == again)[:2]
     raise UserError(
         f"{where[second]}: value {values.dictionary[int(again)].as_py()!r} of column {column!r} "
-        f"has a vector already, of {where[first]}; keep one of them"
+        f"already has a vector in {where[first]}; keep only one of them"
     )
 
 
 def _by_id(parts: list[_Part]) -> tuple[np.ndarray, np.ndarray, int]:
-    """Distinct ids, ascending, the mean vector of each, and how many values share an id."""
+    """Returns distinct ids, ascending, their mean vectors, and how many values share an id."""
     ids = np.concatenate([part.ids for part in parts])
     order = np.argsort(ids, kind="stable")
     places = np.empty_like(order)
     places[order] = np.arange(len(ids))
-    # Each part goes where it belongs, for one more copy of all vectors may not fit.
+    # Each part is written to its place, because another copy of all vectors may not fit in memory.
     vectors = np.empty((len(ids), parts[0].vectors.shape[1]), np.float32)
     ends = np.cumsum([len(part.ids) for part in parts])
     for part, own in zip(parts, np.split(places, ends[:-1]), strict=True):

@@ -41,8 +41,8 @@ def score_split(
     path = dataset_folder(settings.name, folder)
     if not path.is_dir():
         raise UserError(
-            f"{path}: data set {settings.name!r} of the run is not there; where it has moved, give "
-            "the folder of prepared data sets by --data_folder"
+            f"{path}: data set {settings.name!r} of the run does not exist; if it has moved, pass "
+            "the folder of prepared data sets as --data_folder"
         )
     data = PreparedData(settings.name, folder, settings.labels)
     if data.encoder.fingerprint() != predictor.encoder.fingerprint():

@@ -1,1 +1,1 @@
-"""A schema from the rows of a file."""
+"""Infers a schema from the rows of a file."""

@@ -1,4 +1,4 @@
-"""What a column of an unknown table may be, by its name and the cells of a sample."""
+"""Infers the columns of an unknown table from their names and a sample of their cells."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
@@ -29,35 +29,36 @@ from deepfm_jax.schema import (
 )
 
 _LABELS = ("label", "click", "clicked", "y", "target")
-# Texts of no and yes.
+# Texts that mean no and yes.
 _PAIRS = (("0", "1"), ("no", "yes"), ("false", "true"), ("n", "y"), ("f", "t"), ("-1", "1"))
-# Names of columns whose integers say which one, and not how many.
+# Names of columns whose integers identify something instead of counting it.
 _WHICH = re.compile(r"(^|_)(id|ids|uid|user|item|code|type|zip|category)($|_)|[a-z]Id$", re.I)
 _WHEN = re.compile(r"(^|_)(at|time|timestamp|ts|date|datetime|day|hour)($|_)|[a-z](Time|At)$", re.I)
 _LAYOUTS = ("iso", "%Y%m%d", "%Y%m%d%H", "%y%m%d%H", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d")
 _FEW_VALUES = 100
 _SEVERAL_ROWS = 100
-# A column where so many of the rows have a value of their own tells rows apart, and nothing else.
-_OWN_VALUES = 0.95
-# What stands between values of a cell, and how many more values than cells make it a list.
-_BETWEEN, _LISTS = "|", 0.1
+# A column with at least this share of distinct values only identifies rows.
+_DISTINCT_SHARE = 0.95
+# The separator of lists, and how many more values than cells make a column one of lists.
+_SEPARATOR, _LISTS = "|", 0.1
 _ALMOST_ALL = 0.99
-# Numbers of a vector, each a slot of every row, from which on it should be somebody's decision.
+# Longer vectors take so much space that the user should decide whether to read them.
 _LONG_VECTOR = 256
 _YEARS = (-2_208_988_800, 4_102_444_800)  # 1900 to 2099
 _UNIX = {"unix": (946_684_800, 4_102_444_800), "unix_ms": (946_684_800_000, 4_102_444_800_000)}
 
 
 def infer_label(path: SourcePath, table: pa.Table, name: str | None) -> tuple[Label, str]:
-    """The label of a table, and why.
+    """Returns the label of a table, and the reason.
 
     Args:
-      path: Of the table, for messages.
-      table: Its sample.
-      name: Of the label; None looks for one.
+      path: Path of the table, for messages.
+      table: Sample of the table.
+      name: Name of the label; None looks for one.
 
     Raises:
-      UserError: there is no such column, or no column that may be one, or its values are not two.
+      UserError: the column does not exist or does not have two values, or no column looks like a
+        label.
     """
     if name is None:
         known = {column.lower(): column for column in reversed(table.column_names)}
@@ -66,7 +67,7 @@ def infer_label(path: SourcePath, table: pa.Table, name: str | None) -> tuple[La
             values = _label_values(table[guess].combine_chunks())
             if values is not None:
                 return Label(guess, None if values == ("0", "1") else values), "by its name"
-        tried = f" ({', '.join(guesses)} holds other values than two)" if guesses else ""
+        tried = f" ({', '.join(guesses)} does not hold two values)" if guesses else ""
         names = shown_names(table.column_names)
         raise UserError(
             f"{path}: no column looks like a label{tried}; name it with --label=NAME, one of "
@@ -82,36 +83,36 @@ def infer_label(path: SourcePath, table: pa.Table, name: str | None) -> tuple[La
         if len(found) != 2:
             several = ", ".join([*map(plain, found[:5]), *(["..."] if len(found) > 5 else [])])
             raise UserError(
-                f"{path}: label {name!r} holds {len(found)} different values ({several}), and must "
+                f"{path}: label {name!r} holds {len(found)} distinct values ({several}), but must "
                 "hold two, for no and yes"
             )
         values = tuple(sorted(found))
-        told = f"by --label; {shown(values[1])} is taken for yes, change the order if it is no"
-        return Label(name, values), told
+        reason = f"by --label; {shown(values[1])} is assumed to mean yes, swap the values if not"
+        return Label(name, values), reason
     return Label(name, None if values == ("0", "1") else values), "by --label"
 
 
 def _label_values(column: pa.Array) -> tuple[str, str] | None:
-    """The texts of no and yes where the column holds a known pair, as they are written there."""
+    """The texts of no and yes as the column writes them; None unless it holds a known pair."""
     found = [cell.strip() for cell in pc.unique(as_text(column)).drop_null().to_pylist()]
     for no, yes in _PAIRS:
         written = {cell.lower().removesuffix(".0"): cell for cell in found}
         if set(written) == {no, yes} and len(found) == 2:
-            numbers = no == "0"  # 0.0 and 1.0 are read as numbers are.
+            numbers = no == "0"  # 0.0 and 1.0 are read as numbers.
             return ("0", "1") if numbers else (written[no], written[yes])
-        if no == "0" and set(written) in ({"0"}, {"1"}):  # All of one kind in the sample.
+        if no == "0" and set(written) in ({"0"}, {"1"}):  # The sample has only one class.
             return ("0", "1")
     return None
 
 
 def infer_column(name: str, column: pa.Array) -> tuple[Column, str]:
-    """What a column is, and why.
+    """Infers a column, and returns it with the reason.
 
-    Each kind is asked first whether it knows the cells (``Column.infer``). The rules below then
-    choose among the package's own kinds, as most cells fit several of them.
+    Each kind may first claim the cells (``Column.infer``). The rules below then choose among the
+    package's own kinds, because most cells fit several of them.
     """
-    asked = (kind.infer(name, column) for kind in KINDS.values())
-    known = next((found for found in asked if found is not None), None)
+    claims = (kind.infer(name, column) for kind in KINDS.values())
+    known = next((found for found in claims if found is not None), None)
     if known is not None:
         return known
     cells = column.drop_null()
@@ -130,36 +131,36 @@ def infer_column(name: str, column: pa.Array) -> tuple[Column, str]:
         return Ignored(name), "no values"
     distinct = len(text.unique())
     if distinct == 1:
-        return Ignored(name), f"one value alone, {shown(text[0].as_py())}"
+        return Ignored(name), f"only one value, {shown(text[0].as_py())}"
     share = 1 - len(text) / len(column)
     missing = f", {share:.1%} missing" if share else ""
-    values = f"{distinct:,} different values{missing}"
+    values = f"{distinct:,} distinct values{missing}"
     when = _time(name, text)
     if when is not None:
         return when
-    # Integers that do not fit 64 bits are names, as hashes are.
+    # Integers that do not fit 64 bits are names, such as hashes.
     whole = pc.replace_substring_regex(text, r"\.0+$", "")
-    if _all_match(whole, r"^[+-]?\d{1,18}$"):  # 12.0, as pandas writes where some are missing.
+    if _all_match(whole, r"^[+-]?\d{1,18}$"):  # Or 12.0, as pandas writes if some are missing.
         return _integer(name, whole, len(whole.unique()), values)
     fraction = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
     if _all_match(text, fraction) and not _any_match(text, r"^\d{19,}$"):
         return Numeric(name, transform="quantile"), f"numbers with fractions, {values}"
-    listed = pc.split_pattern(text, _BETWEEN)
+    listed = pc.split_pattern(text, _SEPARATOR)
     elements = pc.list_flatten(listed)
     if len(elements) >= (1 + _LISTS) * len(text) and len(elements.unique()) < distinct:
         return _several(name, pc.list_value_length(listed), elements)
-    if _tells_rows_apart(text, distinct):
-        return Ignored(name), f"almost every row has a value of its own, {values}"
+    if _identifies_rows(text, distinct):
+        return Ignored(name), f"almost every row has a different value, {values}"
     return Categorical(name, min_count=2), f"text, {values}"
 
 
 def _vector(name: str, sizes: pa.Array) -> tuple[Column, str]:
-    """A column of lists of numbers with fractions, by their lengths."""
+    """Infers a column of lists of numbers with fractions from their lengths."""
     if len(sizes) != 1 or sizes[0].as_py() == 0:
         return Ignored(name), "lists of numbers with fractions, of different lengths"
     size = sizes[0].as_py()
     if size > _LONG_VECTOR:
-        return Ignored(name), f"vectors of {size:,} numbers, which cost much; reduce them before"
+        return Ignored(name), f"vectors of {size:,} numbers, which are costly; reduce them first"
     return Vector(name, size), f"vectors of {size} numbers"
 
 
@@ -168,17 +169,17 @@ def _is_plain_or_text(kind: pa.DataType) -> bool:
 
 
 def _several(name: str, lengths: pa.Array, elements: pa.Array) -> tuple[Column, str]:
-    """A column of several values, long enough for almost all of its cells."""
+    """Infers a column of several values, with enough slots for almost all cells."""
     text = pc.utf8_trim_whitespace(as_text(elements.drop_null()))
     if len(text) == 0:
         return Ignored(name), "no values"
     longest = max(1, math.ceil(np.quantile(lengths.to_numpy(zero_copy_only=False), _ALMOST_ALL)))
     reason = (
-        f"several of {len(text.unique()):,} different values in a cell, up to {longest} in "
-        f"{_ALMOST_ALL:.0%} of them"
+        f"several of {len(text.unique()):,} distinct values per cell, up to {longest} in "
+        f"{_ALMOST_ALL:.0%} of the cells"
     )
     dtype = "integer" if _all_match(text, r"^[+-]?(0|[1-9]\d{0,17})$") else "string"
-    return MultiValued(name, dtype, _BETWEEN, longest, min_count=2), reason
+    return MultiValued(name, dtype, _SEPARATOR, longest, min_count=2), reason
 
 
 def _is_plain(kind: pa.DataType) -> bool:
@@ -190,10 +191,10 @@ def _is_plain(kind: pa.DataType) -> bool:
 
 
 def _integer(name: str, text: pa.Array, distinct: int, values: str) -> tuple[Column, str]:
-    # 007 is a name and no number.
+    # 007 is a name, not a number.
     padded = not _all_match(text, r"^[+-]?(0|[1-9]\d*)$")
-    if _tells_rows_apart(text, distinct) and (_WHICH.search(name) or _counts_rows(text)):
-        return Ignored(name), f"a number of the row, {values}"
+    if _identifies_rows(text, distinct) and (_WHICH.search(name) or _counts_rows(text)):
+        return Ignored(name), f"a row number, {values}"
     if padded:
         return Categorical(name, min_count=2), f"numbers with leading zeros, {values}"
     if distinct <= _FEW_VALUES:
@@ -203,8 +204,8 @@ def _integer(name: str, text: pa.Array, distinct: int, values: str) -> tuple[Col
     return Numeric(name, transform="quantile"), f"many integers, {values}"
 
 
-def _tells_rows_apart(text: pa.Array, distinct: int) -> bool:
-    return len(text) >= _SEVERAL_ROWS and distinct >= _OWN_VALUES * len(text)
+def _identifies_rows(text: pa.Array, distinct: int) -> bool:
+    return len(text) >= _SEVERAL_ROWS and distinct >= _DISTINCT_SHARE * len(text)
 
 
 def _counts_rows(text: pa.Array) -> bool:
@@ -223,7 +224,7 @@ def _any_match(text: pa.Array, pattern: str) -> bool:
 def _time(name: str, text: pa.Array) -> tuple[Column, str] | None:
     digits = _all_match(text, r"^\d+$")
     if digits and not _WHEN.search(name):
-        return None  # Integers are times only where the name says so.
+        return None  # Integers are times only if the name says so.
     if not digits and not _all_match(text, r"^\d{1,4}[-/]\d{1,2}[-/]\d{1,4}"):
         return None
     if digits and _all_match(text, r"^\d{9,13}$"):
@@ -233,7 +234,7 @@ def _time(name: str, text: pa.Array) -> tuple[Column, str] | None:
             if low <= bounds["min"] <= bounds["max"] < high:
                 return Timestamp(name, unit), f"times since 1970 ({unit}), by its name and range"
     for layout in _LAYOUTS:
-        # Python's fromisoformat takes 20141021 for a date too; the plain formats say it better.
+        # Python's fromisoformat also accepts 20141021, which the other formats describe better.
         if digits and (layout == "iso" or len(text[0].as_py()) != _length(layout)):
             continue
         # Most layouts fail at once.
@@ -252,7 +253,7 @@ def _length(layout: str) -> int:
 
 
 def _parts(times: pa.Array):
-    """Hours where there are any, and else the weekday and the month of a date."""
+    """The hour and the weekday of times, or the weekday and the month of dates."""
     seconds = times.cast(pa.timestamp("s"), safe=False)
     hours = pc.any(pc.not_equal(pc.hour(seconds), 0)).as_py()
     return ("hour", "weekday") if hours else ("weekday", "month")

@@ -1,4 +1,4 @@
-"""A first schema for an unknown file, from a sample of its rows, with a reason for each choice."""
+"""Infers a first schema for an unknown file from a sample, with a reason for each choice."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
@@ -27,20 +27,20 @@ from deepfm_jax.schema import Column, Schema, TextFormat
 
 _SAMPLE_ROWS = 100_000
 _SAMPLE_BYTES = 32 << 20
-_BLOCK_BYTES = 4 << 20  # As long as a row may be for ``sources.read_tables``.
-# Words that tools write where a value is missing.
+_BLOCK_BYTES = 4 << 20  # The longest row that ``sources.read_tables`` accepts.
+# Words that tools write for a missing value.
 _MISSING = ("NA", "N/A", "NaN", "nan", "NULL", "null", "None", "\\N", "?")
 
 
 @dataclasses.dataclass(frozen=True)
 class Inference:
-    """A schema, and why it is as it is.
+    """An inferred schema with its reasons.
 
     Attributes:
-      schema: To be looked through and edited.
-      rows: Rows of the sample.
-      layout: How the text was read, in words; empty for Parquet.
-      reasons: For each column, what was decided by.
+      schema: The schema, for the user to review and edit.
+      rows: Number of rows in the sample.
+      layout: Description of the text layout; empty for Parquet.
+      reasons: The reason for each column, by name.
     """
 
     schema: Schema
@@ -49,7 +49,7 @@ class Inference:
     reasons: Mapping[str, str]
 
     def describe(self) -> str:
-        """A text for people: a line for each column."""
+        """Describes the schema, with one line per column."""
         lines = [f"from {self.rows:,} rows{': ' if self.layout else ''}{self.layout}"]
         names = [plain(column.name) for column in self.schema.columns]
         width = max(map(len, names))
@@ -59,10 +59,10 @@ class Inference:
 
 
 def infer_schema(path: str | os.PathLike[str], label: str | None = None) -> Inference:
-    """Guesses the schema of a text, Parquet or libsvm file, or of the first of a pattern of them.
+    """Infers the schema of a text, Parquet or libsvm file.
 
     Args:
-      path: The file.
+      path: The file, or a pattern of files, of which the first is read.
       label: Name of the label; None looks for one by name and content.
 
     Raises:
@@ -82,7 +82,7 @@ def infer_schema(path: str | os.PathLike[str], label: str | None = None) -> Infe
         raise UserError(f"{file}: the file holds no rows")
     twice = [name for name, count in Counter(table.column_names).items() if count > 1]
     if twice:
-        raise UserError(f"{file}: column {shown(twice[0])} stands twice")
+        raise UserError(f"{file}: column {shown(twice[0])} occurs twice")
     found, reason = infer_label(file, table, label)
     columns: list[Column] = []
     reasons = {found.name: reason}
@@ -101,7 +101,7 @@ def _check_fields(file: SourcePath, columns: Sequence[Column]) -> None:
     if not any(column.fields for column in columns):
         labels = [column.name for column in columns if column.target == "label"]
         raise UserError(
-            f"{file}: no column but the label {shown(labels[0])} can be a field of a model"
+            f"{file}: no column except the label {shown(labels[0])} can be a field of a model"
         )
 
 
@@ -126,7 +126,7 @@ def _text_sample(path: SourcePath) -> tuple[pa.Table, TextFormat, str]:
             f"{path}, line {line}: not valid UTF-8; convert the file to UTF-8"
         ) from None
     lines = [line for line in every_line if line.strip()]
-    if not lines:  # Of characters that are space in text, though not in bytes.
+    if not lines:  # Only characters that are space in text, but not in bytes.
         raise UserError(f"{path}: the file is empty")
     if not every_line[0].strip():
         raise UserError(no_header(path))
@@ -154,7 +154,7 @@ def _text_sample(path: SourcePath) -> tuple[pa.Table, TextFormat, str]:
 
 
 def _whole_lines(path: SourcePath) -> bytes:
-    """The beginning of a text file, up to the end of a line."""
+    """Reads the beginning of a text file, up to the end of a line."""
     try:
         with open_text(path) as stream:
             content = stream.read(_SAMPLE_BYTES)
@@ -171,7 +171,7 @@ def _whole_lines(path: SourcePath) -> bytes:
 
 
 def _read(path: SourcePath, content: bytes, names: list[str], text: TextFormat) -> pa.Table:
-    """The sample's cells as text; rows that do not split are left for ``prepare`` to name."""
+    """Reads the cells as text, except rows of the wrong width (``prepare`` names them)."""
     try:
         return pa_csv.read_csv(
             io.BytesIO(content),
@@ -206,7 +206,7 @@ def _trimmed(table: pa.Table, text: TextFormat) -> pa.Table:
 
 
 def _missing_words(table: pa.Table) -> tuple[str, ...]:
-    """Words for a missing value, where a column holds numbers but for them, or holds one often."""
+    """The words for missing values: frequent ones, and those in columns otherwise of numbers."""
     found = set()
     for column in table.columns:
         values, counts = pc.value_counts(column.combine_chunks()).flatten()

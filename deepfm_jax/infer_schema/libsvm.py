@@ -1,4 +1,4 @@
-"""A schema for files of libsvm, libfm and libffm, from the first of their rows."""
+"""Infers a schema for libsvm, libfm and libffm files from their first rows."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -12,17 +12,17 @@ from deepfm_jax.readers.paths import SourcePath
 from deepfm_jax.schema import Categorical, Column, Label, MultiValued, Numeric
 
 _SAMPLE_BYTES = 8 << 20
-# So few of the rows may be otherwise: ``prepare`` names them as bad ones.
+# The share of rows that may deviate; ``prepare`` reports them as bad rows.
 _FEW = 0.01
 
 
 class Features(NamedTuple):
-    """What was found.
+    """The inferred columns.
 
     Attributes:
       columns: The label and the fields, in the order of the features.
-      rows: Rows of the sample.
-      reasons: For each column, what was decided by.
+      rows: Number of rows in the sample.
+      reasons: The reason for each column, by name.
     """
 
     columns: tuple[Column, ...]
@@ -31,31 +31,31 @@ class Features(NamedTuple):
 
 
 def infer_features(path: SourcePath, label: str | None = None) -> Features:
-    """The columns of a file of features.
+    """Infers the columns of a file of features.
 
-    A field is the number before the id, or else the place of the feature in its row, from 1. One
-    whose features all have value 1 is categorical, one of a single id numeric; one with several
-    features in a row, or with several ids and values, has several values, and those are weights.
-    Where features do not name their fields and rows differ in how many there are, all are of one
-    field.
+    A field is the number before the id or, without one, the position of the feature in its row,
+    from 1. A field is categorical if all its features have value 1, and numeric if they all have
+    the same id. A field with several features in a row, or with several ids and values, is
+    multi-valued, with the values as weights. If features do not name their fields and rows differ
+    in length, all features belong to one field.
 
     Args:
       path: The file.
-      label: What the first number of each line is called; None calls it ``label``.
+      label: Name for the first number of each line; None calls it ``label``.
 
     Raises:
-      UserError: the file cannot be read or holds no row; or a field of several values has a
-        negative one.
+      UserError: the file cannot be read or holds no row, or a multi-valued field has a negative
+        value.
     """
     rows = _sample(path)
     several = int(np.bincount(rows.counts).argmax())
-    alone = rows.fields is None and not _few(rows.counts != several)
+    is_one_field = rows.fields is None and not _few(rows.counts != several)
     fields = rows.positions + 1 if rows.fields is None else rows.fields
     columns: list[Column] = [Label(label or "label")]
     reasons = {columns[0].name: "the first number of each line"}
     row_of = rows.rows
     wanted = np.unique(fields) if names_fields(path) else np.arange(1, several + 1)
-    if alone:
+    if is_one_field:
         everything = np.arange(len(rows.ids))
         column, reasons["features"] = _several(path, "features", rows, row_of, everything)
         return Features((columns[0], column), len(rows.lines), reasons)
@@ -65,7 +65,7 @@ def infer_features(path: SourcePath, label: str | None = None) -> Features:
         column, reasons[name] = _column(path, name, rows, row_of, inside)
         columns.append(column)
     if len(columns) == 1:
-        raise UserError(f"{path}: its rows have labels and no features")
+        raise UserError(f"{path}: its rows have labels but no features")
     return Features(tuple(columns), len(rows.lines), reasons)
 
 
@@ -90,7 +90,7 @@ def _few(others: np.ndarray) -> bool:
 def _column(
     path: SourcePath, name: str, rows: FeatureRows, row_of: np.ndarray, inside: np.ndarray
 ) -> tuple[Column, str]:
-    """What the features of one field are, and why."""
+    """Infers the column of one field, and returns it with the reason."""
     ids, values = rows.ids[inside], rows.values[inside]
     share = 1 - len(np.unique(row_of[inside])) / len(rows.lines)
     missing = f", {share:.1%} missing" if share else ""
@@ -99,13 +99,13 @@ def _column(
     different, counts = np.unique(ids, return_counts=True)
     ones = values == 1
     usual = different[counts.argmax()]
-    alone = counts.max() >= (1 - _FEW) * len(ids)
-    if alone and not ones[ids == usual].all():
-        told = f"values from {values.min():g} to {values.max():g} of id {usual}{missing}"
-        return Numeric(name, transform="quantile"), told
+    has_one_id = counts.max() >= (1 - _FEW) * len(ids)
+    if has_one_id and not ones[ids == usual].all():
+        reason = f"values from {values.min():g} to {values.max():g} of id {usual}{missing}"
+        return Numeric(name, transform="quantile"), reason
     if ones.mean() >= 1 - _FEW:
-        told = f"{len(different):,} ids from {ids.min()} to {ids.max()}{missing}"
-        return Categorical(name, dtype="integer"), told
+        reason = f"{len(different):,} ids from {ids.min()} to {ids.max()}{missing}"
+        return Categorical(name, dtype="integer"), reason
     return _several(path, name, rows, row_of, inside)
 
 
@@ -118,8 +118,8 @@ def _several(
         feature = inside[negative[0]]
         raise UserError(
             f"{path}, line {rows.lines[row_of[feature]]}: {name} has several ids, and "
-            f"{rows.ids[feature]}:{rows.values[feature]:g} among them; a field of several ids has "
-            "values of 0 or more, and one of any value has one id"
+            f"{rows.ids[feature]}:{rows.values[feature]:g} is negative; only a field with a single "
+            "id may have negative values"
         )
     most = int(counts.max(initial=1))
     weights = None if (values == 1).all() else ":"

@@ -1,4 +1,4 @@
-"""The layout of an unknown text file, from its first lines: delimiter, quotes, spaces, header."""
+"""Infers the layout of a text file from its first lines: delimiter, quotes, spaces, header."""
 
 import csv
 import dataclasses
@@ -16,7 +16,7 @@ from deepfm_jax.schema import TextFormat
 
 _DELIMITERS = (",", "\t", ";", "|")
 _SNIFFED_ROWS = 50
-# Lines that those rows may take where quoted cells run over several.
+# Lines that these rows may span if quoted cells contain line breaks.
 _SNIFFED_LINES = 1000
 _ALIKE = 0.8
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
@@ -24,18 +24,18 @@ _Rows: TypeAlias = list[list[str]]
 
 
 def sniff(path: SourcePath, lines: Sequence[str]) -> tuple[TextFormat, _Rows]:
-    """The delimiter that splits the first rows into cells, equally many, and those rows.
+    """Returns the delimiter that splits the first rows into equally many cells, and these rows.
 
-    Where several do, it is one by which the first row has as many cells as most, for a cell may
-    hold several values with a delimiter of their own, and a header has not; and of those the one
-    that gives most cells.
+    Among several such delimiters, it prefers those for which the first row is as wide as most rows,
+    because cells may contain another delimiter between values, but a header does not; and among
+    these, the one that gives the most cells.
 
     Args:
-      path: Of the file, for messages.
+      path: Path of the file, for messages.
       lines: Its first lines, without empty ones.
 
     Raises:
-      UserError: no delimiter does.
+      UserError: there is no such delimiter.
     """
     best, split, fit = TextFormat(), None, (False, 1)
     for delimiter in _DELIMITERS:
@@ -57,13 +57,16 @@ def sniff(path: SourcePath, lines: Sequence[str]) -> tuple[TextFormat, _Rows]:
 
 
 def _split(lines: Sequence[str], delimiter: str) -> tuple[TextFormat, _Rows | None]:
-    """The first rows by a delimiter, None where they differ in width.
+    """Splits the first rows by a delimiter; the rows are None if they differ in width.
 
-    Each line is a row of its own where that gives cells, so that one without its last quote takes
-    no others with it. Or else a quoted cell may run over lines, if it then ends where a cell does.
-    Quotes are marks of the text itself where they cannot be quotes; and at last, where only some
-    of them can, those may still run over lines. A way by which the first row has another width than
-    most is the last resort.
+    The first interpretation that gives most rows the same width is used:
+
+    1. Each line is a row, so that a line without its closing quote does not consume others.
+    2. Quoted cells may span lines, if each closing quote ends a cell.
+    3. Quotes are ordinary characters.
+    4. Quoted cells may span lines, and quotes that cannot enclose a cell are characters.
+
+    An interpretation that gives the first row another width than most is only a last resort.
     """
     first = None
     quoted, plain = TextFormat(delimiter), TextFormat(delimiter, quoting=False)
@@ -90,10 +93,10 @@ def _rows_of_lines(lines: Sequence[str], text: TextFormat) -> _Rows:
 
 
 def _rows_over_lines(lines: Sequence[str], delimiter: str, *, strict: bool) -> _Rows:
-    """Rows whose quoted cells may hold line breaks.
+    """Splits rows whose quoted cells may contain line breaks.
 
     Raises:
-      csv.Error: ``strict``, and text stands behind the last quote of a cell.
+      csv.Error: ``strict`` is set and text follows the closing quote of a cell.
     """
     ended = (f"{line}\n" for line in lines[:_SNIFFED_LINES])
     rows: _Rows = []
@@ -103,7 +106,7 @@ def _rows_over_lines(lines: Sequence[str], delimiter: str, *, strict: bool) -> _
         ):
             rows.append(row)
     except csv.Error as error:
-        # The last row of the sample may go on behind it.
+        # The last row may continue after the sample.
         if "end of data" not in str(error):
             raise
     return rows
@@ -115,14 +118,14 @@ def _alike(rows: _Rows) -> bool:
 
 
 def usual_width(rows: _Rows) -> int:
-    """How many cells most rows have."""
+    """The most common number of cells in a row."""
     return Counter(map(len, rows)).most_common(1)[0][0]
 
 
 def is_header(first: Sequence[str], rows: _Rows) -> bool:
-    """Whether the first line names columns: it has no number, and few cells of the lines below.
+    """Whether the first line names columns: no cell is a number, and few occur in later lines.
 
-    A name may be empty, as that of the row numbers which pandas writes.
+    A name may be empty, like that of the row numbers that pandas writes.
     """
     if any(NUMBER.fullmatch(cell) for cell in first) or not any(first):
         return False

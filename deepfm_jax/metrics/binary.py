@@ -52,9 +52,9 @@ class Reliability:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BinaryMetrics:
-    """The examples of a split that were evaluated so far, without padding.
+    """The examples of a split that have been evaluated so far, without padding.
 
-    ``from_batch`` checks its arguments and makes a state. Merging is associative, and commutative
+    ``from_batch`` checks its arguments and creates a state. Merging is associative, and commutative
     up to the order of examples, on which no metric depends.
 
     Attributes:
@@ -245,7 +245,7 @@ class BinaryMetrics:
 
 
 def oracle_coverage(model: Mapping[str, float], oracle: Mapping[str, float]) -> dict[str, float]:
-    """The share of what can be learnt that a model has learnt, given the true probabilities.
+    """The share of what can be learned that a model has learned, given the true probabilities.
 
     A model that knows only the base rate has 0; the oracle, which predicts the probabilities that
     the labels were drawn from, has 1: ``auc`` = (auc - 0.5) / (oracle auc - 0.5) and ``logloss`` =

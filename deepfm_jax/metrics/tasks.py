@@ -16,7 +16,7 @@ _SIZES = ("rows", "positive_rate")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TaskMetrics:
-    """The examples of each task that were evaluated so far, without those that lack its label.
+    """The examples of each task evaluated so far, without those that lack its label.
 
     Attributes:
       states: The state of each task, by name, in order.

@@ -26,13 +26,13 @@ class AutoInt(TowerModel):
       heads: Attention heads of each layer.
       head_dim: Width of an attention head.
       residual: Whether each layer adds a projection of its input.
-      scaled: Whether attention is scaled by 1 / sqrt(head_dim); the paper does not.
+      scaled: Whether attention is scaled by 1 / sqrt(head_dim), which the paper does not do.
       mlp_dims: Widths of the tower's hidden layers; empty for AutoInt, without a tower.
       dropout: Probability of dropping a hidden unit of the tower in training.
 
     Source: Song et al. 2019, "AutoInt: Automatic Feature Interaction Learning via Self-Attentive
-      Neural Networks", Eq. 5 to 9 and Sec. 5.5 (arXiv 1810.11921). Deviation: dropout is the
-      tower's alone; the paper has it in AutoInt itself, on the smallest of its data sets.
+      Neural Networks", Eq. 5 to 9 and Sec. 5.5 (arXiv 1810.11921). Deviation: only the tower has
+      dropout; the paper also uses it in AutoInt itself, on the smallest of its data sets.
     """
 
     attention_layers: PositiveInt = 3

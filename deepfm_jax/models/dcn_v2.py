@@ -15,19 +15,19 @@ from deepfm_jax.precision import working_dtype
 class DCNv2(TowerModel):
     """Improved deep & cross network: logit = w^T x_final + b.
 
-    Stacked, x_final is the last hidden layer of a tower over the cross network's output; parallel,
-    the cross network's output and the tower's last hidden layer side by side (Fig. 1). Without
-    ``mlp_dims`` it is the cross network alone.
+    In the stacked structure, x_final is the last hidden layer of a tower over the cross network's
+    output; in the parallel one, it is the cross network's output and the tower's last hidden layer
+    side by side (Fig. 1). Without ``mlp_dims`` the model is only the cross network.
 
     Attributes:
-      cross_layers: Layers of the cross network; 0 for none.
+      cross_layers: Number of layers of the cross network; 0 for none.
       rank: R of a mixture of low-rank cross layers; 0 for full matrices.
-      experts: Of each low-rank layer.
+      experts: Number of experts of each low-rank layer.
       structure: ``"stacked"`` or ``"parallel"``.
 
     Source: Wang et al. 2021, "DCN V2: Improved Deep & Cross Network and Practical Lessons for
-      Web-scale Learning to Rank Systems", Sec. 3 (arXiv 2008.13535). Deviation: its last layer has
-      no b.
+      Web-scale Learning to Rank Systems", Sec. 3 (arXiv 2008.13535). Deviation: the paper's last
+      layer has no b.
     """
 
     cross_layers: NonNegativeInt = 3

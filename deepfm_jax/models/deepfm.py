@@ -16,29 +16,29 @@ class DeepFM(TowerModel):
     ``jax.nn.sigmoid`` for the paper's probability.
 
     Attributes:
-      shared: Whether FM and tower read the same embeddings, which is the model's point; False gives
-        each its own (the paper's ablation "FM & DNN", with twice the vectors).
+      shared: Whether FM and tower read the same embeddings, the model's main idea; False gives each
+        its own (the paper's ablation "FM & DNN", with twice the vectors).
 
     Source: Guo et al. 2017, "DeepFM: A Factorization-Machine based Neural Network for CTR
       Prediction" (arXiv 1703.04247). Deviation: w_0 is Rendle's; Eq. 2 omits it "for simplicity".
-      The paper puts a sigmoid around y_DNN, and another around the sum (Eq. 1); y_DNN is linear
-      here, as most implementations read it: otherwise it could add no more than 1 to a logit.
+      The paper applies a sigmoid to y_DNN and another to the sum (Eq. 1); here y_DNN is linear, as
+      in most implementations, because otherwise it could add at most 1 to a logit.
     """
 
     shared: bool = True
 
     @property
     def vectors_dim(self) -> int:
-        """D, or 2 D: unshared vectors are the halves of longer ones, and one lookup reads both."""
+        """D, or 2 D: unshared vectors are halves of longer ones, so that one lookup reads both."""
         return self.embed_dim if self.shared else 2 * self.embed_dim
 
     @nn.compact
     def interact(self, fields: Fields, *, train: bool) -> Outputs:
-        """Logit, and linear terms, pairwise vector and last hidden layer, [B, F + D + H]."""
+        """Logit, and the linear terms, pairwise vector and last hidden layer, [B, F + D + H]."""
         for_fm = for_tower = fields.embeddings
         if not self.shared:
             for_fm, for_tower = jnp.split(fields.embeddings, 2, axis=2)
-        # The tower first: compiled for v5p:4x4x4 the other order takes 33 MB more for temporaries.
+        # The tower first: compiled for v5p:4x4x4, the other order needs 33 MB more for temporaries.
         y_dnn, hidden = self.make_tower().with_hidden(flatten(for_tower), train=train)
         y_fm = self.first_order_logit(fields) + factorization_machine(for_fm)
         hidden = [fields.first_order, bi_interaction(for_fm), hidden]

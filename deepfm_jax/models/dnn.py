@@ -1,4 +1,4 @@
-"""A tower over embeddings: the deep part of the lineage on its own."""
+"""A tower over embeddings: the deep part of the DeepFM family."""
 
 import flax.linen as nn
 
@@ -7,10 +7,10 @@ from deepfm_jax.models.model import Outputs, TowerModel, flatten
 
 
 class DNN(TowerModel):
-    """Deep only: logit = tower([e_1, ..., e_F]), without first order or explicit interactions.
+    """Deep part only: logit = tower([e_1, ..., e_F]), without first order or explicit interactions.
 
-    Source: the deep component of Guo et al. 2017, Eq. 3 and 4 (arXiv 1703.04247); with its FM
-      component taken away, one of the paper's ablations.
+    Source: the deep component of Guo et al. 2017, Eq. 3 and 4 (arXiv 1703.04247), alone as in one
+      of the paper's ablations.
     """
 
     first_order = False

@@ -1,4 +1,4 @@
-"""FinalMLP: two towers, a gate before each, a bilinear product of what they put out."""
+"""FinalMLP: two towers with a gate before each, and a bilinear fusion of their outputs."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -16,24 +16,24 @@ from deepfm_jax.models.model import Outputs, TowerModel, flatten
 class FinalMLP(TowerModel):
     """Two-stream MLP: logit = fusion(tower_1(gate_1(e)), tower_2(gate_2(e))).
 
-    Both streams read the same embeddings; their gates, which see different context, and their sizes
-    make them different. No first order: the fusion has a linear term of each stream.
+    Both streams read the same embeddings; they differ by their sizes and by the context of their
+    gates. There is no first order, because the fusion has a linear term for each stream.
 
     Attributes:
       mlp_dims: Hidden widths of the first stream.
       second_mlp_dims: Hidden widths of the second stream.
-      gated: Whether a gate stands before each stream.
+      gated: Whether each stream has a gate before it.
       gate_dims: Hidden widths of both gates.
-      context: Positions of the fields that the first gate sees; empty for a learnt vector.
+      context: Positions of the fields that the first gate reads; empty for a learned vector.
       second_context: The same for the second gate.
-      shared_context: Whether the gates see the same vectors of those fields as the streams read;
-        False gives them vectors of their own (for every field, at twice the size of the table).
-      heads: Parts of the bilinear fusion, a divisor of both streams' last widths.
+      shared_context: Whether the gates read the same vectors of these fields as the streams; False
+        gives the gates their own (for every field, which doubles the table).
+      heads: Number of parts of the bilinear fusion, a divisor of both streams' last widths.
 
     Source: Mao et al. 2023, "FinalMLP: An Enhanced Two-Stream MLP Model for CTR Prediction" (arXiv
-      2304.00902). It does not say whose vectors a gate sees; the authors' code has a second table
-      for them, which is ``shared_context=False`` here. Deviation: see ``FeatureGate`` for the
-      learnt vector.
+      2304.00902). The paper does not specify which vectors a gate reads; the authors' code has a
+      second table for them, which is ``shared_context=False`` here. Deviation: see ``FeatureGate``
+      for the learned vector.
     """
 
     second_mlp_dims: Sequence[PositiveInt] = (400, 400, 400)
@@ -48,15 +48,15 @@ class FinalMLP(TowerModel):
 
     @property
     def vectors_dim(self) -> int:
-        """D, or 2 D: vectors for the gates are the second halves of longer ones."""
+        """D, or 2 D: vectors for the gates are the second halves of longer vectors."""
         return self.embed_dim if self.shared_context else 2 * self.embed_dim
 
     def check_together(self) -> None:
-        """Checks fields of context, and heads; see ``check_hyperparameters``."""
+        """Checks context fields and heads; see ``check_hyperparameters``."""
         vectors = sum(feature.dim != 0 for feature in self.features)
         for name in ("context", "second_context"):
             for field in getattr(self, name):
-                # An index beyond the fields would read the last one: JAX clamps it.
+                # JAX would clamp an index out of range to the last field.
                 if field >= vectors:
                     raise UserError(
                         f"model.{name}: there is no field {field}; positions are 0 to {vectors - 1}"
@@ -64,7 +64,7 @@ class FinalMLP(TowerModel):
         seen = self.gated and (self.context or self.second_context)
         if not (self.shared_context or seen):
             raise UserError(
-                "model.shared_context=False doubles the table for gates that see fields, and none "
+                "model.shared_context=False doubles the table for gates that read fields, but none "
                 "does: name fields in model.context or model.second_context"
             )
         for name in ("mlp_dims", "second_mlp_dims"):
@@ -90,7 +90,7 @@ class FinalMLP(TowerModel):
         for index, (context, mlp_dims) in enumerate(zip(contexts, widths, strict=True)):
             inputs = flat
             if self.gated:
-                # Slices and not one gather, whose gradient a GPU would add by atomics.
+                # Slices instead of one gather, whose gradient a GPU would add by atomics.
                 seen = [for_gates[:, field] for field in context]
                 gate = FeatureGate(self.gate_dims, name=f"gates_{index}")
                 inputs = gate(flat, jnp.concatenate(seen, axis=1) if seen else None)

@@ -16,16 +16,16 @@ class FNN(TowerModel):
 
     z_i = (w_i x_i, v_i x_i) is the first-order weight and the latent vector of field i. The module
     is the second of two stages: its ``bias`` and ``table`` have the names and shapes of ``FM``'s,
-    whose trained weights are to be put there first (a run's ``pretraining`` section does both
-    stages). Untrained, it is a tower over fields of D + 1 numbers.
+    whose trained weights must be copied there first (a run's ``pretraining`` section does both
+    stages). Without them, it is a tower over fields of D + 1 numbers.
 
     Attributes:
-      activation: Of the hidden layers, ``"tanh"`` as in the paper or ``"relu"``.
+      activation: Activation of the hidden layers, ``"tanh"`` as in the paper or ``"relu"``.
 
     Source: Zhang et al. 2016, "Deep Learning over Multi-field Categorical Data", Sec. 3.1 (arXiv
-      1601.02376). The table goes on training in the second stage, as there. Deviation: the paper
-      also trains the hidden layers one by one before that, as restricted Boltzmann machines by
-      contrastive divergence; here they start at random.
+      1601.02376). As in the paper, the second stage also trains the table. Deviation: the paper
+      first trains the hidden layers one by one, as restricted Boltzmann machines by contrastive
+      divergence; here they start at random.
     """
 
     activation: Literal["tanh", "relu"] = "tanh"

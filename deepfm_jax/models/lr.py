@@ -1,4 +1,4 @@
-"""Logistic regression, the first order of every model of the lineage."""
+"""Logistic regression, the first-order part of the other models."""
 
 import flax.linen as nn
 

@@ -1,4 +1,4 @@
-"""What all models share: fields, table, inputs, and the ways to call them."""
+"""The base classes of models: fields, table, inputs, and the methods to call them."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal, NamedTuple
@@ -18,12 +18,12 @@ from deepfm_jax.typing import AnyArray, Dense, Embeddings, Ids, Logits, Values
 
 
 class Outputs(NamedTuple):
-    """What a model gives its head.
+    """The outputs of a model, which its head reads.
 
     Attributes:
-      logit: Of the model's own task, [B].
-      hidden: What the model's last linear layer reads, [B, H]: the representation that the towers
-        of several tasks share.
+      logit: Logit of the model's own task, [B].
+      hidden: Input of the model's last linear layer, [B, H]: the representation that the towers of
+        several tasks share.
     """
 
     logit: Logits
@@ -34,11 +34,11 @@ class Model(nn.Module):
     """A map from fields to a logit: ``interact``, which each paper's file defines.
 
     Attributes:
-      field_dims: Rows of each field, or a ``Feature`` for a field with several slots, with the rows
-        of another, or of dense numbers.
+      field_dims: Number of rows of each field, or a ``Feature`` for a field that has several slots,
+        shares the rows of another, or is dense.
       table_dtype: Dtype of the table, ``"float32"``, ``"bfloat16"`` or ``"float64"``. With float64,
-        for which JAX must be in its 64-bit mode, all of the model is float64: parameters, products
-        and logits. With the others all but the table is float32.
+        which needs JAX's 64-bit mode, the whole model is float64: parameters, products and logits.
+        Otherwise everything except the table is float32.
     """
 
     field_dims: FieldDims
@@ -46,11 +46,11 @@ class Model(nn.Module):
 
     # Whether the table has first-order weights.
     first_order: ClassVar[bool] = True
-    # Whether most products are small ones, of each example by itself, as in attention.
+    # Whether most matrix products are small and per example, as in attention.
     has_small_products: ClassVar[bool] = False
 
     def __post_init__(self):
-        # Lists become tuples: a hashable module is one that JAX can cache programs of.
+        # Lists become tuples, because JAX caches programs only of hashable modules.
         for name, value in list(vars(self).items()):
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
@@ -74,12 +74,12 @@ class Model(nn.Module):
 
     @property
     def vectors_std(self) -> float:
-        """Standard deviation of the vectors' initialiser."""
+        """Standard deviation of the vectors' initializer."""
         return 0.0
 
     @property
     def layout(self) -> TableLayout:
-        """Which arrays the table has, and whose rows are where."""
+        """The arrays of the table, and the position of each field's rows."""
         return table_layout(self.features, int(self.vectors_dim), self.first_order)
 
     def __call__(
@@ -90,18 +90,18 @@ class Model(nn.Module):
         *,
         train: bool = False,
     ) -> Logits:
-        """Logits [B].
+        """Computes the logits [B].
 
         Args:
           ids: [B, S] int32, local to each field.
-          values: [B, S]; all 1 when None.
-          dense: Numbers of dense fields, [B, N]; None where there is none.
-          train: Whether dropout drops units (by the rng ``dropout``) and batch norm moves its
+          values: [B, S]; None for all 1.
+          dense: Numbers of dense fields, [B, N]; None if there are none.
+          train: Whether dropout is active (with the rng ``dropout``) and batch norm updates its
             statistics (in the collection ``batch_stats``).
 
         Raises:
-          UserError: concrete ids out of range (see ``embedding.check_ids``); values or dense
-            numbers of another shape.
+          UserError: concrete ids are out of range (see ``embedding.check_ids``), or values or dense
+            numbers have the wrong shape.
         """
         return self.outputs(ids, values, dense, train=train).logit
 
@@ -124,7 +124,7 @@ class Model(nn.Module):
         *,
         train: bool = False,
     ) -> Outputs:
-        """``outputs`` of a batch whose rows of the table were gathered before."""
+        """Computes ``outputs`` for a batch whose rows of the table are already gathered."""
         return self.interact(self.inputs(rows, values, dense), train=train)
 
     def interact(self, fields: Fields, *, train: bool) -> Outputs:
@@ -132,7 +132,7 @@ class Model(nn.Module):
         raise NotImplementedError
 
     def first_order_logit(self, fields: Fields) -> Logits:
-        """w_0 + sum_f of the linear terms, [B]; creates w_0 as the parameter ``bias``."""
+        """w_0 plus the fields' linear terms, [B]; creates w_0 as the parameter ``bias``."""
         bias = self.param("bias", nn.initializers.zeros, (), working_dtype(fields.first_order))
         return bias + jnp.einsum("bf->b", fields.first_order)
 
@@ -142,8 +142,8 @@ class EmbeddingModel(Model):
 
     Attributes:
       embed_dim: D, length of the vectors.
-      init_std: Standard deviation of the vectors' initialiser. With 0 the vectors of a
-        factorization machine would have no gradient, and stay 0.
+      init_std: Standard deviation of the vectors' initializer. With 0, the vectors of a
+        factorization machine would have no gradient and stay 0.
     """
 
     embed_dim: PositiveInt = 16
@@ -184,11 +184,11 @@ class TowerModel(EmbeddingModel):
         out_dim: int | None = 1,
         activation: str = "relu",
     ) -> MLP:
-        """An MLP with the model's settings, as the submodule ``name``.
+        """Creates an MLP with the model's settings as the submodule ``name``.
 
         Args:
-          name: In the model's parameters.
-          mlp_dims: Widths; None for the model's own.
+          name: Name in the model's parameters.
+          mlp_dims: Widths of the hidden layers; None for the model's own.
           out_dim: See ``MLP``.
           activation: See ``MLP``.
         """

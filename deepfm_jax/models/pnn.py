@@ -13,19 +13,19 @@ from deepfm_jax.models.model import Outputs, TowerModel, flatten
 
 
 class PNN(TowerModel):
-    """Product-based neural network: logit = tower([z, p]), p the products of the embeddings z.
+    """Product-based neural network: logit = tower([z, p]), with p the products of embeddings z.
 
     The first hidden layer is ReLU(W_z z + W_p p + b), which is one dense layer over z and p side by
     side.
 
     Attributes:
-      products: Which products p is made of, one or more of: ``"inner"``, <e_i, e_j> of all pairs
-        (IPNN); ``"outer"``, the outer product of sum_i e_i with itself (OPNN by superposition);
-        ``"kernel"``, e_i^T K_ij e_j of all pairs (OPNN by kernel). Inner and outer make PNN*.
+      products: The products in p, one or more of: ``"inner"``, <e_i, e_j> of all pairs (IPNN);
+        ``"outer"``, the outer product of sum_i e_i with itself (OPNN by superposition);
+        ``"kernel"``, e_i^T K_ij e_j of all pairs (OPNN by kernel). Inner and outer give PNN*.
 
     Source: Qu et al. 2016, "Product-based Neural Networks for User Response Prediction" (arXiv
-      1611.00144); the kernel product from Qu et al. 2018 (arXiv 1807.00311). Deviation: W_p is a
-      full matrix over pairs, which the paper factorises to save time.
+      1611.00144); the kernel product is from Qu et al. 2018 (arXiv 1807.00311). Deviation: W_p is a
+      full matrix over pairs, which the paper factorizes to save time.
     """
 
     products: Annotated[Sequence[Literal["inner", "outer", "kernel"]], NOT_EMPTY, DISTINCT] = (

@@ -1,4 +1,4 @@
-"""From a name and hyperparameters to a model, strictly."""
+"""Builds models by name, with strict checks of their hyperparameters."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,15 +34,15 @@ MODELS: dict[str, type[Model]] = {
 
 
 def build_model(name: str, field_dims: FieldDims, hyperparameters: Mapping[str, Any]) -> Model:
-    """The model ``name`` of ``MODELS`` for a table of ``field_dims``.
+    """Builds the model ``name`` of ``MODELS`` for the fields ``field_dims``.
 
     Args:
-      name: As in ``MODELS``.
-      field_dims: Rows of each field, or a ``Feature``.
-      hyperparameters: The model's attributes; those left out keep their defaults.
+      name: A key of ``MODELS``.
+      field_dims: Number of rows of each field, or a ``Feature``.
+      hyperparameters: The model's attributes; missing ones keep their defaults.
 
     Raises:
-      UserError: impossible fields (see ``features.as_features``), or see
+      UserError: the fields are invalid (see ``features.as_features``), or see
         ``hyperparameters.build_module``.
     """
     return build_module(MODELS, "model", name, hyperparameters, field_dims=as_features(field_dims))

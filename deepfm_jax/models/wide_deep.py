@@ -16,8 +16,8 @@ class WideDeep(TowerModel):
 
     phi(x) are declared cross products of columns (Eq. 1): fields whose ids the encoder hashes
     (``schema.Cross``), marked ``Feature.crossed``. The wide part reads all fields, the deep part
-    the plain ones alone; crosses have no vectors. Wide and deep share no weights: the wide part has
-    first-order weights, the deep part vectors, and each may have its own optimizer.
+    only those that are not crosses, which have no vectors. Wide and deep share no weights: the wide
+    part has first-order weights, the deep part vectors, and each may have its own optimizer.
 
     Source: Cheng et al. 2016, "Wide & Deep Learning for Recommender Systems" (arXiv 1606.07792).
       Without crosses it is the "LR & DNN" of Guo et al. 2017.
@@ -25,7 +25,7 @@ class WideDeep(TowerModel):
 
     @property
     def features(self) -> tuple[Feature, ...]:
-        """The fields; crosses have first-order weights alone."""
+        """The fields; crosses have only first-order weights."""
         return tuple(
             dataclasses.replace(feature, dim=0) if feature.crossed else feature
             for feature in as_features(self.field_dims)
@@ -34,7 +34,7 @@ class WideDeep(TowerModel):
     def check_together(self) -> None:
         """Checks that the tower has a field; see ``check_hyperparameters``."""
         if all(feature.dim == 0 for feature in self.features):
-            raise UserError("wide_deep: every field is a cross, and the tower has none to read")
+            raise UserError("wide_deep: every field is a cross, so the tower has none to read")
 
     @nn.compact
     def interact(self, fields: Fields, *, train: bool) -> Outputs:

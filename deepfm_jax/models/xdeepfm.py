@@ -21,11 +21,10 @@ class XDeepFM(TowerModel):
 
     Attributes:
       cin_dims: Feature maps of each CIN layer; empty for no CIN.
-      split_half: Whether half of each CIN layer's maps are output and the others passed on.
+      split_half: Whether half of each CIN layer's maps are output and the other half passed on.
 
     Source: Lian et al. 2018, "xDeepFM: Combining Explicit and Implicit Feature Interactions for
-      Recommender Systems" (arXiv 1803.05170): CIN alone is compared in its Sec. 4.2, the whole in
-      its Sec. 4.3.
+      Recommender Systems" (arXiv 1803.05170): Sec. 4.2 evaluates only CIN, Sec. 4.3 the full model.
     """
 
     cin_dims: Sequence[PositiveInt] = (128, 128)
@@ -42,7 +41,7 @@ class XDeepFM(TowerModel):
 
     @nn.compact
     def interact(self, fields: Fields, *, train: bool) -> Outputs:
-        """Logit, and linear terms, p^+ and the tower's last hidden layer side by side."""
+        """Logit, and the linear terms, p^+ and the tower's last hidden layer side by side."""
         logit, hidden = self.first_order_logit(fields), [fields.first_order]
         if self.cin_dims:
             cin = CompressedInteractionNetwork(self.cin_dims, self.split_half, name="cin")

@@ -1,4 +1,4 @@
-"""What stands in raw data: a report for each column, as text, JSON and one HTML page."""
+"""Reports on the columns of raw data, as text, JSON and one HTML page."""
 
 from deepfm_jax.profiling.columns import ColumnReport
 from deepfm_jax.profiling.groups import Group

@@ -30,24 +30,25 @@ from deepfm_jax.schema import Column
 
 @dataclasses.dataclass(frozen=True)
 class ColumnReport:
-    """What the training rows hold in one column; counts are of values where a cell has several.
+    """Statistics of the training rows in one column; if cells hold several values, values count.
 
     Attributes:
-      name: Of the column.
-      kind: Its kind and options, in words.
-      rows: Training rows that were counted.
-      distinct: Different values; of times, different hours.
+      name: Name of the column.
+      kind: Its kind and options, as text.
+      rows: Number of training rows.
+      distinct: Number of distinct values or, for times, hours.
       missing: Rows without a value.
-      top: The most frequent values; none of times.
-      coverage: What has an id at the options of now; None where there is no vocabulary.
-      coverages: The same at ``min_count`` 1, 2, 5, 10 and the ``max_size`` of now.
-      ranks: (k, share of rows with a value that have one of the k most frequent), of a vocabulary.
-      numbers: Of a numeric column.
-      first: Earliest time, ISO, of a time column.
-      last: Latest time.
-      hours: By hour of the day, of a time column.
-      days: By date, of a time column.
-      drift: By the name of the other split.
+      top: The most frequent values; empty for times.
+      coverage: Coverage at the current options; None without a vocabulary.
+      coverages: Coverage at ``min_count`` 1, 2, 5, 10 and the current ``max_size``.
+      ranks: (k, share of the rows with a value that have one of the k most frequent values); empty
+        without a vocabulary.
+      numbers: Statistics of a numeric column.
+      first: Earliest time of a time column, in ISO format.
+      last: Latest time of a time column.
+      hours: Groups by hour of the day, for a time column.
+      days: Groups by date, for a time column.
+      drift: Drift of each other split, by name.
     """
 
     name: str
@@ -68,7 +69,7 @@ class ColumnReport:
 
 
 def report_column(column: Column, splits: Mapping[str, SplitCounts]) -> ColumnReport:
-    """The report of a column from the counts of all splits, ``train`` among them."""
+    """Reports on a column from the counts of all splits, including ``train``."""
     counted = splits["train"].columns[column.name]
     counts = counted.table()
     others = {
@@ -78,7 +79,7 @@ def report_column(column: Column, splits: Mapping[str, SplitCounts]) -> ColumnRe
     }
     values, missing = with_value(counts), counts.filter(pc.is_null(counts["value"]))
     total = pc.sum(counts["rows"]).as_py()
-    assert column.profile is not None  # Others are not counted.
+    assert column.profile is not None  # Only columns with a profile are counted.
     view = VIEWS[column.profile](counted, values, total)
     details = view.details()
     covered = {}
@@ -109,15 +110,15 @@ def report_column(column: Column, splits: Mapping[str, SplitCounts]) -> ColumnRe
 
 
 def kind_text(column: Column) -> str:
-    """A column's kind, and the options that are not the kind's own."""
+    """A column's kind, and the options that differ from the defaults."""
     options = []
     for field in dataclasses.fields(column):
         value = getattr(column, field.name)
         usual = value == field.default and field.name not in column.SHOWN_OPTIONS
         if field.name == "name" or usual:
             continue
-        told = ",".join(map(str, value)) if isinstance(value, tuple) else value
-        options.append(field.name if value is True else f"{field.name}={told}")
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+        options.append(field.name if value is True else f"{field.name}={text}")
     return f"{column.kind} ({', '.join(options)})" if options else column.kind
 
 

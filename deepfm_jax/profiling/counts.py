@@ -1,4 +1,4 @@
-"""Rows and positive rows of each distinct value, counted while the rows of a split pass."""
+"""Counts rows and positives of each distinct value in one pass over a split."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
@@ -13,18 +13,18 @@ import pyarrow.compute as pc
 from deepfm_jax.cells.text import decoded
 from deepfm_jax.schema import Column, Schema
 
-# All rows of a value, those that have the label, and those of label 1.
+# All rows of a value, the rows that have the label, and the rows with label 1.
 COUNTS = ("rows", "labelled", "positives")
-# Counts that wait to be merged, beside as many as are merged already.
+# Counts that may wait to be merged, unless more are merged already.
 _WAITING = 1 << 17
 
 
 class ValueCounts:
-    """Rows and positives of each value of a column; what it holds grows with distinct values alone.
+    """Rows and positives of each value of a column; memory grows only with distinct values.
 
     Attributes:
-      first: Least value that passed, None before any; of numbers and times.
-      last: Greatest.
+      first: Smallest number or earliest time so far; None before any.
+      last: Largest number or latest time.
     """
 
     def __init__(self, column: Column):
@@ -40,12 +40,12 @@ class ValueCounts:
         return self._merged is not None or bool(self._waiting)
 
     def add(self, values: pa.Array, labels: np.ndarray) -> None:
-        """Counts rows: typed cells, and labels of 0 and 1, or NaN where a row has none."""
+        """Counts rows, given typed cells and labels: 0, 1, or NaN if a row has no label."""
         values = decoded(values)
         if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
             values, labels = _elements(values, labels)
         if pa.types.is_floating(values.type):
-            values = pc.add(values, 0.0)  # -0 and 0 would be two values.
+            values = pc.add(values, 0.0)  # Turns -0 into 0, which would count separately.
         if not pa.types.is_string(values.type):
             self._widen(values)
         table = pa.table(
@@ -56,20 +56,21 @@ class ValueCounts:
                 "positives": (labels > 0).astype(np.int64),
             }
         )
-        self._waiting.append(_added_up(table))
+        self._waiting.append(_sum_by_value(table))
         merged = 0 if self._merged is None else self._merged.num_rows
         if sum(part.num_rows for part in self._waiting) > max(merged, _WAITING):
             self.table()
 
     def table(self) -> pa.Table:
-        """Columns ``value`` (null: missing) and ``COUNTS``, by value ascending.
+        """The counts: columns ``value`` (null: missing) and ``COUNTS``, sorted by value.
 
         The values of a time column are hours since 1970.
         """
         parts = [*([] if self._merged is None else [self._merged]), *self._waiting]
         if self._waiting:
-            self._merged, self._waiting = _added_up(pa.concat_tables(parts)).sort_by("value"), []
-        assert self._merged is not None  # Asked of columns that were seen.
+            merged = _sum_by_value(pa.concat_tables(parts))
+            self._merged, self._waiting = merged.sort_by("value"), []
+        assert self._merged is not None  # Callers check ``seen``.
         return self._merged
 
     def _widen(self, values: pa.Array) -> None:
@@ -81,14 +82,14 @@ class ValueCounts:
 
 @dataclasses.dataclass
 class SplitCounts:
-    """What was counted of one split.
+    """Counts of one split.
 
     Attributes:
-      columns: By name: all that are read, but for the label.
-      rows: Good rows.
-      labelled: Those that have the label.
-      positives: Those of label 1.
-      rejected: Bad rows that were left out.
+      columns: Counts of each column with a profile, by name.
+      rows: Number of good rows.
+      labelled: Number of rows that have the label.
+      positives: Number of rows with label 1.
+      rejected: Number of bad rows, which are left out.
     """
 
     columns: dict[str, ValueCounts]
@@ -99,7 +100,7 @@ class SplitCounts:
 
 
 def inspected_columns(schema: Schema) -> tuple[Column, ...]:
-    """The columns that a report is made of."""
+    """The columns that a report covers."""
     return tuple(c for c in schema.columns if c.profile is not None)
 
 
@@ -112,17 +113,17 @@ def count_split(tables: Iterable[pa.Table], schema: Schema) -> SplitCounts:
         counts.labelled += int((~np.isnan(labels)).sum())
         counts.positives += int((labels > 0).sum())
         for name, column in counts.columns.items():
-            # A time that no field is made of may be absent.
+            # A time without parts may be absent from the table.
             if name in table.column_names and len(labels):
                 column.add(table[name].combine_chunks(), labels)
     return counts
 
 
 def _elements(lists: pa.Array, labels: np.ndarray) -> tuple[pa.Array, np.ndarray]:
-    """The values of cells that hold several, with the labels of their rows; empty is missing."""
+    """The values of lists, with the labels of their rows; an empty list counts as missing."""
     empty = pc.equal(pc.fill_null(pc.list_value_length(lists), 0), 0)
     found = pc.list_flatten(lists)
-    if pa.types.is_struct(found.type):  # Of a value and its weight.
+    if pa.types.is_struct(found.type):  # A value and its weight.
         found = found.field("value")
     of_row = pc.list_parent_indices(lists).to_numpy()
     missing = labels[empty.to_numpy(zero_copy_only=False)]
@@ -130,7 +131,7 @@ def _elements(lists: pa.Array, labels: np.ndarray) -> tuple[pa.Array, np.ndarray
     return values, np.concatenate([labels[of_row], missing])
 
 
-def _added_up(counts: pa.Table) -> pa.Table:
-    added = counts.group_by("value").aggregate([(name, "sum") for name in COUNTS])
-    added = added.rename_columns({f"{name}_sum": name for name in COUNTS})
-    return added.select(["value", *COUNTS])
+def _sum_by_value(counts: pa.Table) -> pa.Table:
+    sums = counts.group_by("value").aggregate([(name, "sum") for name in COUNTS])
+    sums = sums.rename_columns({f"{name}_sum": name for name in COUNTS})
+    return sums.select(["value", *COUNTS])

@@ -1,4 +1,4 @@
-"""How many rows keep an id of their own, at the options of now and at others."""
+"""The share of rows whose value has an id, at the current options and at others."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
@@ -18,13 +18,13 @@ _CURVE_POINTS = 60
 
 @dataclasses.dataclass(frozen=True)
 class Coverage:
-    """What a vocabulary of the training rows keeps.
+    """The part of the training values that a vocabulary keeps.
 
     Attributes:
-      min_count: The option.
-      max_size: The option.
-      values: Values that have an id.
-      share: Of the training rows that have a value, those whose value has an id.
+      min_count: Option of the vocabulary.
+      max_size: Option of the vocabulary.
+      values: Number of values that have an id.
+      share: Share of the training rows with a value whose value has an id.
     """
 
     min_count: int
@@ -34,10 +34,10 @@ class Coverage:
 
 
 def coded_counts(field: Field, counts: pa.Table) -> pa.Table:
-    """Counts of what has ids: of the values, or of the buckets of numbers; none are missing.
+    """Counts of what gets ids: values, or buckets of numbers; without missing ones.
 
     Args:
-      field: One with a vocabulary.
+      field: A field with a vocabulary.
       counts: Columns ``value``, ``rows`` and ``positives``.
     """
     return field.coder.coded_counts(with_value(counts))
@@ -49,14 +49,14 @@ def with_value(counts: pa.Table) -> pa.Table:
 
 
 def fitted(field: Field, counts: pa.Table, **options: int) -> FieldCoder:
-    """What ``prepare`` would fit on the training rows' counts, with changed options."""
+    """The coder that ``prepare`` would fit to the training counts with changed options."""
     changed = dataclasses.replace(field, **options)
     renamed = counts.select(["value", "rows"]).rename_columns(["value", "count"])
     return fit_field(changed.coder, changed, renamed)
 
 
 def coverage(coder: FieldCoder, counts: pa.Table) -> Coverage:
-    """How many of the training rows that a vocabulary was fitted on it keeps."""
+    """The coverage of a vocabulary on the training rows that it was fitted on."""
     total = pc.sum(with_value(counts)["rows"]).as_py() or 0
     kept = pc.sum(coder.counts).as_py() or 0
     return Coverage(
@@ -68,11 +68,11 @@ def coverage(coder: FieldCoder, counts: pa.Table) -> Coverage:
 
 
 def known_share(counts: pa.Table, values: pa.Array | pa.ChunkedArray) -> float:
-    """Of rows that have a value, those whose value is one of ``values``; 1 where none has one.
+    """The share of rows whose value is one of ``values``; 1 if there are no rows.
 
     Args:
-      counts: Columns ``value`` and ``rows``; none is missing.
-      values: The known ones.
+      counts: Columns ``value``, without missing ones, and ``rows``.
+      values: The known values.
     """
     total = pc.sum(counts["rows"]).as_py() or 0
     found = counts.filter(pc.is_in(counts["value"], value_set=values))
@@ -80,7 +80,7 @@ def known_share(counts: pa.Table, values: pa.Array | pa.ChunkedArray) -> float:
 
 
 def rank_curve(coded: pa.Table) -> tuple[tuple[int, float], ...]:
-    """Share of the rows that the k most frequent values have, at some k from 1 to all."""
+    """The share of rows that have one of the k most frequent values, for some k from 1 to all."""
     rows = np.sort(coded["rows"].to_numpy())[::-1]
     if not len(rows):
         return ()

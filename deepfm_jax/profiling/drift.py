@@ -1,4 +1,4 @@
-"""Whether a column's values are spread over valid and test as they are over train."""
+"""Drift: how far a column's distribution in valid and test differs from that in train."""
 
 # pyarrow.compute makes its functions when imported, out of the type checker's sight.
 # pyright: reportAttributeAccessIssue=false
@@ -10,22 +10,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# Frequent values that are bins of their own; all others are one.
+# The most frequent values have their own bins; all others share one.
 TOP_BINS = 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Drift:
-    """From the training rows to those of another split.
+    """The drift from the training rows to those of another split.
 
     Attributes:
       missing: Share of the split's rows without a value.
-      unseen: Of its rows with a value, those whose value no training row has; of a number, whose
-        value lies outside the training rows' range. None for times.
-      covered: Of its rows with a value, those whose value has an id at the options of now. None
-        where there is no vocabulary.
+      unseen: Share of its rows with a value whose value does not occur in the training rows; for
+        numbers, whose value is outside the training range. None for times.
+      covered: Share of its rows with a value whose value has an id at the current options. None
+        without a vocabulary.
       psi: See ``stability_index``.
-      psi_by_chance: What it is on average when nothing has changed; for few rows that is much.
+      psi_by_chance: Expected PSI if nothing has changed, which is large for few rows.
     """
 
     missing: float
@@ -36,12 +36,12 @@ class Drift:
 
 
 def stability_index(train: np.ndarray, other: np.ndarray) -> tuple[float, float]:
-    """The population stability index of two histograms, and its mean when nothing has changed.
+    """The population stability index of two histograms, and its mean if nothing has changed.
 
     PSI = sum_b (q_b - p_b) ln(q_b / p_b), with shares p of the training rows and q of the others.
-    By a rule of thumb below 0.1 is stable and above 0.25 has shifted. Under chance it is about
-    (bins - 1) (1 / n + 1 / m) for n and m rows. Half a row is added to each bin, so that an empty
-    one does not make it infinite.
+    As a rule of thumb, a PSI below 0.1 is stable and one above 0.25 has shifted. By chance alone it
+    is about (bins - 1) (1 / n + 1 / m) for n and m rows. Half a row is added to each bin, so that
+    an empty bin does not make it infinite.
 
     Args:
       train: Rows in each bin, [bins].
@@ -58,14 +58,14 @@ def stability_index(train: np.ndarray, other: np.ndarray) -> tuple[float, float]
 
 
 def value_bins(train: pa.Table, counts: pa.Table) -> np.ndarray:
-    """Rows in each bin: the most frequent training values, all other values, missing.
+    """Counts rows in each bin: the most frequent training values, all other values, missing.
 
-    Values that no training row has are no bin of their own: that would be empty in train by its
-    definition, and any split of a column with rare values would seem to have shifted.
+    Unseen values have no separate bin: it would be empty in train by definition, and every split of
+    a column with rare values would seem to have shifted.
 
     Args:
       train: Counts of the training values.
-      counts: Of the split.
+      counts: Counts of the split.
     """
     known = train.filter(pc.is_valid(train["value"]))
     top = known.sort_by([("rows", "descending"), ("value", "ascending")])["value"]
@@ -78,14 +78,14 @@ def value_bins(train: pa.Table, counts: pa.Table) -> np.ndarray:
 
 
 def edge_bins(edges: Sequence[float], counts: pa.Table) -> np.ndarray:
-    """Rows in each bin: #{edges <= x} of a number x, and one for the missing."""
+    """Counts rows in each bin: #{edges <= x} for a number x, and one bin for missing cells."""
     missing = pc.is_null(counts["value"]).to_numpy()
     bins = np.searchsorted(np.asarray(edges), counts["value"].to_numpy(), side="right")
     return _histogram(np.where(missing, len(edges) + 1, bins), counts, len(edges) + 2)
 
 
 def hour_bins(counts: pa.Table) -> np.ndarray:
-    """Rows in each hour of the day, and one bin for the missing; values are hours since 1970."""
+    """Counts rows by hour of the day, with one bin for missing; values are hours since 1970."""
     missing = pc.is_null(counts["value"]).to_numpy()
     hours = pc.fill_null(counts["value"], 0).to_numpy() % 24
     return _histogram(np.where(missing, 24, hours), counts, 25)

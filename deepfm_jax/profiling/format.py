@@ -1,18 +1,18 @@
-"""Numbers and values as text and page show them."""
+"""Formats numbers and values for the text report and the HTML page."""
 
 _LONGEST = 40
 
 
 def printable(value: str, longest: int = _LONGEST) -> str:
-    r"""A raw value without what would move a terminal's cursor (``\x1b``), cut to a length."""
+    r"""Escapes unprintable characters, such as ``\x1b``, and truncates a raw value."""
     shown = "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in value
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in value
     )
     return shown if len(shown) <= longest else shown[: longest - 3] + "..."
 
 
 def percent(share: float | None) -> str:
-    """A share as a percentage, 0% and 100% for none and all alone; a dash for None."""
+    """A share as a percentage, 0% and 100% only if exact; a dash for None."""
     if share is None:
         return "-"
     if share in (0, 1):

@@ -1,4 +1,4 @@
-"""Looks at the raw rows of a data set, as ``prepare`` would read them, and encodes nothing."""
+"""Inspects the raw rows of a data set as ``prepare`` would read them, without encoding them."""
 
 import dataclasses
 import os
@@ -22,12 +22,12 @@ class Inspection:
     """The report of a data set.
 
     Attributes:
-      dataset: Its name.
-      source: Where its rows were read; None where they are simulated.
+      dataset: Name of the data set.
+      source: Where the rows were read from; None if they are simulated.
       label: Name of the label.
       splits: Rows and positive rate of each split.
-      rejected: Bad rows of each split.
-      columns: One report for each column that is read.
+      rejected: Number of bad rows of each split.
+      columns: One report for each column with a profile.
     """
 
     dataset: str
@@ -44,28 +44,28 @@ def inspect_source(
     source: str | os.PathLike[str] | None = None,
     options: BuildOptions | None = None,
 ) -> Inspection:
-    """Reads all rows of a source once for each split, and reports on every column.
+    """Reads all rows of a source once per split, and reports on every column.
 
-    What is held are the distinct values of each column with their counts, however many rows have
-    them.
+    Memory holds the distinct values of each column with their counts, for any number of rows.
 
     Args:
-      name: Data set, one of ``BUILDERS``.
-      source: As for ``datasets.prepare.prepare``.
-      options: Likewise; what they change of the encoding decides what is covered.
+      name: Name of the data set, one of ``BUILDERS``.
+      source: As in ``datasets.prepare.prepare``.
+      options: As in ``datasets.prepare.prepare``; the coverage depends on them.
 
     Raises:
-      UserError: a bad file, row or option, or no training rows.
+      UserError: a file, row or option is bad, or there are no training rows.
     """
     options = options or BuildOptions()
     builder_class = find_builder(name, source)
-    # A builder wants a folder for what it builds; here nothing is built.
-    with tempfile.TemporaryDirectory() as nowhere:
-        builder = builder_class(options=options, source=source, data_dir=nowhere)
+    # A builder needs an output folder, but nothing is built here.
+    with tempfile.TemporaryDirectory() as unused:
+        builder = builder_class(options=options, source=source, data_dir=unused)
         splits: dict[str, SplitCounts] = {}
         for split, read in builder.read_splits().items():
             report = RowReport()
-            splits[split] = count_split(_shown(read(report), f"inspect {split}"), builder.schema)
+            tables = _with_progress(read(report), f"inspect {split}")
+            splits[split] = count_split(tables, builder.schema)
             splits[split].rejected = report.rejected
     if not splits["train"].rows:
         raise UserError("the training split has no rows to inspect")
@@ -88,8 +88,8 @@ def inspect_source(
     )
 
 
-def _shown(tables: Iterable[pa.Table], title: str) -> Iterator[pa.Table]:
-    """The tables, with a progress bar of their rows."""
+def _with_progress(tables: Iterable[pa.Table], title: str) -> Iterator[pa.Table]:
+    """Yields the tables, with a progress bar of their rows."""
     with tqdm(desc=title, unit=" rows", unit_scale=True, mininterval=0.5) as bar:
         for table in tables:
             yield table

@@ -1,4 +1,4 @@
-"""What a column of numbers holds: its spread, and the positive rate along it."""
+"""Statistics of a column of numbers: its distribution, and the positive rate by bucket."""
 
 import dataclasses
 
@@ -13,17 +13,17 @@ SHOWN_PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
 
 @dataclasses.dataclass(frozen=True)
 class Numbers:
-    """Of the training rows that have a number.
+    """Statistics of the training rows that have a number.
 
     Attributes:
-      mean: Their mean.
-      std: Standard deviation, of the rows as they are (not n - 1).
+      mean: Mean of the numbers.
+      std: Standard deviation, with n (not n - 1) in the denominator.
       negative: Share of numbers below 0.
       zero: Share of zeros.
-      percentiles: The 0th to the 100th, [101]: the least value that so many percent do not exceed.
-      edges: Of the buckets, ascending: x is in bucket #{edges <= x}.
-      buckets: Rows by tenths of the training rows, named by the least and the greatest value; fewer
-        than ten where a value has more than a tenth of the rows.
+      percentiles: The 0th to the 100th, [101]: the smallest value that p percent do not exceed.
+      edges: Edges of the buckets, ascending: x is in bucket #{edges <= x}.
+      buckets: Deciles of the training rows, named by their smallest and largest values; fewer than
+        ten if one value has more than a tenth of the rows.
     """
 
     mean: float
@@ -36,7 +36,7 @@ class Numbers:
 
 
 def describe_numbers(counts: pa.Table) -> Numbers:
-    """From counts (``value``, ``rows``, ``positives``) of one number or more, ascending."""
+    """Computes the statistics from non-empty counts (``value``, ``COUNTS``), sorted by value."""
     numbers, rows = counts["value"].to_numpy(), counts["rows"].to_numpy()
     total, cumulated = int(rows.sum()), np.cumsum(rows)
     mean = float(np.dot(numbers, rows) / total)
@@ -63,6 +63,6 @@ def describe_numbers(counts: pa.Table) -> Numbers:
 
 
 def number_text(number: int | float) -> str:
-    """Whole numbers in full up to 15 digits, others to six."""
+    """Formats whole numbers in full up to 15 digits, and others to six significant digits."""
     whole = float(number).is_integer() and abs(number) < 1e15
     return str(int(number)) if whole else f"{number:.6g}"

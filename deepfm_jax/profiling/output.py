@@ -1,4 +1,4 @@
-"""The three files of an inspection, all of them or none."""
+"""Writes the three files of an inspection: all of them or none."""
 
 import dataclasses
 import json
@@ -18,21 +18,21 @@ __all__ = ["FILES", "check_absent", "describe", "write_inspection"]
 
 
 def check_absent(folder: str | os.PathLike[str]) -> None:
-    """Whether a folder, which need not be there, holds no inspection yet.
+    """Checks that a folder, which need not exist, holds no inspection yet.
 
     Raises:
-      UserError: it does.
+      UserError: the folder holds an inspection.
     """
-    there = [name for name in FILES if (pathlib.Path(folder) / name).exists()]
-    if there:
+    existing = [name for name in FILES if (pathlib.Path(folder) / name).exists()]
+    if existing:
         raise UserError(
-            f"{pathlib.Path(folder) / there[0]} is there already; choose another --out, or pass "
+            f"{pathlib.Path(folder) / existing[0]} already exists; choose another --out, or pass "
             "--overwrite"
         )
 
 
 def write_inspection(inspection: Inspection, folder: str | os.PathLike[str]) -> None:
-    """Writes ``inspection.txt``, ``.json`` and ``.html``; what was there is replaced.
+    """Writes ``inspection.txt``, ``.json`` and ``.html``, replacing existing files.
 
     Raises:
       UserError: the folder cannot be written.
@@ -45,7 +45,7 @@ def write_inspection(inspection: Inspection, folder: str | os.PathLike[str]) -> 
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # All are written before the first takes its name.
+        # All are written before the first is renamed.
         with tempfile.TemporaryDirectory(dir=folder, prefix=".inspection.") as staging:
             for name, content in zip(FILES, contents, strict=True):
                 (pathlib.Path(staging) / name).write_text(content, encoding="utf-8")
@@ -54,6 +54,6 @@ def write_inspection(inspection: Inspection, folder: str | os.PathLike[str]) -> 
     except OSError as error:
         if is_full_disk(error):
             raise UserError(
-                f"{folder}: no space left on the disk; free some space and start again"
+                f"{folder}: no space left on the disk; free some space and try again"
             ) from None
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from None

@@ -1,7 +1,7 @@
-"""The report as one HTML page: no script, nothing from elsewhere, all values escaped.
+"""The report as one self-contained HTML page without scripts, with all values escaped.
 
-The page is built as a tree of elements and then written, so that a value of the raw data can only
-ever be text in it.
+The page is built as a tree of elements and then serialized, so that a raw value can only ever be
+text in it.
 """
 
 import base64
@@ -43,7 +43,7 @@ _WIDTH, _HEIGHT = 220, 18
 
 
 def to_html(inspection: Inspection) -> str:
-    """The whole page."""
+    """Returns the whole page."""
     train = next(group for group in inspection.splits if group.name == "train")
     base_rate = train.rate or 0.0
     title = f"Inspection of {printable(inspection.dataset)}"
@@ -142,12 +142,12 @@ def _overview(columns: Sequence[ColumnReport]) -> Element:
 def _notes(columns: Sequence[ColumnReport]) -> Element:
     return _tag(
         "p",
-        "Values, counts and rates are of the training rows. With id: values that min_count and "
+        "Values, counts and rates describe the training rows. With id: values that min_count and "
         "max_size keep; coverage: the share of rows with a value whose value has an id. Unseen: "
-        "the share of a split's rows whose value no training row has; of numbers, those outside "
-        "the training rows' range. PSI: the population stability index against train; below 0.1 "
-        "is stable, above 0.25 has shifted, and few rows raise it by chance. Intervals are "
-        "Wilson's, of 95%; the dashed line is the training rows' positive rate.",
+        "the share of a split's rows whose value does not occur in the training rows or, for "
+        "numbers, is outside their range. PSI: the population stability index against train; below "
+        "0.1 is stable, above 0.25 has shifted, and few rows raise it by chance. Intervals are "
+        "95% Wilson intervals; the dashed line is the training rows' positive rate.",
         class_="faint",
     )
 
@@ -175,15 +175,15 @@ def _section(place: int, column: ColumnReport, base_rate: float) -> Element:
 
 
 def _summary(column: ColumnReport) -> list[str]:
-    told = [f"{column.distinct:,} values in {column.rows:,} training rows"]
-    told.append(f"{percent(column.missing.share)} missing")
+    facts = [f"{column.distinct:,} values in {column.rows:,} training rows"]
+    facts.append(f"{percent(column.missing.share)} missing")
     if column.numbers is not None:
         found = column.numbers
-        told.append(f"mean {found.mean:.6g}, standard deviation {found.std:.6g}")
-        told.append(f"{percent(found.negative)} below 0, {percent(found.zero)} zero")
+        facts.append(f"mean {found.mean:.6g}, standard deviation {found.std:.6g}")
+        facts.append(f"{percent(found.negative)} below 0, {percent(found.zero)} zero")
     if column.first is not None:
-        told = [f"{column.first} to {column.last} (UTC)", *told[1:]]
-    return ["; ".join(told) + "."]
+        facts = [f"{column.first} to {column.last} (UTC)", *facts[1:]]
+    return ["; ".join(facts) + "."]
 
 
 def _plot(title: str, svg: bytes) -> Element:
@@ -244,7 +244,7 @@ def _groups(title: str, groups: Sequence[Group], base_rate: float) -> list[Eleme
 
 
 def _interval_plot(group: Group, base_rate: float, top: float) -> Element:
-    """A rate and its interval on a line from 0 to ``top``."""
+    """Draws a rate and its interval on a line from 0 to ``top``."""
 
     def at(share: float) -> str:
         return f"{4 + (_WIDTH - 8) * share / top:.1f}"

@@ -1,4 +1,4 @@
-"""Plots of a column as SVG, legible on a light and on a dark page."""
+"""Plots of a column as SVG, legible on light and dark pages."""
 
 import io
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from matplotlib.ticker import EngFormatter, NullFormatter, PercentFormatter
 from deepfm_jax.profiling.columns import ColumnReport
 from deepfm_jax.profiling.groups import Group
 
-# A grey and two hues of middling lightness: 3:1 or better on white and on near-black.
+# Colours of medium lightness: contrast of at least 3:1 on white and on near-black.
 _INK, _BLUE, _ORANGE = "#7d7d7d", "#4a84cc", "#d9722b"
 _SIZE = (5.2, 2.5)
 _MOST_MARKS = 40
@@ -21,10 +21,10 @@ _MOST_MARKS = 40
 def column_plots(column: ColumnReport, base_rate: float) -> list[tuple[str, bytes]]:
     """Title and SVG of each plot of a column.
 
-    No raw value is drawn: axes have numbers, hours and dates alone.
+    No raw value is drawn: axes show only numbers, hours and dates.
 
     Args:
-      column: Its report.
+      column: Report of the column.
       base_rate: Positive rate of the training rows.
     """
     plots = []
@@ -121,14 +121,14 @@ def _draw_rates(axes: Axes, groups: Sequence[Group], base_rate: float) -> None:
 
 
 def _plain_ticks(axes: Axes) -> None:
-    """1k in place of a power of ten, which would be drawn as a formula."""
+    """Labels ticks as 1k instead of a power of ten, which would be drawn as a formula."""
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _figure() -> tuple[Figure, Axes]:
     figure = Figure(figsize=_SIZE)
-    # By hand: to find margins that fit takes longer than all else.
+    # Fixed margins, because computing them takes longer than everything else.
     figure.subplots_adjust(left=0.13, right=0.87, top=0.96, bottom=0.2)
     axes = figure.subplots()
     _finish(axes)
@@ -148,8 +148,8 @@ def _finish(axes: Axes) -> None:
 
 def _svg(figure: Figure) -> bytes:
     image = io.BytesIO()
-    # Text stays text, in the reader's font, which is a fourth of the bytes of outlines. Without a
-    # date and with a fixed salt, equal data give equal files.
+    # Text stays text, in the reader's font, which takes a quarter of the bytes of outlines. Without
+    # a date and with a fixed salt, equal data give equal files.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "deepfm_jax"}):
         figure.savefig(image, format="svg", transparent=True, metadata={"Date": None})
     return image.getvalue()

@@ -13,14 +13,14 @@ _SHOWN_DAYS = 31
 
 
 def describe(inspection: Inspection) -> str:
-    """Splits, a line for each column, then each column by itself."""
+    """Describes the splits, then all columns in one line each, then each column in detail."""
     blocks = [_splits(inspection), _overview(inspection.columns)]
     blocks += [_column(column) for column in inspection.columns]
     return "\n\n".join(blocks) + "\n"
 
 
 def aligned(rows: Sequence[Sequence[str]], left: int = 1, indent: str = "") -> str:
-    """Rows of cells in columns, the first ``left`` of them flush left, the first row a heading."""
+    """Aligns cells in columns, the first ``left`` of them flush left, with a heading row."""
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -50,7 +50,7 @@ def _splits(inspection: Inspection) -> str:
 
 
 def overview_cells(column: ColumnReport) -> tuple[str, ...]:
-    """What the overview tells of a column, under ``OVERVIEW``."""
+    """The cells of a column in the overview, under the headings ``OVERVIEW``."""
     drift = column.drift
     return (
         printable(column.name),
@@ -70,9 +70,9 @@ OVERVIEW = ("column", "kind", "values", "missing", "with id", "coverage", "unsee
 def _overview(columns: Sequence[ColumnReport]) -> str:
     others = " and ".join(columns[0].drift) if columns else ""
     note = (
-        "values: different ones in train; with id: those that min_count and max_size keep; "
-        "coverage: rows of them\n"
-        f"unseen, PSI: of {others or 'no other split'}, against train (PSI: below 0.1 is stable, "
+        "values: distinct values in train; with id: values that min_count and max_size keep; "
+        "coverage: share of rows with these values\n"
+        f"unseen, PSI: {others or 'no other split'} against train (PSI: below 0.1 is stable, "
         "above 0.25 has shifted)"
     )
     return aligned([OVERVIEW, *map(overview_cells, columns)], left=2) + f"\n\n{note}"
@@ -102,7 +102,7 @@ def _column(column: ColumnReport) -> str:
     for split, drift in column.drift.items():
         parts = [f"{percent(drift.missing)} missing"]
         if drift.unseen is not None:
-            kind = "outside of the range of train" if column.numbers else "unseen in train"
+            kind = "outside the range of train" if column.numbers else "unseen in train"
             parts.append(f"{percent(drift.unseen)} {kind}")
         if drift.covered is not None:
             parts.append(f"coverage {percent(drift.covered)}")
@@ -127,8 +127,8 @@ def _numbers(column: ColumnReport) -> list[str]:
         for percentile in SHOWN_PERCENTILES
     )
     return [
-        f"  mean {found.mean:.6g}, deviation {found.std:.6g}, {percent(found.negative)} below 0, "
-        f"{percent(found.zero)} zero",
+        f"  mean {found.mean:.6g}, standard deviation {found.std:.6g}, "
+        f"{percent(found.negative)} below 0, {percent(found.zero)} zero",
         f"  percentiles {at}",
     ]
 

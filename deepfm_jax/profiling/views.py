@@ -22,19 +22,19 @@ _SECONDS_OF_HOUR = 3600
 
 
 class View:
-    """Values as they are, the most frequent of them by name.
+    """Describes values as categories: the most frequent ones by name.
 
     Attributes:
-      counted: Of the training rows.
-      values: Their counts (``value`` and ``COUNTS``), without those of missing cells.
-      total: Training rows.
+      counted: Counts of the training rows.
+      values: The same as a table (``value`` and ``COUNTS``), without missing cells.
+      total: Number of training rows.
     """
 
     def __init__(self, counted: ValueCounts, values: pa.Table, total: int):
         self.counted, self.values, self.total = counted, values, total
 
     def details(self) -> dict[str, Any]:
-        """What the training rows hold, as attributes of ``columns.ColumnReport``."""
+        """Describes the training rows, as attributes of ``columns.ColumnReport``."""
         top = self.values.sort_by([("rows", "descending"), ("value", "ascending")]).slice(0, _TOP)
         named = tuple(
             Group.of(
@@ -45,24 +45,24 @@ class View:
         return {"top": named}
 
     def bins(self, train: pa.Table, counts: pa.Table) -> np.ndarray:
-        """Rows of a split in the bins by which it is compared to the training rows, [bins].
+        """Counts a split's rows in the bins that compare it with the training rows, [bins].
 
         Args:
           train: Counts of the training rows.
-          counts: Of the split.
+          counts: Counts of the split.
         """
         return value_bins(train, counts)
 
     def unseen(self, train: pa.Table, other: pa.Table) -> float | None:
-        """Of a split's rows with a value, the share whose value no training row has.
+        """The share of a split's rows with a value whose value is not in the training rows.
 
-        None where that says nothing of the split.
+        None if the share would be meaningless.
         """
         return 1 - known_share(with_value(other), train["value"].combine_chunks())
 
 
 class NumberView(View):
-    """Numbers, by their spread; those outside the range of the training rows count as unseen."""
+    """Describes numbers by their distribution; outside the training range, they are unseen."""
 
     def __init__(self, counted: ValueCounts, values: pa.Table, total: int):
         super().__init__(counted, values, total)
@@ -87,14 +87,14 @@ class NumberView(View):
 
 
 class TimeView(View):
-    """Hours since 1970, by hour of the day and by day; later times are always unseen."""
+    """Describes hours since 1970, by hour of the day and by date; later times are always unseen."""
 
     def details(self) -> dict[str, Any]:
         if self.counted.first is None or self.counted.last is None:
             return {}
         hours = self.values["value"].to_numpy()
         dates = hours // 24
-        # Dates without rows are no groups: data of two far days would be nearly all of such.
+        # Dates without rows are left out: between two distant dates there would be many.
         found, keys = np.unique(dates, return_inverse=True)
         names = [f"{_time(int(date) * 24 * _SECONDS_OF_HOUR):%Y-%m-%d}" for date in found]
         of_day = [f"{hour:02}" for hour in range(24)]
@@ -112,12 +112,12 @@ class TimeView(View):
         return None
 
 
-# By the name that a kind of column gives as its ``profile``.
+# The keys are the values of ``Column.profile``.
 VIEWS: dict[str, type[View]] = {"values": View, "numbers": NumberView, "times": TimeView}
 
 
 def rows_of(counts: pa.Table) -> int:
-    """All rows that were counted."""
+    """Total number of rows counted."""
     return pc.sum(counts["rows"]).as_py() or 0
 
 

@@ -1,4 +1,4 @@
-"""What the columns of a click log mean: declared once, carried by data, checkpoint and model."""
+"""The schema of a click log: declared once, stored with the data, checkpoints and models."""
 
 from deepfm_jax.cells.text_format import TextFormat
 from deepfm_jax.columns import (

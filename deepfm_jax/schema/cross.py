@@ -7,23 +7,23 @@ from deepfm_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Cross:
-    """A cross-product feature: which values stand together in a row, as a category of its own.
+    """A cross-product feature: each combination of the columns' values in a row is a category.
 
-    phi_k(x) = prod_i x_i^{c_ki}, c_ki in {0, 1}: feature k is 1 where all of its parts are. The
-    features of one cross take one value of each of its columns.
+    phi_k(x) = prod_i x_i^{c_ki}, c_ki in {0, 1}: feature k is 1 if all of its parts are 1. Each
+    feature of a cross combines one value of each of its columns.
 
-    Deviation: the paper gives each conjunction a weight of its own; here they are hashed into
-    buckets, and the conjunctions of one bucket share it.
+    Deviation: the paper gives each conjunction its own weight; here conjunctions are hashed into
+    buckets, and those in the same bucket share a weight.
 
     Source: Cheng et al. 2016, Wide & Deep, Eq. 1 (arXiv 1606.07792).
 
     Attributes:
-      columns: Two or more columns that are read as categories. Their order does not matter.
-      buckets: Ids of the conjunctions, below 2^31; id 0, for what is unseen or missing, is one
-        more.
+      columns: Two or more columns that are encoded as categories, in any order.
+      buckets: Number of ids for the conjunctions, below 2^31; id 0, for unseen and missing values,
+        is extra.
 
     Raises:
-      UserError: fewer than two columns, one of them twice, or a number of buckets out of range.
+      UserError: there are fewer than two columns, or duplicates, or ``buckets`` is out of range.
     """
 
     columns: tuple[str, ...]
@@ -40,5 +40,5 @@ class Cross:
 
     @property
     def name(self) -> str:
-        """What it is called for people."""
+        """The name of the cross in messages and reports."""
         return " x ".join(self.columns)

@@ -1,4 +1,4 @@
-"""What the columns of a click log mean: declared once, carried by data, checkpoint and model."""
+"""The schema of a click log: declared once, stored with the data, checkpoints and models."""
 
 import dataclasses
 import functools
@@ -23,9 +23,9 @@ class Schema:
     """The columns of a data set in file order, the layout of its text files, and its crosses.
 
     Raises:
-      UserError: a name declared twice, or no field, or no label, or two weights or groups, a
-        cross declared twice or of a column without categories, or a vocabulary shared with a column
-        that has none.
+      UserError: a name is declared twice; there is no field or no label; there are two weights or
+        two groups; a cross is declared twice, or uses a column that cannot be crossed; or a column
+        shares the vocabulary of one that has none.
     """
 
     columns: tuple[Column, ...]
@@ -34,7 +34,7 @@ class Schema:
 
     def __post_init__(self):
         names = [column.name for column in self.columns]
-        # A field that is made of another column has a name of its own.
+        # A field that is derived from a column has its own name.
         for column in self.columns:
             names += [field.name for field in column.fields if field != column]
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
@@ -64,14 +64,14 @@ class Schema:
         if field.owner is None:
             return
         where = f"column {field.name!r} shares the vocabulary of {field.owner!r}"
-        # The parts of times are fields, but their values are not those of any cell.
+        # The parts of times are fields, but no cell holds their values.
         declared = [each for column in self.columns for each in column.fields if each == column]
         owners = {each.name: each for each in declared if each.is_category}
         if field.owner not in owners:
             others = [name for name in owners if name != field.name]
             raise UserError(
                 f"{where}, which is not a categorical, multi-valued or history column; "
-                + (f"those are {', '.join(others)}" if others else "there is no other")
+                + (f"use one of {', '.join(others)}" if others else "there is no other")
             )
         owner = owners[field.owner]
         if owner.owner is not None:
@@ -89,7 +89,7 @@ class Schema:
             if name not in fields:
                 raise UserError(
                     f"cross {cross.name!r}: {name!r} is not a categorical or numeric column; "
-                    f"those are {', '.join(fields)}"
+                    f"use one of {', '.join(fields)}"
                 )
             fault = fields[name].cross_fault
             if fault is not None:
@@ -102,12 +102,12 @@ class Schema:
 
     @property
     def inputs(self) -> tuple[Column, ...]:
-        """The columns that features are made of, which every row must have."""
+        """The columns that become fields, which every row must have."""
         return tuple(column for column in self.columns if column.fields)
 
     @property
     def owners(self) -> tuple[int, ...]:
-        """For each field, the index of the field whose vocabulary it reads; its own as a rule."""
+        """For each field, the index of the field whose vocabulary it uses; usually its own."""
         index = {field.name: number for number, field in enumerate(self.fields)}
         return tuple(
             number if field.owner is None else index[field.owner]
@@ -122,7 +122,7 @@ class Schema:
 
     @property
     def slot_names(self) -> tuple[str, ...]:
-        """What each slot of an encoded row holds: the fields, then the crosses.
+        """The name of each slot of an encoded row: the fields, then the crosses.
 
         The slots of a field of several values are ``NAME[0]``, ``NAME[1]`` and so on.
         """
@@ -131,7 +131,7 @@ class Schema:
 
     @property
     def dense_size(self) -> int:
-        """Numbers of all dense fields in an encoded row."""
+        """Total length of the dense fields of an encoded row."""
         return sum(field.numbers for field in self.fields)
 
     @property
@@ -142,37 +142,38 @@ class Schema:
     @property
     def labels(self) -> tuple[Label, ...]:
         """The columns to predict, in the order of the tasks."""
-        # Those that are labels are of the kind ``Label``.
+        # Every column with the target "label" is a ``Label``.
         labels = cast("list[Label]", self._of_target("label"))
         return tuple(sorted(labels, key=lambda label: label.rank))
 
     @property
     def label(self) -> Label:
-        """The column to predict; of several the first."""
+        """The column to predict, or the first of several."""
         return self.labels[0]
 
     def labels_named(self, names: Sequence[str]) -> tuple[Label, ...]:
-        """The labels with some names, in the order of the tasks; the first one for no name.
+        """The labels with the given names, in the order of the tasks; the first if there are none.
 
         Raises:
-          UserError: a name that is no label's.
+          UserError: a name is not that of a label.
         """
         known = [label.name for label in self.labels]
         for name in names:
             if name not in known:
                 raise UserError(
-                    f"data.labels: {name!r} is no label of the data set; it has {', '.join(known)}"
+                    f"data.labels: {name!r} is not a label of the data set; it has "
+                    f"{', '.join(known)}"
                 )
         return tuple(label for label in self.labels if label.name in names) or self.labels[:1]
 
     @property
     def weight(self) -> str | None:
-        """Name of the column of weights; None where all rows count alike."""
+        """Name of the column of weights; None if all rows count equally."""
         return next(iter(self._names("weight")), None)
 
     @property
     def group(self) -> str | None:
-        """Name of the column of groups; None without any."""
+        """Name of the column of groups; None if there is none."""
         return next(iter(self._names("group")), None)
 
     def _of_target(self, target: Target) -> list[Column]:
@@ -183,12 +184,12 @@ class Schema:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The columns that training needs beside the inputs: labels, weight and group."""
+        """The columns that training needs besides the inputs: labels, weight and group."""
         labels = [label.name for label in self.labels]
         return tuple(dict.fromkeys([*labels, *self._names("weight"), *self._names("group")]))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; ``from_dict`` reads it back."""
+        """Converts to plain data for JSON; ``from_dict`` reads it back."""
         return {
             "text": to_data(self.text),
             "columns": [{"kind": column.kind, **to_data(column)} for column in self.columns],
@@ -197,16 +198,18 @@ class Schema:
 
     @classmethod
     def from_dict(cls, data: Any) -> "Schema":
-        """Reads what ``to_dict`` wrote; an option that is left out has its default.
+        """Reads the output of ``to_dict``; omitted options have their defaults.
 
         Raises:
-          UserError: a kind, an option or a value that does not exist, or an impossible schema.
+          UserError: a kind, an option or a value does not exist, or the schema is invalid.
         """
         if not isinstance(data, Mapping) or not isinstance(data.get("columns"), list):
             raise UserError("a schema is an object with a list of columns")
         unknown = sorted(set(data) - {"text", "columns", "crosses"})
         if unknown:
-            raise UserError(f"a schema has text, columns and crosses, and no {unknown[0]!r}")
+            raise UserError(
+                f"a schema has only text, columns and crosses, but there is {unknown[0]!r}"
+            )
         columns = []
         for entry in data["columns"]:
             if not isinstance(entry, Mapping) or "kind" not in entry or "name" not in entry:

@@ -1,4 +1,4 @@
-"""Schemas as files that people edit: JSON, with one column in each line."""
+"""Schema files for users to edit: JSON with one column per line."""
 
 import json
 import os
@@ -10,10 +10,10 @@ from deepfm_jax.schema import Schema
 
 
 def read_schema(path: str | os.PathLike[str]) -> Schema:
-    """Reads a schema; an option that is left out has its default.
+    """Reads a schema; omitted options have their defaults.
 
     Raises:
-      UserError: no such file, no JSON (by line and column), or an impossible schema.
+      UserError: the file does not exist, is not JSON, or holds an invalid schema.
     """
     path = pathlib.Path(path)
     try:
@@ -33,7 +33,7 @@ def read_schema(path: str | os.PathLike[str]) -> Schema:
 
 
 def write_schema(path: str | os.PathLike[str], schema: Schema) -> None:
-    """Writes a schema, whole or not at all."""
+    """Writes a schema atomically."""
     data = schema.to_dict()
     parts = [f'  "text": {_line(data["text"])}']
     for name in ("columns", "crosses"):

@@ -47,10 +47,10 @@ def open_source(run: FreshRun) -> Source | None:
     Raises:
       UserError: the source does not fit the run.
     """
-    asked = [key for key in SOURCES if getattr(run.experiment, key)]
-    if not asked or workdirs.has_checkpoints(run.workdir):
+    requested = [key for key in SOURCES if getattr(run.experiment, key)]
+    if not requested or workdirs.has_checkpoints(run.workdir):
         return None
-    return SOURCES[asked[0]](run)
+    return SOURCES[requested[0]](run)
 
 
 def has_frozen_rows(experiment: Experiment, workdir: str | os.PathLike[str]) -> bool:

@@ -24,26 +24,26 @@ from deepfm_jax.training.trainer import Trainer
 
 
 def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, Any]:
-    """Trains to the end, resuming where ``workdir`` holds a checkpoint, and writes the report.
+    """Trains to the end, resuming if ``workdir`` holds a checkpoint, and writes the report.
 
-    A finished run goes on where ``loop.epochs`` or ``loop.patience`` now let it. With the schedule
-    ``warmup_cosine`` its learning rate then jumps from 0 back up to where the cosine of all the
-    epochs stands at that step, which is not what so many epochs at once would have been; with
-    ``constant`` and ``plateau`` it is the same.
+    A finished run continues if ``loop.epochs`` or ``loop.patience`` now allow it. With the schedule
+    ``warmup_cosine``, its learning rate then jumps from 0 to the value of the longer cosine at that
+    step, so the result differs from that of one run of as many epochs; with ``constant`` and
+    ``plateau`` it is the same.
 
     ``workdir`` then holds ``config.json``, the encoder, the best and the last checkpoint,
-    TensorBoard logs, ``results.json``, ``training.png`` and ``calibration.png``; a run with a stage
-    before holds that stage's run in ``pretraining``.
+    TensorBoard logs, ``results.json``, ``training.png`` and ``calibration.png``; the run of a
+    pretraining stage is in ``pretraining``.
 
     Returns:
       The content of ``results.json``.
 
     Raises:
-      UserError: data not prepared, a wrong setting, a workdir of another run, or a training loss
-        that is not finite.
+      UserError: the data are not prepared, a setting is wrong, the workdir holds another run, or
+        the training loss is not finite.
     """
     experiment = _with_absolute_folder(experiment)
-    # Everything that a user can have got wrong fails here, before the workdir is touched.
+    # Everything that a user can get wrong fails here, before the workdir is touched.
     hosts.check_same("configuration", _without_folder(experiment))
     experiment, choice = hosts.run_on_all(lambda: with_compute_dtype(experiment, [workdir]))
     print_choice(choice)
@@ -63,11 +63,11 @@ def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, 
             state, progress = trainer.run(state, progress, checkpoints, writer)
             writer.close()
         assert progress.best_step is not None
-        # Before the best weights come: two tables and the slots of one may not fit.
+        # Freed before the best weights are restored: two tables and optimizer state may not fit.
         del state
         best = checkpoints.restore_weights(progress.best_step, like=trainer.weights_layout())
     states = {split: trainer.evaluate(best, split) for split in ("valid", "test")}
-    # Of the model: rows that fill up the last stripe are on the devices, and no parameters.
+    # The model's own shapes: rows that pad the last stripe are not parameters.
     params = weights_shapes(trainer.network).params
     path = trainer.optimizer.path
     found = {"table": {**path._asdict(), "changes": path.changes}}
@@ -79,16 +79,16 @@ def train(experiment: Experiment, workdir: str | os.PathLike[str]) -> dict[str, 
 def check_runs(experiment: Experiment, workdirs_of_seeds: Mapping[int, pathlib.Path]) -> None:
     """Checks that an experiment can be trained with each of some seeds; trains and writes nothing.
 
-    The weights are initialised abstractly, and those of the stage before too: what a model finds
-    wrong with its hyperparameters it finds here.
+    The weights are initialized abstractly, including those of the pretraining stage, so a model
+    rejects wrong hyperparameters here.
 
     Args:
-      experiment: Its own seed is not used.
-      workdirs_of_seeds: The folder of each seed's run, which need not be there; at least one.
+      experiment: The experiment; its own seed is not used.
+      workdirs_of_seeds: The folder of each seed's run, which need not exist; at least one.
 
     Raises:
-      UserError: what ``train`` would raise at its start; or a folder whose run has had other
-        settings of the loop, such as epochs, than the experiment, which ``train`` would allow.
+      UserError: ``train`` would raise it at its start; or the run in a folder has other settings of
+        the loop, such as epochs, which ``train`` would allow.
     """
     data, trainer = _open(experiment, next(iter(workdirs_of_seeds.values())))
     for seed, folder in workdirs_of_seeds.items():
@@ -99,20 +99,20 @@ def check_runs(experiment: Experiment, workdirs_of_seeds: Mapping[int, pathlib.P
         elif run.first_stage is not None:
             workdirs.check(folder / STAGE_FOLDER, run.first_stage, data.encoder)
     fresh = [path for path in workdirs_of_seeds.values() if not workdirs.has_checkpoints(path)]
-    # A source does not depend on the seed, and may be much to read.
+    # A source does not depend on the seed, and may be large.
     for folder in fresh[:1]:
         _source(trainer, data, folder)
 
 
 def _open(experiment: Experiment, workdir: str | os.PathLike[str]) -> tuple[PreparedData, Trainer]:
-    """The data, and what trains on them."""
+    """Opens the data and the trainer."""
     settings = experiment.data
     data = PreparedData(settings.name, settings.folder, settings.labels)
     return data, Trainer(experiment, data, has_frozen_rows(experiment, workdir))
 
 
 def _source(trainer: Trainer, data: PreparedData, workdir: str | os.PathLike[str]) -> Source | None:
-    """Where the first weights come from; None for the initialisers, or where a run has begun."""
+    """Opens the source of the first weights; None for initializers, or if the run has begun."""
     return open_source(
         FreshRun(
             trainer.experiment,
@@ -128,13 +128,13 @@ def _source(trainer: Trainer, data: PreparedData, workdir: str | os.PathLike[str
 
 
 def _with_absolute_folder(experiment: Experiment) -> Experiment:
-    """The experiment as it is stored: scoring may start from another directory."""
+    """Makes the data folder absolute, because scoring may start from another directory."""
     folder = os.path.abspath(experiment.data.folder)
     return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, folder=folder))
 
 
 def _without_folder(experiment: Experiment) -> str:
-    """The settings that all hosts share; each may keep the data elsewhere."""
+    """The settings that all hosts must share; each may keep the data in another folder."""
     settings = experiment.to_dict()
     settings["data"].pop("folder")
     return json.dumps(settings, sort_keys=True)

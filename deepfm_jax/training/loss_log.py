@@ -1,4 +1,4 @@
-"""The training loss by step, fetched from the device only now and then."""
+"""The training loss by step, fetched from the device only every few steps."""
 
 import math
 import time
@@ -14,7 +14,7 @@ class LossLog:
     """Holds losses on the device and fetches them every few steps, so that steps overlap.
 
     It adds points, time, waits and rows to a run's ``Progress``. The time of the first step is left
-    out: it compiles, and says nothing about the rate.
+    out, because it includes compilation.
     """
 
     def __init__(self, every: int, progress: Progress, writer):
@@ -28,7 +28,7 @@ class LossLog:
         self.latest = math.nan
 
     def add(self, step: int, loss: jax.Array, rows: int, waited: float = 0.0) -> None:
-        """Takes the loss of ``step``, a scalar still being computed.
+        """Adds the loss of ``step``, a scalar that may still be being computed.
 
         Args:
           step: Number of the step.
@@ -47,7 +47,7 @@ class LossLog:
             self.flush(step)
 
     def flush(self, step: int) -> None:
-        """Fetches what is held and restarts the clock, so that what follows is not counted.
+        """Fetches the held losses and restarts the clock, so that later work is not counted.
 
         Raises:
           UserError: a loss is not finite.

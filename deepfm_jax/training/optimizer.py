@@ -127,7 +127,7 @@ def row_settings(settings: OptimizerSettings) -> dict[str, tuple[str, RowSetting
 
 
 def _filled(settings: RowSettings, fallback: RowSettings) -> RowSettings:
-    """Fills what the settings leave open from their fallback."""
+    """Fills settings that are not set from their fallback."""
     rate = settings.learning_rate or fallback.learning_rate
     if settings.name:
         return dataclasses.replace(settings, learning_rate=rate)

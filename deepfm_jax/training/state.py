@@ -179,5 +179,5 @@ def weights_layout(network: Network, placement: Placement) -> Weights:
 
 
 def parameter_count(params: PyTree) -> int:
-    """Number of scalars that the model has, frozen ones among them."""
+    """Number of scalars in the model's parameters, including frozen ones."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,4 +1,4 @@
-"""Epochs of steps, evaluations and checkpoints: what a run does between its start and its end."""
+"""The training loop: epochs of steps, evaluations and checkpoints."""
 
 import dataclasses
 import math
@@ -33,15 +33,15 @@ class Trainer:
     """The compiled steps of a run and the data they read; holds nothing that training changes."""
 
     def __init__(self, experiment: Experiment, data: PreparedData, frozen_rows: bool = False):
-        """Compiles nothing yet.
+        """Builds network, optimizer and steps; compiles nothing yet.
 
         Args:
-          experiment: The run's settings.
-          data: Its rows.
-          frozen_rows: Whether some rows of the table never move.
+          experiment: Settings of the run.
+          data: Its data set.
+          frozen_rows: Whether some rows of the table are frozen.
 
         Raises:
-          UserError: settings that do not fit the data or the devices.
+          UserError: the settings do not fit the data or the devices.
         """
         self.experiment = experiment
         self._loop = experiment.loop
@@ -69,7 +69,7 @@ class Trainer:
         }
 
     def start(self, checkpoints: Checkpoints, source: Source | None) -> tuple[TrainState, Progress]:
-        """A fresh state, with the weights of a source, or the state of the last checkpoint."""
+        """Restores the last checkpoint or, without one, creates a state, from a source if given."""
         seed = self.experiment.seed
         state = create_state(self.network, self.optimizer, seed, self.placement)
         last = checkpoints.last_step
@@ -80,27 +80,27 @@ class Trainer:
             return state, Progress(fingerprint=self._data.fingerprint, streams=streams)
         progress = checkpoints.progress(last)
         self._check_rows(progress)
-        # The end came from settings that may have changed since (epochs, patience).
+        # Settings that ended the run (epochs, patience) may have changed since.
         progress.finished = self._is_finished(progress)
         if hosts.is_primary():
             print(f"resuming at step {last} (epoch {progress.epoch + 1}, batch {progress.batch})")
         return checkpoints.restore(last, like=state), progress
 
     def check_progress(self, workdir: str | os.PathLike[str]) -> None:
-        """Checks that the run in ``workdir`` read these rows, and not for more than its epochs.
+        """Checks that the run in ``workdir`` trained on these rows, for at most the set epochs.
 
         Raises:
-          UserError: it did not.
+          UserError: it trained on other rows, or for more epochs.
         """
         with Checkpoints(workdir) as checkpoints:
             last = checkpoints.last_step
             assert last is not None
             progress = checkpoints.progress(last)
         self._check_rows(progress)
-        # The configuration of a run may have been changed by a later start.
+        # A later start may have changed the configuration of the run.
         if progress.epoch > self._loop.epochs:
             raise UserError(
-                f"workdir {workdir} holds a run of {progress.epoch} epochs, and this one has "
+                f"workdir {workdir} holds a run of {progress.epoch} epochs, but this one has "
                 f"loop.epochs={self._loop.epochs}; choose another --workdir, or set "
                 f"loop.epochs={progress.epoch}"
             )
@@ -109,7 +109,7 @@ class Trainer:
         if progress.fingerprint != self._data.fingerprint:
             raise UserError(
                 "the workdir's checkpoint was trained on other rows than the prepared data set "
-                "holds now; choose another --workdir"
+                "now holds; choose another --workdir"
             )
 
     def weights_layout(self) -> Weights:
@@ -117,7 +117,7 @@ class Trainer:
         return weights_layout(self.network, self.placement)
 
     def evaluate(self, weights: Weights, split: str) -> TaskMetrics:
-        """Metrics of the network on all rows of a split."""
+        """Evaluates the network on all rows of a split."""
         size = self._loop.eval_batch_size
         batches = self._data.batches(
             split,
@@ -132,7 +132,7 @@ class Trainer:
     def run(
         self, state: TrainState, progress: Progress, checkpoints: Checkpoints, writer
     ) -> tuple[TrainState, Progress]:
-        """Trains until the last epoch or until patience ends."""
+        """Trains until the last epoch or until patience runs out."""
         while not progress.finished:
             state = self._run_epoch(state, progress, checkpoints, writer)
         return state, progress
@@ -183,8 +183,8 @@ class Trainer:
                     log.restart_clock()
                 if stop:
                     raise PreemptedError(
-                        f"the scheduler asked to stop; step {step} is saved, and a new start on "
-                        "the same workdir goes on from there"
+                        f"the scheduler asked to stop; step {step} is saved, and a restart with "
+                        "the same workdir resumes from it"
                     )
         return state
 

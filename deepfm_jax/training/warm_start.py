@@ -73,14 +73,14 @@ def earlier_model(
         raise UserError(f"{setting}: the run has no checkpoint yet; train it first")
     if experiment.model["name"] != name:
         raise UserError(
-            f"{setting} is a run of model {experiment.model['name']!r}, and this one is of {name!r}"
+            f"{setting} is a run of model {experiment.model['name']!r}, but this one is of {name!r}"
         )
     earlier = experiment.build_model(before)
     for field in dataclasses.fields(model):  # pyright: ignore[reportArgumentType]
         there, here = getattr(earlier, field.name, None), getattr(model, field.name, None)
         if field.name not in _MAY_DIFFER and there != here:
             raise UserError(
-                f"{setting} has model.{field.name}={_plain(there)!r}, and this run has "
+                f"{setting} has model.{field.name}={_plain(there)!r}, but this run has "
                 f"model.{field.name}={_plain(here)!r}; weights can only be copied between equal "
                 "models"
             )

@@ -138,7 +138,7 @@ def _read_config(folder: pathlib.Path) -> dict[str, Any]:
 
 def _describe(folder: pathlib.Path, difference: tuple[str, Any, Any]) -> str:
     key, old, new = difference
-    return f"workdir {folder} holds a run with {key}={old!r}, and this one has {key}={new!r}"
+    return f"workdir {folder} holds a run with {key}={old!r}, but this one has {key}={new!r}"
 
 
 def _fixed(config: dict[str, Any]) -> dict[str, Any]:

@@ -170,9 +170,9 @@ def test_rejected_rows_are_written_with_their_text(tmp_path):
     ("name", "text", "message"),
     [
         ("a.svm", "1 3:1 4:1\n0 3:2 5:1\n", None),
-        ("a.svm", "1 3:1\n0 4:-2\n", "line 2: field_1 has several ids, and 4:-2 among them"),
-        ("a.svm", "1 3:1 4:1\n0 4:-2\n", "line 2: features has several ids, and 4:-2 among"),
-        ("a.ffm", "1\n0\n", "its rows have labels and no features"),
+        ("a.svm", "1 3:1\n0 4:-2\n", "line 2: field_1 has several ids, and 4:-2 is negative"),
+        ("a.svm", "1 3:1 4:1\n0 4:-2\n", "line 2: features has several ids, and 4:-2 is neg"),
+        ("a.ffm", "1\n0\n", "its rows have labels but no features"),
         ("a.ffm", "1 x\n", "line 1: 'x' is not field:id:value"),
         ("a.svm", "\n", "the file holds no rows"),
         ("a.svm", "", "the file is empty"),

@@ -178,7 +178,7 @@ def test_a_split_of_one_class_is_refused(source, out, split):
 def test_missing_things_are_named(source, out, tmp_path):
     with pytest.raises(UserError, match="'frape' is unknown; use one of"):
         prepare("frape", out, source=source)
-    with pytest.raises(UserError, match="say where with --source"):
+    with pytest.raises(UserError, match="name them with --source"):
         prepare("frappe", out)
     with pytest.raises(UserError, match="no such folder"):
         prepare("frappe", out, source=tmp_path / "none")
@@ -205,7 +205,7 @@ def test_crosses_of_a_prepared_set_are_compared_as_data(source, out):
     assert path.stat().st_mtime_ns == before
     with pytest.raises(UserError, match=r"with crosses=\(\('item', 'user'\),\), not crosses=\(\)"):
         prepare("frappe", out, source=source)
-    with pytest.raises(UserError, match="'usr' is not a categorical or numeric column; those are"):
+    with pytest.raises(UserError, match="'usr' is not a categorical or numeric column; use one of"):
         prepare("frappe", out, source=source, options=BuildOptions(crosses=(("item", "usr"),)))
 
 

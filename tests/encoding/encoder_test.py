@@ -216,7 +216,7 @@ def test_ids_are_taken_as_they_are(tmp_path):
     assert Encoder.load(tmp_path).fingerprint() == encoder.fingerprint()
     for outside in (-1, 2**24 + 3):
         with pytest.raises(
-            UserError, match=r"column c: ids from .* are not all from 0 to 16777218"
+            UserError, match=r"column c: ids from .* are not all between 0 and 16777218"
         ):
             coded(field, [0, outside])
 

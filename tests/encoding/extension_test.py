@@ -123,16 +123,16 @@ def test_hashed_values_and_ids_as_they_are_stay():
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (schema(min_count=2), r"column 'c' has min_count=1 there, and min_count=2 here"),
-        (schema(max_size=2), r"column 'c' has max_size=None there, and max_size=2 here"),
+        (schema(min_count=2), r"column 'c' has min_count=1, but here it has min_count=2"),
+        (schema(max_size=2), r"column 'c' has max_size=None, but here it has max_size=2"),
         (
             Schema((Label("y"), Categorical("c"), Numeric("m"))),
-            r"column 'n' has name='n' there, and name='m' here",
+            r"column 'n' has name='n', but here it has name='m'",
         ),
-        (Schema((Label("y"), Categorical("c"))), "3 columns there, 2 here"),
+        (Schema((Label("y"), Categorical("c"))), "3 columns instead of 2"),
         (
             Schema((Label("y"), Categorical("c"), Categorical("n")), crosses=(Cross(("c", "n")),)),
-            r"column 'n' has kind='numeric' there",
+            r"column 'n' has kind='numeric', but here",
         ),
     ],
 )
@@ -144,8 +144,8 @@ def test_another_schema_is_refused(other, message):
 def test_an_encoder_that_does_not_continue_another_is_told_by_its_column():
     old = fit([rows(["a", "a", "b"])], schema())
     for values, message in (
-        (["b", "b", "a"], "column 'c': id 1 is of 'b', and of 'a' in the older encoder"),
-        (["a", "a", "b", "c"], r"column 'n': its mean, deviation or quantile edges"),
+        (["b", "b", "a"], "column 'c': id 1 means 'b', but in the older encoder it means 'a'"),
+        (["a", "a", "b", "c"], r"column 'n': the mean, standard deviation or quantile edges"),
     ):
         with pytest.raises(UserError, match=message):
             check_grown(old, fit([rows(values)], schema()))
@@ -156,7 +156,7 @@ def test_an_encoder_that_does_not_continue_another_is_told_by_its_column():
             old.coders[1],
         ),
     )
-    with pytest.raises(UserError, match="column 'c': has 1 values, and the older encoder 2"):
+    with pytest.raises(UserError, match="column 'c': has 1 values, fewer than the 2 of"):
         check_grown(old, shrunk)
     with pytest.raises(UserError, match="another schema"):
         check_grown(old, fit([rows(["a", "a", "b"])], schema(min_count=2)))
@@ -212,7 +212,7 @@ def test_mistakes_are_told_before_rows_are_read(days, tmp_path):
     with pytest.raises(UserError, match=r"encoder.json: no such file"):
         prepare("frappe", out, source=days[1], options=BuildOptions(extend_from=str(tmp_path)))
     for name, more, message in (
-        ("frappe", {"min_count": 2}, r"has min_count=1 there, and min_count=2 here"),
+        ("frappe", {"min_count": 2}, r"has min_count=1, but here it has min_count=2"),
         ("avazu", {}, "another schema"),
     ):
         options = BuildOptions(extend_from=str(folder), **more)

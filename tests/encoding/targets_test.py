@@ -54,7 +54,7 @@ def test_batches_have_the_label_that_is_asked_for(out, table):
     assert both.labels == ("click", "ordered")
     expected = np.stack([table[name].to_numpy() for name in both.labels], axis=1)
     np.testing.assert_array_equal(whole(both)["labels"], expected)
-    with pytest.raises(UserError, match=r"data.labels: 'bought' is no label .* click, ordered"):
+    with pytest.raises(UserError, match=r"data.labels: 'bought' is not a label .* click, ordered"):
         PreparedData("tabular", out, ("bought",))
 
 

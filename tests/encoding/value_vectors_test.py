@@ -139,7 +139,7 @@ def test_several_files_behind_a_url_are_one_source(encoder, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ("itm", "column 'itm' is no column of the schema; those with ids are user, item"),
+        ("itm", "column 'itm' is not a column of the schema; columns with ids: user, item"),
         ("price", "column 'price' is a numeric column, whose values have no ids"),
         ("text", "column 'text' is a vector column"),
         ("click", "column 'click' is a label column"),
@@ -159,7 +159,7 @@ def test_a_column_whose_values_have_no_ids_is_refused(encoder, column, message):
         ("user", ["NA", "ann"], [[1.0]] * 2, "row 1: has no value"),
         ("item", ["10", "x7"], [[1.0]] * 2, "row 2: value 'x7' is not an integer"),
         ("slot", [3, 4], [[1.0]] * 2, "row 2: value '4' is not an id from 0 to 3"),
-        ("user", ["ann", "bob"], [[1.0, 2.0], [3.0]], "row 2: the vector has 1 numbers, and .* 2"),
+        ("user", ["ann", "bob"], [[1.0, 2.0], [3.0]], "row 2: the vector has 1 numbers, but .* 2"),
         ("user", ["ann", "bob"], [[1.0], None], "row 2: the vector is missing"),
         ("user", ["ann"], [[]], "row 1: the vector is missing"),
         ("user", ["x", "x", "bob"], [[1.0], [2.0], [float("nan")]], "row 3: the vector has nan"),
@@ -169,12 +169,12 @@ def test_a_column_whose_values_have_no_ids_is_refused(encoder, column, message):
             "user",
             ["bob", "ann", "bob", "ann"],
             [[1.0]] * 4,
-            "row 3: value 'bob' of column 'user' has a vector already, of .*v.parquet, row 1; keep",
+            "row 3: value 'bob' of column 'user' already has a vector in .*v.parquet, row 1; keep",
         ),
-        ("site", ["p", "q", "p"], [[1.0]] * 3, "row 3: value 'p' of column 'site' has a vector al"),
+        ("site", ["p", "q", "p"], [[1.0]] * 3, "row 3: value 'p' of column 'site' already has a v"),
         ("user", ["x", "y"], [[1.0]] * 2, "none of the 3 values of column 'user' has a vector"),
-        ("user", ["ann"], ["0.5 0.6"], "column 'vector': is string, and not lists of numbers"),
-        ("user", ["ann"], [["0.5"]], "column 'vector': is list<.*string>, and not lists of numb"),
+        ("user", ["ann"], ["0.5 0.6"], "column 'vector': is string, not lists of numbers"),
+        ("user", ["ann"], [["0.5"]], "column 'vector': is list<.*string>, not lists of numb"),
     ],
 )
 def test_bad_rows_are_named(encoder, tmp_path, column, values, vectors, message):
@@ -187,10 +187,12 @@ def test_bad_rows_are_named(encoder, tmp_path, column, values, vectors, message)
 def test_rows_are_counted_over_parts_of_a_file(encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(value_vectors, "_PARQUET_ROWS", 2)
     path = write(tmp_path / "v.parquet", ["x", "ann", "y", "bob", "ann"], [[1.0]] * 5)
-    with pytest.raises(UserError, match=r"row 5: value 'ann' .* of .*v\.parquet, row 2"):
+    with pytest.raises(UserError, match=r"row 5: value 'ann' .* in .*v\.parquet, row 2"):
         read_value_vectors(path, encoder, "user")
     path = write(tmp_path / "v.parquet", ["x", "ann", "y", "bob"], [[1.0]] * 3 + [[1.0, 2.0]])
-    with pytest.raises(UserError, match="row 4: the vector has 2 numbers, and those before it 1"):
+    with pytest.raises(
+        UserError, match="row 4: the vector has 2 numbers, but those before it have 1"
+    ):
         read_value_vectors(path, encoder, "user")
 
 
@@ -215,5 +217,5 @@ def test_a_name_that_stands_twice_is_refused(encoder, tmp_path, name):
     names = [*columns, name]
     table = pa.Table.from_arrays([columns[each] for each in names], names)
     pq.write_table(table, tmp_path / "v.parquet")
-    with pytest.raises(UserError, match=rf"v\.parquet: column '{name}' stands twice"):
+    with pytest.raises(UserError, match=rf"v\.parquet: column '{name}' occurs twice"):
         read_value_vectors(tmp_path / "v.parquet", encoder, "user")

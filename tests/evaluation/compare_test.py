@@ -227,7 +227,7 @@ def test_a_run_of_another_budget_is_refused_before_anything_trains(
     before = (workdir / "fm" / "2" / "config.json").read_bytes()
     changed = experiments(simulated, loop={"epochs": 1, key: new})
     message = (
-        rf"fm/2 holds a run with loop\.{key}={old}, and this one has loop\.{key}={new}; "
+        rf"fm/2 holds a run with loop\.{key}={old}, but this one has loop\.{key}={new}; "
         rf"choose another --workdir, or set loop\.{key}={old}$"
     )
     with pytest.raises(UserError, match=message):
@@ -244,7 +244,7 @@ def test_a_run_may_have_other_logging_and_scoring_settings(simulated, workdir, r
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epoch": 3}, r"lr/1 holds a run of 3 epochs, and this one has loop\.epochs=1; choose"),
+        ({"epoch": 3}, r"lr/1 holds a run of 3 epochs, but this one has loop\.epochs=1; choose"),
         ({"fingerprint": "other"}, "lr: .* was trained on other rows"),
     ],
 )

@@ -100,7 +100,7 @@ def test_raw_rows_are_inspected(frappe_files, tmp_path):
     names = ["inspection.html", "inspection.json", "inspection.txt"]
     assert sorted(path.name for path in out.iterdir()) == names
     assert (out / "inspection.txt").read_text() in done.stdout
-    assert "inspection.txt is there already" in mistake("prepare", *flags)
+    assert "inspection.txt already exists" in mistake("prepare", *flags)
 
     source = tmp_path / "clicks.csv"
     lines = (frappe_files / "train.csv").read_text().splitlines()[:300]
@@ -134,7 +134,7 @@ def test_new_values_are_trained_on_from_the_weights_of_before(frappe_files, tmp_
 
     flags = ("--dataset=frappe", f"--source={later}", f"--out={grown}")
     extend = f"--extend_from={workdir}"
-    assert "has min_count=1 there, and min_count=2 here" in mistake(
+    assert "has min_count=1, but here it has min_count=2" in mistake(
         "prepare", *flags, extend, "--min_count=2"
     )
     done = run("prepare", *flags, extend)
@@ -357,7 +357,7 @@ def test_mistakes_in_data_are_one_line_and_leave_nothing(frappe_files, tmp_path)
 def test_crosses_are_flags_of_prepare(frappe_files, tmp_path):
     flags = ("--dataset=frappe", f"--source={frappe_files}", f"--out={tmp_path}")
     message = mistake("prepare", *flags, "--cross=user,itm")
-    assert "'itm' is not a categorical or numeric column; those are user, item, daytime" in message
+    assert "'itm' is not a categorical or numeric column; use one of user, item, daytime" in message
     assert "needs two columns or more" in mistake("prepare", *flags, "--cross=user")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     crosses = ("--cross=user,item", "--cross=city,item,cost", "--cross_buckets=500")

@@ -119,7 +119,7 @@ def test_all_files_are_written_or_none(clicks, tmp_path, monkeypatch):
     assert content["columns"][0]["name"] == "<i>name</i>"
     assert [split["rows"] for split in content["splits"]] == [group.rows for group in found.splits]
     assert (out / "inspection.txt").read_text() == describe(found)
-    with pytest.raises(UserError, match=r"inspection.txt is there already.*--overwrite"):
+    with pytest.raises(UserError, match=r"inspection.txt already exists.*--overwrite"):
         check_absent(out)
     other = tmp_path / "other"
     monkeypatch.setattr(
@@ -145,7 +145,7 @@ def test_rows_are_read_as_prepare_reads_them(clicks, tmp_path):
     last = by_time.columns[2].last
     assert last < "2024-03-24"
     assert by_time.columns[2].drift["test"].missing == 0
-    with pytest.raises(UserError, match="say where with --source"):
+    with pytest.raises(UserError, match="name them with --source"):
         inspect_source("frappe")
     assert not [path for path in tmp_path.iterdir() if path.name != "clicks.csv"]
 

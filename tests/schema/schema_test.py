@@ -114,7 +114,7 @@ def test_a_vector_is_a_field_of_numbers_without_slots():
     ("column", "message"),
     [
         (Categorical("a", shares_with="no"), "of 'no', which is not a categorical, .* "
-         "those are item, next, g, past, i$"),
+         "use one of item, next, g, past, i$"),
         (Categorical("a", shares_with="x"), "of 'x', which is not a categorical"),
         (Categorical("a", shares_with="t_hour"), "of 't_hour', which is not a categorical"),
         (Categorical("a", "integer", shares_with="next"),
@@ -136,31 +136,31 @@ def test_a_vocabulary_that_cannot_be_shared_is_refused(column, message):
     [
         (MultiValued, {"max_length": 0}, "'a': max_length=0 must be from 1"),
         (MultiValued, {"min_count": 0}, "'a': min_count=0 must be from 1"),
-        (MultiValued, {"separator": ""}, "a separator must be a text of one or more"),
-        (MultiValued, {"weight_separator": ""}, "a separator must be a text of one or more"),
+        (MultiValued, {"separator": ""}, "a separator must not be empty"),
+        (MultiValued, {"weight_separator": ""}, "a separator must not be empty"),
         (MultiValued, {"weight_separator": "|"}, "separator and weight_separator are both '|'"),
         (MultiValued, {"dtype": "id"}, "dtype 'id' and size go together"),
-        (History, {"hash_buckets": 3, "max_size": 2}, "are of a vocabulary"),
+        (History, {"hash_buckets": 3, "max_size": 2}, "apply to a vocabulary"),
         (History, {"shares_with": "a"}, "'a': shares_with names the column itself"),
-        (Categorical, {"shares_with": "b", "min_count": 2}, "min_count is decided .* on 'b'"),
-        (Categorical, {"shares_with": "b", "max_size": 2}, "max_size is decided by the column"),
-        (MultiValued, {"shares_with": "b", "hash_buckets": 2}, "hash_buckets is decided"),
-        (History, {"shares_with": "b", "separate_missing": True}, "separate_missing is decided"),
+        (Categorical, {"shares_with": "b", "min_count": 2}, "min_count is set .* on 'b'"),
+        (Categorical, {"shares_with": "b", "max_size": 2}, "max_size is set by the column"),
+        (MultiValued, {"shares_with": "b", "hash_buckets": 2}, "hash_buckets is set"),
+        (History, {"shares_with": "b", "separate_missing": True}, "separate_missing is set"),
         (Categorical, {"max_size": 0}, "'a': max_size=0 must be from 1"),
         (Categorical, {"min_count": 0}, "'a': min_count=0 must be from 1"),
         (Categorical, {"hash_buckets": 2**31}, "hash_buckets=2147483648 must be from 1 to"),
         (Categorical, {"dtype": "id"}, "dtype 'id' and size go together"),
         (Categorical, {"size": 3}, "dtype 'id' and size go together"),
-        (Categorical, {"dtype": "id", "size": 3, "hash_buckets": 3}, "are not hashed"),
-        (Categorical, {"dtype": "id", "size": 3, "min_count": 2}, "are of a vocabulary"),
-        (Categorical, {"hash_buckets": 3, "max_size": 2}, "are of a vocabulary"),
+        (Categorical, {"dtype": "id", "size": 3, "hash_buckets": 3}, "excludes hash_buckets"),
+        (Categorical, {"dtype": "id", "size": 3, "min_count": 2}, "apply to a vocabulary"),
+        (Categorical, {"hash_buckets": 3, "max_size": 2}, "apply to a vocabulary"),
         (Vector, {"size": 0}, "'a': size=0 must be from 1"),
-        (Vector, {"size": 2, "separator": ""}, "a separator must be a text of one or more"),
+        (Vector, {"size": 2, "separator": ""}, "a separator must not be empty"),
         (Numeric, {"buckets": 0}, "'a': buckets=0 must be from 1"),
         (Timestamp, {"format": "hourly"}, "format='hourly' is unknown; use 'iso'"),
-        (Timestamp, {"parts": ("hour", "hour")}, "has one of them twice"),
-        (Label, {"values": ("yes", "yes")}, "must be two texts"),
-        (Label, {"values": ("no", "yes"), "positive": "yes"}, "without values beside it"),
+        (Timestamp, {"parts": ("hour", "hour")}, "has duplicates"),
+        (Label, {"values": ("yes", "yes")}, "must be two different texts"),
+        (Label, {"values": ("no", "yes"), "positive": "yes"}, "excludes values"),
         (Label, {"positive": " "}, "positive=' ' must be a text"),
     ],
 )
@@ -173,7 +173,7 @@ def test_an_impossible_column_is_refused(kind, options, message):
     ("change", "message"),
     [
         ({"columns": 5}, "an object with a list of columns"),
-        ({"column": []}, "has text, columns and crosses, and no 'column'"),
+        ({"column": []}, "has only text, columns and crosses, but there is 'column'"),
         ({"text": {"delimeter": ";"}}, "text has no option 'delimeter'; did you mean 'delimiter'"),
         ({"text": {"delimiter": ";;"}}, "delimiter=';;' must be one"),
         ({"text": {"missing": "NA"}}, "text: missing='NA' must be a list, each item a string"),
@@ -228,7 +228,7 @@ def test_labels_are_in_the_order_of_their_ranks_and_then_of_the_file():
     assert [label.name for label in schema.labels] == ["y", "b", "a"]
     assert schema.labels_named(()) == (schema.label,) == (Label("y"),)
     assert schema.labels_named(("a", "y")) == (Label("y"), Label("a", rank=1))
-    with pytest.raises(UserError, match=r"data\.labels: 'c' is no label .* it has y, b, a"):
+    with pytest.raises(UserError, match=r"data\.labels: 'c' is not a label .* it has y, b, a"):
         schema.labels_named(("y", "c"))
 
 
@@ -276,7 +276,7 @@ def test_an_unknown_kind_is_named():
         (("c", "d", "c"), 10, "cross 'c x d x c' has column 'c' twice"),
         (("c", "d"), 0, "cross 'c x d': buckets=0 must be"),
         (("c", "d"), 2**31, "buckets=2147483648 must be"),
-        (("c", "e"), 10, "cross 'c x e': 'e' is not a .* column; those are c, x, d, v, s$"),
+        (("c", "e"), 10, "cross 'c x e': 'e' is not a .* column; use one of c, x, d, v, s$"),
         (("y", "c"), 10, "'y' is not a categorical or numeric column"),
         (("z", "c"), 10, "'z' is not a categorical or numeric column"),
         (("c", "v"), 10, "transform 'log' makes column 'v' a value.*'quantile' or 'log2_floor'"),

@@ -50,7 +50,7 @@ def test_a_run_keeps_and_tells_what_it_chose(prepared, tmp_path, processor, caps
         "bfloat16"
     )
     assert Predictor(tmp_path).experiment.model["compute_dtype"] == "bfloat16"
-    with pytest.raises(UserError, match=r"model\.compute_dtype='bfloat16', and this one has"):
+    with pytest.raises(UserError, match=r"model\.compute_dtype='bfloat16', but this one has"):
         train(small(prepared, {**MODEL, "compute_dtype": "float32"}), tmp_path)
 
 

@@ -299,10 +299,10 @@ def test_what_is_wrong_is_told_before_the_workdir_is_touched(prepared, tmp_path)
     ("changes", "message"),
     [
         ({"model": {"name": "fm", "embed_dim": 4}}, r"model.dropout=0.1|model.name='deepfm'"),
-        ({"seed": 2}, "seed=1, and this one has seed=2"),
-        ({"loop": {"batch_size": 256}}, "loop.batch_size=512, and this one has"),
-        ({"loop": {"monitor": "logloss"}}, "loop.monitor='auc', and this one has"),
-        ({"optimizer": {"clip_norm": 1.0}}, "optimizer.clip_norm=0.0, and this one has"),
+        ({"seed": 2}, "seed=1, but this one has seed=2"),
+        ({"loop": {"batch_size": 256}}, "loop.batch_size=512, but this one has"),
+        ({"loop": {"monitor": "logloss"}}, "loop.monitor='auc', but this one has"),
+        ({"optimizer": {"clip_norm": 1.0}}, "optimizer.clip_norm=0.0, but this one has"),
     ],
 )
 def test_a_workdir_of_another_run_is_refused(run, prepared, changes, message):

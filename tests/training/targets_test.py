@@ -122,7 +122,9 @@ def test_a_split_and_its_file_are_measured_alike(run, shop_files, tmp_path):
 
 
 def test_a_label_that_is_not_there_is_told_before_the_workdir_is_touched(shop, tmp_path):
-    with pytest.raises(UserError, match=r"'bought' is no label of the data set; it has click, ord"):
+    with pytest.raises(
+        UserError, match=r"'bought' is not a label of the data set; it has click, ord"
+    ):
         run_of(shop, tmp_path / "run", labels="bought")
     assert not (tmp_path / "run").exists()
 

@@ -140,8 +140,8 @@ def test_the_data_may_have_moved(run, shop, tmp_path, monkeypatch):
     assert evaluate_split(Predictor(workdir), "test")["auc"] == found["auc"]
     there.unlink()
     remedy = (
-        rf"^{there}/tabular/[\d.]+: data set 'tabular' of the run is not there; where it has "
-        r"moved, give the folder of prepared data sets by --data_folder$"
+        rf"^{there}/tabular/[\d.]+: data set 'tabular' of the run does not exist; if it has "
+        r"moved, pass the folder of prepared data sets as --data_folder$"
     )
     with pytest.raises(UserError, match=remedy):
         evaluate_split(Predictor(workdir), "test")

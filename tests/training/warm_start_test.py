@@ -236,14 +236,14 @@ def test_a_run_goes_on_from_another(days, run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ({"name": "fm", "embed_dim": 4}, "is a run of model 'deepfm', and this one is of 'fm'"),
+        ({"name": "fm", "embed_dim": 4}, "is a run of model 'deepfm', but this one is of 'fm'"),
         (
             {**MODELS["deepfm"], "embed_dim": 8},
-            r"has model.embed_dim=4, and this run has model.embed_dim=8",
+            r"has model.embed_dim=4, but this run has model.embed_dim=8",
         ),
         (
             {**MODELS["deepfm"], "mlp_dims": [8, 8]},
-            r"has model.mlp_dims=\[8\], and this run has model.mlp_dims=\[8, 8\]",
+            r"has model.mlp_dims=\[8\], but this run has model.mlp_dims=\[8, 8\]",
         ),
         ({**MODELS["deepfm"], "batch_norm": False}, "model.batch_norm=True"),
         ({**MODELS["deepfm"], "table_dtype": "bfloat16"}, "model.table_dtype='float32'"),
@@ -266,7 +266,7 @@ def test_an_encoder_that_was_not_extended_is_refused(days, run, tmp_path):
     crosses = {"crosses": [["user", "item"]], "cross_buckets": 50}
     for name, options in (("anew", crosses), ("otherwise", {**crosses, "min_count": 40})):
         prepare("frappe", tmp_path / name, source=sources[1], options=BuildOptions(**options))
-    with pytest.raises(UserError, match=r"warm_start=.*: column '\w+': id \d+ is of .*extend_from"):
+    with pytest.raises(UserError, match=r"warm_start=.*: column '\w+': id \d+ means .*extend_from"):
         train(settings(tmp_path / "anew", warm_start=str(run)), tmp_path / "run")
     with pytest.raises(
         UserError, match=r"warm_start=.*another schema: column 'user' has min_count"

@@ -60,7 +60,7 @@ class SourceFinding:
     findings: Findings
 
     def check(self, read: ReadFiles) -> None:
-        """Checks the source by the same rules as if its files were read one after the other.
+        """Applies the checks that reading the files one after the other would apply.
 
         Raises:
           UserError: reading the files one after the other would raise it first.
