@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import pathlib
 import runpy
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -48,23 +49,52 @@ def command(verb, *flags):
     return [sys.executable, "-m", f"experiments.{verb}", *map(str, flags)]
 
 
+class Launched:
+    """A launcher in a fork of the server, to be used as a ``subprocess.Popen``."""
+
+    def __init__(self, verb, *flags, env=None):
+        self.args = command(verb, *flags)
+        self._folder = pathlib.Path(tempfile.mkdtemp())
+        self._streams = [self._folder / name for name in ("stdout", "stderr")]
+        arguments = (*self.args[2:3], self.args[3:], dict(env or os.environ), *self._streams)
+        self._process = _SERVER.Process(target=_run_module, args=arguments, daemon=True)
+        self._process.start()
+
+    @property
+    def returncode(self):
+        return self._process.exitcode
+
+    def poll(self):
+        return self.returncode
+
+    def communicate(self, timeout=ENDS_WITHIN):
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        return tuple(stream.read_text() if stream.exists() else "" for stream in self._streams)
+
+    def send_signal(self, number):
+        os.kill(self._process.pid, number)
+
+    def kill(self):
+        """Ends the process, if it has not ended, and forgets what it printed."""
+        self._process.kill()
+        self._process.join()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
 def run(verb, *flags):
     """What a launcher prints, and its exit status."""
-    arguments = command(verb, *flags)
     if _read_by_imports() != _READ_BY_SERVER:
-        return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
-    with tempfile.TemporaryDirectory() as folder:
-        streams = [pathlib.Path(folder, name) for name in ("stdout", "stderr")]
-        process = _SERVER.Process(
-            target=_run_module, args=(*arguments[2:3], arguments[3:], dict(os.environ), *streams)
+        return subprocess.run(
+            command(verb, *flags), cwd=ROOT, capture_output=True, text=True, check=False
         )
-        process.start()
-        process.join(ENDS_WITHIN)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-        texts = [stream.read_text() if stream.exists() else "" for stream in streams]
-    return subprocess.CompletedProcess(arguments, process.exitcode, *texts)
+    launched = Launched(verb, *flags)
+    try:
+        streams = launched.communicate()
+    finally:
+        launched.kill()
+    return subprocess.CompletedProcess(launched.args, launched.returncode, *streams)
 
 
 def mistake(verb, *flags):

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from tests.launchers import ROOT, command, mistake, run
+from tests.launchers import ROOT, Launched, mistake, run
 
 FRAPPE = "--config=frappe"
 SMALL = (
@@ -202,20 +202,18 @@ def test_mistakes_about_schemas_are_one_line(frappe_files, tmp_path):
 def test_killed_and_started_again_it_goes_on(prepared, tmp_path):
     workdir = tmp_path / "run"
     flags = (FRAPPE, f"--config.data.folder={prepared}", f"--workdir={workdir}", *SMALL)
-    arguments = command("train", *flags, "--config.loop.epochs=6")
-    with subprocess.Popen(
-        arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        deadline = time.monotonic() + 120
-        # An unfinished checkpoint has a longer name.
-        while not [p for p in workdir.glob("checkpoints/*") if p.name.isdigit()]:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+    flags = (*flags, "--config.loop.epochs=2")
+    process = Launched("train", *flags)
+    deadline = time.monotonic() + 120
+    # An unfinished checkpoint has a longer name.
+    while not [p for p in workdir.glob("checkpoints/*") if p.name.isdigit()]:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    assert process.returncode == -signal.SIGKILL
     assert not (workdir / "results.json").exists()
-    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run("train", *flags)
     assert done.returncode == 0, done.stderr
     assert "resuming at step" in done.stdout
     assert (workdir / "results.json").exists()
