@@ -132,7 +132,7 @@ def write_movielens(folder, release="100K", ratings=600, packed="", seed=0):
     step = 2 if release == "20M" else 1  # Half stars came later.
     values = np.clip(np.round((mean + rng.normal(0, 1, ratings)) * step) / step, 1, 5)
     times = 880_000_000 + rng.integers(0, ratings // 2, ratings) * 1800
-    told = [f"{value:g}" for value in values]
+    texts = [f"{value:g}" for value in values]
     kinds = _MOVIELENS[release]
 
     def write(kind, rows, head=()):
@@ -165,7 +165,7 @@ def write_movielens(folder, release="100K", ratings=600, packed="", seed=0):
             people = [(user, gender, age, *rest) for user, age, gender, *rest in people]
         write(kinds[2], people)
     head = [("userId", "movieId", "rating", "timestamp")] if release == "20M" else []
-    write(kinds[0], zip(users, items, told, times, strict=True), head)
+    write(kinds[0], zip(users, items, texts, times, strict=True), head)
     return list(zip(users.tolist(), items.tolist(), values.tolist(), times.tolist(), strict=True))
 
 

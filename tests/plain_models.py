@@ -81,7 +81,7 @@ def expected(name, dtype="float32", several=True):
 
 
 def laid_out(variables, inputs, table=None, mesh=None):
-    """Inputs split over the batch; the table's arrays as told, all else on every device."""
+    """Inputs split over the batch; the table's arrays as `table` says, all else on every device."""
     mesh = jax.sharding.get_mesh() if mesh is None else mesh
 
     def put(path, leaf):

@@ -88,7 +88,7 @@ def read_value_vectors(path: str | os.PathLike[str], encoder: Encoder, column: s
     Raises:
       UserError: see ``field_of_values``; a file does not exist or lacks these columns; a row has no
         value or an invalid one; a vector is missing, differs in length from the first, or has a
-        number that is not finite; a value occurs twice; or no value of the column has a vector.
+        number that is not finite; a value appears twice; or no value of the column has a vector.
     """
     number = field_of_values(encoder, column)
     field = encoder.schema.fields[number]
@@ -167,7 +167,7 @@ def _raw_parts(file: SourcePath, column: str) -> Iterator[tuple[pa.Array, pa.Arr
             names = parquet.schema_arrow.names
             twice = [name for name, count in Counter(names).items() if count > 1]
             if twice:
-                raise UserError(f"{file}: column {twice[0]!r} occurs twice")
+                raise UserError(f"{file}: column {twice[0]!r} appears twice")
             values = column if column in names else _VALUE
             for name, what in ((values, f"{column!r} or {_VALUE!r}"), (_VECTOR, f"{_VECTOR!r}")):
                 if name not in names:

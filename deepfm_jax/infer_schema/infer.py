@@ -82,7 +82,7 @@ def infer_schema(path: str | os.PathLike[str], label: str | None = None) -> Infe
         raise UserError(f"{file}: the file holds no rows")
     twice = [name for name, count in Counter(table.column_names).items() if count > 1]
     if twice:
-        raise UserError(f"{file}: column {shown(twice[0])} occurs twice")
+        raise UserError(f"{file}: column {shown(twice[0])} appears twice")
     found, reason = infer_label(file, table, label)
     columns: list[Column] = []
     reasons = {found.name: reason}

@@ -36,7 +36,7 @@ def test_places_are_those_of_index_in(size, values, data):
 
 
 @pytest.mark.parametrize("distinct", [1, 3])
-def test_texts_of_one_hash_are_told_apart(monkeypatch, distinct):
+def test_texts_of_one_hash_stay_distinct(monkeypatch, distinct):
     monkeypatch.setattr(value_index, "_LARGE", 1)
     monkeypatch.setattr(
         value_index,

@@ -178,7 +178,7 @@ def test_rejected_rows_are_written_with_their_text(tmp_path):
         ("a.svm", "", "the file is empty"),
     ],
 )
-def test_what_has_no_schema_is_told(tmp_path, name, text, message):
+def test_what_has_no_schema_is_reported(tmp_path, name, text, message):
     path = tmp_path / name
     path.write_text(text)
     if message is None:
@@ -223,7 +223,7 @@ def test_fields_of_several_values_are_found_and_encoded(tmp_path, name, text, ex
         assert list(zip(ids, values, strict=True)) == [*(pairs or [(0, 1.0)]), *padding]
 
 
-def test_a_folder_without_such_files_or_with_two_is_told(tmp_path):
+def test_a_folder_without_such_files_or_with_two_is_reported(tmp_path):
     (tmp_path / "train.csv").write_text("label,a\n1,2\n")
     with pytest.raises(UserError, match=r"no file for split 'train'; looked for train\.libsvm"):
         prepare("libsvm", tmp_path / "out", source=tmp_path)

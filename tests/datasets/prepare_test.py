@@ -145,8 +145,8 @@ def test_a_model_reads_vectors_as_a_projection(tmp_path, out):
         (shuffled,) = data.batches(split, len(expected), seed=1)
         assert sorted(shuffled["dense"].tolist()) == sorted(expected.tolist())
     assert "values" not in batch
-    told = describe(summaries, data.encoder)
-    assert "text 3 numbers, c 2, image 2 numbers" in told
+    reported = describe(summaries, data.encoder)
+    assert "text 3 numbers, c 2, image 2 numbers" in reported
 
     experiment = Experiment.from_mapping(
         {"data": {"name": "tabular", "folder": str(out)}, "model": {"name": "dnn", "embed_dim": 4}}

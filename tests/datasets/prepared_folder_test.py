@@ -107,10 +107,10 @@ def test_a_second_process_waits_and_reuses_the_data_set(source, out, tmp_path, c
     with concurrent.futures.ThreadPoolExecutor() as pool:
         with only_writer(out / "frappe"):
             waiting = pool.submit(prepare, "frappe", out, source=source)
-            while not (told := capsys.readouterr().err):
+            while not (err := capsys.readouterr().err):
                 assert not waiting.done()
                 time.sleep(0.01)
-            assert told == f"{out / 'frappe'}: another process is writing there; waiting for it\n"
+            assert err == f"{out / 'frappe'}: another process is writing there; waiting for it\n"
             os.replace(dataset_folder("frappe", tmp_path / "other"), dataset_folder("frappe", out))
         assert waiting.result() == there
 

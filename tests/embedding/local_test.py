@@ -1,4 +1,4 @@
-"""How one device writes the rows of a step, as compilers are told."""
+"""How one device writes the rows of a step, as it is described to compilers."""
 
 import re
 
@@ -14,7 +14,7 @@ ROWS, DIM = 12, 3
 
 
 def lowered_writes(frozen):
-    """For each array of a table, by its rank, whether its write is told that ids ascend."""
+    """For each array of a table, by its rank, whether its write declares that ids ascend."""
     table = {"embedding": jnp.ones((ROWS, DIM)), "first_order": jnp.ones(ROWS)}
     grads = {name: jnp.ones((5, *array.shape[1:])) for name, array in table.items()}
 

@@ -141,7 +141,7 @@ def test_another_schema_is_refused(other, message):
         extend(fit([rows(["a"])], schema()), [rows(["a"])], other)
 
 
-def test_an_encoder_that_does_not_continue_another_is_told_by_its_column():
+def test_an_encoder_that_does_not_continue_another_is_reported_by_its_column():
     old = fit([rows(["a", "a", "b"])], schema())
     for values, message in (
         (["b", "b", "a"], "column 'c': id 1 means 'b', but in the older encoder it means 'a'"),
@@ -204,7 +204,7 @@ def test_a_data_set_is_prepared_by_the_ids_of_another(days, tmp_path):
     assert made_of["extended_encoder"] == old.fingerprint()
 
 
-def test_mistakes_are_told_before_rows_are_read(days, tmp_path):
+def test_mistakes_are_reported_before_rows_are_read(days, tmp_path):
     out = tmp_path / "out"
     prepare("frappe", out, source=days[0])
     folder = dataset_folder("frappe", out)

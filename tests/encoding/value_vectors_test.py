@@ -196,7 +196,7 @@ def test_rows_are_counted_over_parts_of_a_file(encoder, tmp_path, monkeypatch):
         read_value_vectors(path, encoder, "user")
 
 
-def test_a_file_that_is_not_there_or_of_another_kind_is_told(encoder, tmp_path):
+def test_a_file_that_is_not_there_or_of_another_kind_is_reported(encoder, tmp_path):
     with pytest.raises(UserError, match=r"none\.parquet: no such file"):
         read_value_vectors(tmp_path / "none.parquet", encoder, "user")
     path = tmp_path / "v.parquet"
@@ -217,5 +217,5 @@ def test_a_name_that_stands_twice_is_refused(encoder, tmp_path, name):
     names = [*columns, name]
     table = pa.Table.from_arrays([columns[each] for each in names], names)
     pq.write_table(table, tmp_path / "v.parquet")
-    with pytest.raises(UserError, match=rf"v\.parquet: column '{name}' occurs twice"):
+    with pytest.raises(UserError, match=rf"v\.parquet: column '{name}' appears twice"):
         read_value_vectors(tmp_path / "v.parquet", encoder, "user")

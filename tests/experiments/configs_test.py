@@ -132,7 +132,7 @@ def folder_of(tmp_path_factory):
 
 
 def trace(experiment):
-    """One step on the first batch, without compiling it; of a stage before, too."""
+    """One step on the first batch, without compiling it; of a pretraining stage, too."""
     if experiment.first_stage is not None:
         trace(experiment.first_stage)
     data = PreparedData(experiment.data.name, experiment.data.folder, experiment.data.labels)

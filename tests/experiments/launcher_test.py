@@ -19,7 +19,7 @@ from experiments.configs import frappe, plateau_recipe
         ({"loop.epochs": 2, "pretraining.loop.epochs": 4}, (2, 4)),
     ],
 )
-def test_fewer_epochs_shorten_the_stage_before_too(changes, epochs):
+def test_fewer_epochs_shorten_the_pretraining_stage_too(changes, epochs):
     config = frappe.get_config("fnn").lock()
     launcher.change(config, changes, "fnn")
     assert (config.loop.epochs, config.pretraining.loop.epochs) == epochs
@@ -34,7 +34,7 @@ def value(config, key):
 
 
 @pytest.mark.parametrize("key", FOLLOWING)
-def test_the_stage_before_has_vectors_and_batches_as_large_as_the_model(key):
+def test_the_pretraining_stage_has_vectors_and_batches_as_large_as_the_model(key):
     config = frappe.get_config("fnn").lock()
     assert value(config.pretraining, key) == value(config, key)
     launcher.change(config, {key: 32}, "fnn")

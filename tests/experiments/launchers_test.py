@@ -219,7 +219,7 @@ def test_killed_and_started_again_it_goes_on(prepared, tmp_path):
     assert (workdir / "results.json").exists()
 
 
-def test_the_demo_tells_how_close_to_the_best_it_came(tmp_path):
+def test_the_demo_reports_how_close_to_the_best_it_came(tmp_path):
     done = run(
         "train",
         f"--config.data.folder={tmp_path}",
@@ -233,7 +233,7 @@ def test_the_demo_tells_how_close_to_the_best_it_came(tmp_path):
     assert (tmp_path / "run" / "training.png").exists()
 
 
-def test_compare_trains_each_model_once_and_tells_the_differences(prepared, tmp_path):
+def test_compare_trains_each_model_once_and_reports_the_differences(prepared, tmp_path):
     flags = (
         FRAPPE,
         "--models=lr,fm",
@@ -255,7 +255,7 @@ def test_compare_trains_each_model_once_and_tells_the_differences(prepared, tmp_
     assert (tmp_path / "comparison" / "fm" / "3" / "results.json").exists()
 
 
-def test_a_comparison_of_which_a_model_fails_tells_the_rest_and_fails(prepared, tmp_path):
+def test_a_comparison_of_which_a_model_fails_reports_the_rest_and_fails(prepared, tmp_path):
     config = tmp_path / "wild.py"
     config.write_text(
         "from experiments.configs import frappe\n\n"

@@ -131,8 +131,8 @@ def test_pretrained_vectors_reach_the_rows_of_every_process(prepared, tmp_path):
     job = Job(tmp_path / "job", [prepared, prepared], *flags, "--config.loop.epochs=1")
     ends = job.ends()
     assert [status for status, _, _ in ends] == [0, 0], ends
-    told = [out.count("pretrained vectors: ") for _, out, _ in ends]
-    assert told == [2, 0]
+    reported = [out.count("pretrained vectors: ") for _, out, _ in ends]
+    assert reported == [2, 0]
     alone = experiment_settings.small(
         prepared,
         **{**SETTINGS, "data": {}, "loop": {**SETTINGS["loop"], "streams": 2, "epochs": 1}},
@@ -159,11 +159,11 @@ def test_killed_and_asked_to_stop_it_goes_on_and_ends_the_same(whole, prepared, 
     job = Job(workdir, folders)
     step = checkpoint_after(workdir, 0)
     job.processes[1].send_signal(signal.SIGKILL)
-    (status, _, told), (killed, _, _) = job.ends()
+    (status, _, reported), (killed, _, _) = job.ends()
     assert killed == -signal.SIGKILL
     # The collective fails or, if it never returns, the runtime ends the process.
     assert status in (1, -signal.SIGABRT)
-    assert "has another one ended? Start all again" in told or "another task died" in told
+    assert "has another one ended? Start all again" in reported or "another task died" in reported
 
     job = Job(workdir, folders)
     step = checkpoint_after(workdir, step)
@@ -252,12 +252,12 @@ def test_an_exception_between_two_exchanges_ends_all(
     job = Job(tmp_path / "run", [prepared, prepared], *flags, last=(str(script),))
     checkpoint_after(tmp_path / "run", 0)
     started = time.monotonic()
-    (first, _, told), (second, _, said) = job.ends()
+    (first, _, reported), (second, _, said) = job.ends()
     assert time.monotonic() - started < 15
-    assert (first, second) == (2, status), (told, said)
+    assert (first, second) == (2, status), (reported, said)
     expected = f"error: process 1 ended: {message or line.removeprefix('error: ')}"
-    assert [each for each in told.splitlines() if "error" in each] == [expected]
+    assert [each for each in reported.splitlines() if "error" in each] == [expected]
     assert said.splitlines()[-1] == line
-    assert "Traceback" not in told
+    assert "Traceback" not in reported
     # The newest checkpoint is whole.
     assert progress_of(tmp_path / "run").batch >= 2

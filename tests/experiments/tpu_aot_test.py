@@ -132,13 +132,13 @@ def test_mistakes_are_one_line():
 
 
 @with_libtpu
-def test_slices_that_do_not_exist_or_cannot_hold_the_table_are_told(tmp_path):
-    def told(*flags):
+def test_slices_that_do_not_exist_or_cannot_hold_the_table_are_reported(tmp_path):
+    def reported(*flags):
         return mistake("benchmarks.tpu_aot", f"--out={tmp_path}", *flags)
 
-    assert "topology 'v9:4x4': INVALID_ARGUMENT" in told("--topologies=v9:4x4")
-    assert "topology 'v5e': INVALID_ARGUMENT" in told("--topologies=v5e")
-    message = told("--topologies=v5e:4x4", "--rows=3e9")
+    assert "topology 'v9:4x4': INVALID_ARGUMENT" in reported("--topologies=v9:4x4")
+    assert "topology 'v5e': INVALID_ARGUMENT" in reported("--topologies=v5e")
+    message = reported("--topologies=v5e:4x4", "--rows=3e9")
     assert message.startswith("error: v5e:4x4, 3,000,000,000 rows: field_dims sum to ")
 
 

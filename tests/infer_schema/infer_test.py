@@ -96,17 +96,17 @@ def test_columns_are_guessed_by_content_and_name(write, delimiter, name):
 
 
 def test_each_decision_has_its_reason(write):
-    told = infer_schema(write(lines(CELLS))).describe().splitlines()
-    assert told[0] == "from 300 rows: delimiter ',', a header"
-    assert len(told) == 1 + len(CELLS)
-    for line, column in zip(told[1:], EXPECTED, strict=True):
+    reported = infer_schema(write(lines(CELLS))).describe().splitlines()
+    assert reported[0] == "from 300 rows: delimiter ',', a header"
+    assert len(reported) == 1 + len(CELLS)
+    for line, column in zip(reported[1:], EXPECTED, strict=True):
         name, kind, reason = line.split(maxsplit=2)
         assert (name, kind) == (column.name, type(column).__name__.lower())
         assert len(reason) > 5
     missing = CELLS["device"].count("") / ROWS
-    assert told[4].endswith(f"text, 2 distinct values, {missing:.1%} missing")
-    assert "a row number" in told[1]
-    assert "only one value, 'web'" in told[11]
+    assert reported[4].endswith(f"text, 2 distinct values, {missing:.1%} missing")
+    assert "a row number" in reported[1]
+    assert "only one value, 'web'" in reported[11]
 
 
 def test_a_file_without_a_header_has_numbered_columns(write):
@@ -270,7 +270,7 @@ def test_parquet_is_guessed_by_its_types(tmp_path):
     assert typed["click"].to_pylist()[:2] == [1, 0]
 
 
-def test_text_of_several_values_is_told_from_text_with_a_bar_in_it(write):
+def test_text_of_several_values_differs_from_text_with_a_bar_in_it(write):
     genres = ["Drama", "Comedy", "Film-Noir", "Action", "War", "Western"]
     cells = {
         "genres": ["|".join(genres[: 1 + i % 4][:: -1 if i % 3 else 1]) for i in range(ROWS)],
@@ -309,14 +309,14 @@ def test_avazu_is_guessed_as_its_builder_has_it(tmp_path):
         ("click,device\n", "the file holds no rows"),
         ("click,device", "the file holds no rows"),
         ("one\ntwo\n", "no delimiter splits its lines into cells"),
-        ("click,x,x\n1,2,3\n", "column 'x' occurs twice"),
+        ("click,x,x\n1,2,3\n", "column 'x' appears twice"),
         ("\n\nclick,x\n1,2\n0,3\n", "line 1 is empty: the names of the columns, or the first row"),
         ("My export\nclick,x\n1,2\n0,3\n1,4\n0,5\n", "line 1: 1 columns instead of 2 in 'My exp"),
         ("click,x\n1,\n0,\n", "no column except the label 'click' can be a field"),
         ("click,x\n1,\0\n", "line 2: holds NUL bytes"),
     ],
 )
-def test_what_is_no_table_is_told(write, text, message):
+def test_what_is_no_table_is_reported(write, text, message):
     path = write(text)
     with pytest.raises(UserError, match=message) as raised:
         infer_schema(path)
@@ -326,9 +326,9 @@ def test_what_is_no_table_is_told(write, text, message):
 def test_messages_are_short_whatever_the_file_holds(write):
     long = "z" * 1000
     columns = {"click": ["0", "1"], "constant": [long] * 2, "x": ["5", "6"], long: ["a", "b"]}
-    told = infer_schema(write(lines(columns))).describe()
-    assert f"only one value, '{long[:60]}'..." in told
-    assert max(map(len, told.splitlines())) < 200
+    reported = infer_schema(write(lines(columns))).describe()
+    assert f"only one value, '{long[:60]}'..." in reported
+    assert max(map(len, reported.splitlines())) < 200
     with pytest.raises(UserError) as raised:
         infer_schema(
             write(lines({"device": [long + "1", long + "2", long], "x": ["1"] * 3})), "device"
@@ -342,7 +342,7 @@ def test_messages_are_short_whatever_the_file_holds(write):
         assert str(raised.value).endswith("(closest match: column_of_7)") == (label is not None)
 
 
-def test_what_cannot_be_read_is_told(write, tmp_path):
+def test_what_cannot_be_read_is_reported(write, tmp_path):
     with pytest.raises(UserError, match="no such file"):
         infer_schema(tmp_path / "none.csv")
     with pytest.raises(UserError, match="unknown kind of file"):

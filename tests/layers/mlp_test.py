@@ -93,6 +93,6 @@ def test_gradient_equals_finite_differences(inputs):
     chex.assert_trees_all_close(gradient["dense_0"]["kernel"], numeric, rtol=1e-4, atol=1e-4)
 
 
-def test_an_activation_that_does_not_exist_is_told(inputs):
+def test_an_activation_that_does_not_exist_is_reported(inputs):
     with pytest.raises(UserError, match="activation='rlu' is not one of"):
         MLP((3,), activation="rlu").init(jax.random.key(0), inputs)

@@ -81,7 +81,7 @@ def test_the_same_data_give_the_same_page(clicks):
     assert to_html(inspected(clicks)) == to_html(inspected(clicks))
 
 
-def test_the_text_is_aligned_and_tells_no_terminal_what_to_do(clicks):
+def test_the_text_is_aligned_and_has_no_control_characters(clicks):
     text = describe(inspected(clicks))
     assert "\x1b" not in text
     assert printable(NASTY) in text
@@ -98,7 +98,7 @@ def test_the_text_is_aligned_and_tells_no_terminal_what_to_do(clicks):
     [(0.0, "0%"), (1.0, "100%"), (1e-9, "<0.01%"), (1 - 1e-9, ">99.99%"), (0.0004, "0.04%"),
      (0.9995, "99.95%"), (0.256, "25.6%"), (None, "-")],
 )  # fmt: skip
-def test_shares_that_are_not_none_or_all_are_not_told_so(share, shown):
+def test_shares_near_none_or_all_are_not_rounded_to_them(share, shown):
     assert percent(share) == shown
 
 

@@ -59,7 +59,7 @@ def parquet_bytes():
 
 
 def check(path, schema, *, block_bytes=1 << 16):
-    """Reads a file in every way; what is told must add up, and nothing else may be raised."""
+    """Reads a file in every way; what is reported must add up, and nothing else may be raised."""
     outcomes = []
     for read, columns in ((read_tables, None), (read_rows, "typed")):
         report, rejected = RowReport(), []

@@ -199,7 +199,7 @@ def test_a_strange_file_is_named(tmp_path, content, block, message):
         list(read_tables(path, THREE, block_bytes=block))
 
 
-def test_a_truncated_file_is_told(tmp_path):
+def test_a_truncated_file_is_reported(tmp_path):
     path = tmp_path / "train.libfm.gz"
     path.write_bytes(gzip.compress(b"0 1:1 2:1 9:1\n1 1:1 2:1 9:1\n" * 5000)[:-40])
     with pytest.raises(UserError, match=r"train\.libfm\.gz: cannot be read .*truncated\?"):

@@ -17,12 +17,14 @@ HEADER = "click,note,app\n"
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("broken", ['1,n,"x\ny"', '1,"x\ny",a', '1,"x"",\ny",a'])
-@pytest.mark.parametrize(("bad", "told"), [("2,n,a", "column click"), ("1,n", "2 columns instead")])
-def test_a_bad_row_is_named_by_its_line_in_the_file(tmp_path, broken, bad, told, end):
+@pytest.mark.parametrize(
+    ("bad", "reason"), [("2,n,a", "column click"), ("1,n", "2 columns instead")]
+)
+def test_a_bad_row_is_named_by_its_line_in_the_file(tmp_path, broken, bad, reason, end):
     path = tmp_path / "rows.csv"
     text = HEADER + f"{broken}\n{broken}\n{bad}\n" + f"{broken}\n" * 50 + f"{bad}\n1,n,a\n"
     path.write_text(text.replace("\n", end), newline="")
-    with pytest.raises(UserError, match=f"rows.csv, line 6, {told}"):
+    with pytest.raises(UserError, match=f"rows.csv, line 6, {reason}"):
         list(read_tables(path, SCHEMA))
     for block_bytes in (100, 1 << 16):
         rejected = []

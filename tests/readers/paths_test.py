@@ -112,7 +112,7 @@ def test_a_link_to_nowhere_is_not_passed_over(tmp_path):
     assert find_files(tmp_path / "*.csv") == [tmp_path / "a.csv", tmp_path / "c.csv"]
 
 
-def test_files_that_are_not_there_are_told_by_their_url(bucket):
+def test_files_that_are_not_there_are_reported_by_their_url(bucket):
     put(f"{bucket}/logs/a.csv", TEXT)
     assert failure(f"{bucket}/b.csv") == f"{bucket}/b.csv: no such file"
     assert failure(f"{bucket}/*.tsv") == f"{bucket}/*.tsv: no file matches"
@@ -120,7 +120,7 @@ def test_files_that_are_not_there_are_told_by_their_url(bucket):
     assert failure("file:///none/a.csv") == "file:///none/a.csv: no such file"
 
 
-def test_bad_content_is_told_by_its_url(bucket):
+def test_bad_content_is_reported_by_its_url(bucket):
     url = put(f"{bucket}/a.csv.gz", gzip.compress(TEXT.encode() * 200)[:-40])
     assert failure(url).startswith(f"{url}: cannot be read to its end (Truncated")
     url = put(f"{bucket}/b.csv", TEXT + "1,a,x\n")

@@ -103,7 +103,7 @@ def test_a_truncated_file_leaves_nothing(source, out, split):
         RuntimeError("Failed to finalize: write() failed: No space left on device; at byte 9"),
     ],
 )
-def test_a_full_disk_is_told_in_one_line_and_leaves_what_was_there(source, out, monkeypatch, error):
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(source, out, monkeypatch, error):
     def fail(*_):
         raise error
 

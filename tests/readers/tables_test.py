@@ -62,7 +62,7 @@ def test_files_of_a_pattern_are_read_in_the_order_of_their_names(parts):
     assert (report.read, report.kept) == (6, 6)
 
 
-def test_bad_rows_are_counted_over_all_files_and_told_by_file(parts):
+def test_bad_rows_are_counted_over_all_files_and_reported_by_file(parts):
     for name, line in (("train-10.csv.gz", "1,x"), ("train-3.csv.gz", "1,1,a,x,7")):
         path = parts.with_name(name)
         text = gzip.decompress(path.read_bytes()).decode()
@@ -80,7 +80,7 @@ def test_a_name_with_the_signs_of_a_pattern_is_that_file(tmp_path):
     assert [row["app"] for row in rows(tmp_path / "[a]*.csv")] == ["[a]*.csv"]
 
 
-def test_what_matches_nothing_is_told(tmp_path):
+def test_what_matches_nothing_is_reported(tmp_path):
     with pytest.raises(UserError, match=r"none-\*\.csv: no file matches"):
         rows(tmp_path / "none-*.csv")
     (tmp_path / "folder.csv").mkdir()
@@ -200,7 +200,7 @@ def test_a_bad_row_of_a_table_is_named_by_its_number():
     ],
     ids=["missing", "str", "list", "ragged", "nested"],
 )
-def test_what_is_not_a_table_of_the_schema_is_told(table, message):
+def test_what_is_not_a_table_of_the_schema_is_reported(table, message):
     with pytest.raises(UserError, match=message):
         typed_table(table, SCHEMA)
 

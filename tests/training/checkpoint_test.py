@@ -59,7 +59,7 @@ def test_the_best_is_kept_when_a_run_is_resumed(tmp_path):
     assert not list((tmp_path / "checkpoints").glob("*/metrics"))
 
 
-def test_a_best_checkpoint_that_is_gone_is_told(tmp_path):
+def test_a_best_checkpoint_that_is_gone_is_reported(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(state_at(3), Progress(best_step=2))
     with pytest.raises(UserError, match="step 2, which had the best weights, is gone"):

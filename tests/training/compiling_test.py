@@ -79,7 +79,7 @@ def test_a_step_is_the_same_with_either_library(monkeypatch):
 
 
 @pytest.mark.parametrize("version", [(0, 10, 2), (0, 11, 0), (0, 11, 0, 1)])
-def test_the_versions_that_scatter_slowly_on_gpus_are_told_once(version):
+def test_the_versions_that_scatter_slowly_on_gpus_are_reported_once(version):
     compiling.warn_of_slow_scatters.cache_clear()
     with pytest.warns(UserWarning, match=r"jaxlib 0\.1\d\.\d compiles .* upgrade jax to 0\.11\.1"):
         compiling.warn_of_slow_scatters("gpu", version)

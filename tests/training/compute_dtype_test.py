@@ -34,7 +34,7 @@ def small(prepared, model=AUTO, **changes):
     return experiment_settings.small(prepared, model=model, **changes)
 
 
-def test_a_run_keeps_and_tells_what_it_chose(prepared, tmp_path, processor, capsys):
+def test_a_run_keeps_and_reports_what_it_chose(prepared, tmp_path, processor, capsys):
     train(small(prepared), tmp_path)
     assert "compute_dtype: bfloat16, since a reason" in capsys.readouterr().out
     results = json.loads((tmp_path / "results.json").read_text())
@@ -44,8 +44,8 @@ def test_a_run_keeps_and_tells_what_it_chose(prepared, tmp_path, processor, caps
     # On another machine it continues, and is scored, with the dtype with which it began.
     processor("float32")
     train(small(prepared, loop={"epochs": 2}), tmp_path)
-    told = f"compute_dtype: bfloat16, since the run in {tmp_path} began with it"
-    assert told in capsys.readouterr().out
+    reported = f"compute_dtype: bfloat16, since the run in {tmp_path} began with it"
+    assert reported in capsys.readouterr().out
     assert json.loads((tmp_path / "config.json").read_text())["model"]["compute_dtype"] == (
         "bfloat16"
     )
@@ -59,7 +59,7 @@ def test_what_is_set_is_left_alone(prepared, tmp_path, processor):
     assert with_compute_dtype(experiment, [tmp_path]) == (experiment, None)
 
 
-def test_a_stage_before_chooses_alike(prepared, tmp_path, processor):
+def test_a_pretraining_stage_chooses_alike(prepared, tmp_path, processor):
     experiment = small(prepared, MODEL, pretraining={"model": AUTO})
     found, choice = with_compute_dtype(experiment, [tmp_path])
     assert choice == ("bfloat16", "a reason")

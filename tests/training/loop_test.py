@@ -98,7 +98,7 @@ def test_fnn_starts_from_the_fm_that_was_trained_before_it(prepared, tmp_path, s
         ),
     ],
 )
-def test_a_stage_before_whose_weights_do_not_fit_is_refused(
+def test_a_pretraining_stage_whose_weights_do_not_fit_is_refused(
     prepared, tmp_path, model, first, message
 ):
     pretraining = {"model": first, "loop": {"epochs": 1}}
@@ -117,7 +117,7 @@ def test_towers_of_other_widths_start_anew():
     assert shared == {"['table']['embedding']", "['tower']['out']['bias']"}
 
 
-def test_a_mistake_in_the_stage_before_is_told_before_anything_is_written(prepared, tmp_path):
+def test_a_mistake_in_the_pretraining_stage_leaves_nothing(prepared, tmp_path):
     experiment = experiment_settings.small(
         prepared, pretraining={"model": {"name": "fm", "embed_dims": 4}}
     )
@@ -283,7 +283,7 @@ def test_a_loss_that_is_not_finite_stops_with_advice(prepared, tmp_path):
         train(experiment, tmp_path)
 
 
-def test_what_is_wrong_is_told_before_the_workdir_is_touched(prepared, tmp_path):
+def test_what_is_wrong_is_reported_before_the_workdir_is_touched(prepared, tmp_path):
     workdir = tmp_path / "run"
     for changes, message in (
         ({"model": {"name": "deepfm", "embed_dims": 4}}, "did you mean 'embed_dim'"),

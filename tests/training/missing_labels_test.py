@@ -137,7 +137,7 @@ def settings(folder, labels="click,ordered", **changes):
 def test_prepare_stores_the_labels_and_counts_the_missing_ones(shop, files):
     data = PreparedData("tabular", shop, TASKS)
     folder = dataset_folder("tabular", shop)
-    told = describe(data.summaries, Encoder.load(folder), folder)
+    reported = describe(data.summaries, Encoder.load(folder), folder)
     for split, rows in ROWS.items():
         expected, _ = labels_of(files / f"{split}.csv")
         parts = [b["labels"][: len(b["ids"])] for b in data.batches(split, rows - 1)]
@@ -149,7 +149,7 @@ def test_prepare_stores_the_labels_and_counts_the_missing_ones(shop, files):
         assert data.summaries[split].positive_rates == pytest.approx(expected.mean().to_dict())
         rates = ", ".join(f"{task} {expected[task].mean():.4f}" for task in TASKS)
         missing = ", ".join(f"{task} in {expected[task].isna().sum():,} rows" for task in TASKS)
-        assert f"  positive rates: {rates}\n  missing labels: {missing}\n" in told
+        assert f"  positive rates: {rates}\n  missing labels: {missing}\n" in reported
 
 
 def test_data_without_missing_labels_are_stored_as_before(tmp_path):
@@ -202,8 +202,8 @@ def test_each_label_is_measured_on_the_rows_that_have_it(run, files, tmp_path):
         }
         assert expected["auc"] > 0.6
         for found in (results["metrics"]["test"], from_file, from_split):
-            told = {key: found["tasks"][task][key] for key in expected}
-            assert told == pytest.approx(expected, rel=1e-4)
+            reported = {key: found["tasks"][task][key] for key in expected}
+            assert reported == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_run_on_one_of_the_labels_is_compared_on_the_rows_that_have_it(shop, files, tmp_path):

@@ -216,15 +216,15 @@ def test_vectors_that_cannot_be_fitted_are_refused():
         scaled(0 * ones, "unit_length", 0.1)
 
 
-def test_what_was_done_is_told(data, vectors, tmp_path, capsys):
+def test_what_was_done_is_reported(data, vectors, tmp_path, capsys):
     file = written(tmp_path / "v.parquet", np.tile(vectors, (1, 2)), skipped={0, 1, 2})
     *_, encoder = begun(settings(data, file), 1)
     known = len(encoder.coders[1].vocabulary)
     assert known > ITEMS - 5
-    told = capsys.readouterr().out
-    assert f"pretrained vectors: {known - 3:,} of {known:,} values of item have a vector; " in told
-    assert f"; {1 + ITEMS - known} values of {file} are not in the vocabulary; " in told
-    assert "8 numbers reduced to 4, which keep 100.0% of the variance; multiplied by 0.3" in told
+    out = capsys.readouterr().out
+    assert f"pretrained vectors: {known - 3:,} of {known:,} values of item have a vector; " in out
+    assert f"; {1 + ITEMS - known} values of {file} are not in the vocabulary; " in out
+    assert "8 numbers reduced to 4, which keep 100.0% of the variance; multiplied by 0.3" in out
 
 
 def test_processes_compare_what_they_read_and_take_the_firsts_vectors(
@@ -311,7 +311,7 @@ def test_vectors_that_say_something_help_rare_values(data, vectors, tmp_path, na
         ({"item": "FILE"}, {"embed_dim": 9}, r"pretrained_vectors.item: the vectors have 4 numb"),
     ],
 )
-def test_settings_that_do_not_go_with_the_data_are_told(
+def test_settings_that_do_not_go_with_the_data_are_reported(
     data, vectors, tmp_path, columns, model, message
 ):
     file = written(tmp_path / "v.parquet", vectors)

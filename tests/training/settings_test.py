@@ -129,7 +129,7 @@ OUT_OF_RANGE = {
         for value in values
     ],
 )
-def test_a_number_out_of_its_range_is_told_with_the_range(key, value, allowed):
+def test_a_number_out_of_its_range_is_reported_with_the_range(key, value, allowed):
     (section, *names), number = key.split("."), value
     for name in reversed(names):
         value = {name: value}
@@ -187,7 +187,7 @@ def test_settings_made_in_python_are_checked_as_well():
         ({"model": {}}, "pretraining.model.name is missing"),
     ],
 )
-def test_a_wrong_value_of_the_stage_before_is_named_with_its_place(changes, message):
+def test_a_wrong_value_of_the_pretraining_stage_is_named_with_its_place(changes, message):
     with pytest.raises(UserError, match=f"^{message}"):
         experiment_settings.small("data", pretraining={"model": {"name": "fm"}, **changes})
 

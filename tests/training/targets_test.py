@@ -121,7 +121,7 @@ def test_a_split_and_its_file_are_measured_alike(run, shop_files, tmp_path):
     assert report.kept == len(lines)
 
 
-def test_a_label_that_is_not_there_is_told_before_the_workdir_is_touched(shop, tmp_path):
+def test_a_label_that_is_not_there_is_reported_before_the_workdir_is_touched(shop, tmp_path):
     with pytest.raises(
         UserError, match=r"'bought' is not a label of the data set; it has click, ord"
     ):

@@ -134,7 +134,7 @@ def test_a_signal_to_the_launcher_deletes_the_slice(gcloud, sent, ignored, statu
     assert not gcloud.exists()
 
 
-def test_a_failing_command_is_told_by_its_error_line(gcloud):
+def test_a_failing_command_is_reported_by_its_error_line(gcloud):
     gcloud.play(broken={"create": "RESOURCE_EXHAUSTED: Quota 'TPUV6E' exhausted."})
     flags = ("--accelerator_type=v6e-8", "--command=train", "--poll_seconds=0.01")
     assert mistake(*FLAGS, *flags) == (
@@ -144,7 +144,7 @@ def test_a_failing_command_is_told_by_its_error_line(gcloud):
     assert gcloud.calls("create", "scp", "ssh") == ["create"]
 
 
-def test_gcloud_that_is_missing_is_told_with_the_way_to_install_it(tmp_path):
+def test_gcloud_that_is_missing_is_reported_with_the_way_to_install_it(tmp_path):
     flags = ("--accelerator_type=v6e-8", "--command=train")
     message = mistake(*FLAGS, *flags, PATH=str(tmp_path))
     assert message == (

@@ -20,14 +20,14 @@ def session(tpu=SLICE, **settings):
 def test_a_session_waits_installs_runs_and_deletes(gcloud):
     states = ["WAITING_FOR_RESOURCES", "WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"]
     gcloud.play({"states": states})
-    told = []
-    session(say=told.append).session()
+    reported = []
+    session(say=reported.append).session()
     # The first describe checks that the name is free.
     assert gcloud.calls() == [
         *("describe", "create", *["describe"] * 4),
         *("scp", "ssh", "ssh", "ssh", "delete"),
     ]
-    assert [line.partition(": ")[2] for line in told if line.startswith("slice")] == [
+    assert [line.partition(": ")[2] for line in reported if line.startswith("slice")] == [
         *states[1:],
     ]
 
@@ -41,15 +41,15 @@ def test_a_preempted_slice_is_deleted_created_again_and_runs_again(gcloud):
         {"states": ["WAITING_FOR_RESOURCES", "FAILED"]},
         {"states": ["PROVISIONING", "ACTIVE"]},
     )
-    told = []
-    session(say=told.append).session()
+    reported = []
+    session(say=reported.append).session()
     assert gcloud.calls("create", "scp", "ssh", "delete") == [
         *("create", "delete"),
         *("create", "scp", "ssh", "ssh", "ssh", "delete"),
         *("create", "delete"),
         *("create", "scp", "ssh", "ssh", "ssh", "delete"),
     ]
-    assert [line for line in told if "retry" in line] == [
+    assert [line for line in reported if "retry" in line] == [
         "slice ctr is SUSPENDED; retry 1 of 5",
         "slice ctr is SUSPENDING; retry 2 of 5",
         "slice ctr is FAILED (no more capacity in the zone); retry 3 of 5",
@@ -128,7 +128,7 @@ def test_somebody_elses_deletion_is_not_undone(gcloud):
     assert gcloud.calls("create") == ["create"]
 
 
-def test_a_slice_that_cannot_be_deleted_is_told_with_the_command(gcloud):
+def test_a_slice_that_cannot_be_deleted_is_reported_with_the_command(gcloud):
     gcloud.play(READY, broken={"delete": "INTERNAL: try later"})
     with pytest.raises(UserError) as error:
         session().session()
@@ -139,10 +139,10 @@ def test_a_slice_that_cannot_be_deleted_is_told_with_the_command(gcloud):
 
 def test_a_failure_is_not_hidden_by_a_deletion_that_fails_too(gcloud):
     gcloud.play({"states": ["ACTIVE"], "ssh": [7]}, broken={"delete": "INTERNAL: try later"})
-    told = []
+    reported = []
     with pytest.raises(CommandError, match="status 7"):
-        session(say=told.append).session()
-    assert "may keep costing money" in told[-1]
+        session(say=reported.append).session()
+    assert "may keep costing money" in reported[-1]
 
 
 def test_single_steps_do_one_part(gcloud):

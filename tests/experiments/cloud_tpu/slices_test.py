@@ -43,7 +43,7 @@ def test_each_generation_has_its_image(generation):
 
 
 @pytest.mark.parametrize("name", ["v7-8", "v5e-8", "v6e", "v6e-0", "v6e-8x", "a100-8", ""])
-def test_an_unknown_accelerator_type_is_told(name):
+def test_an_unknown_accelerator_type_is_reported(name):
     with pytest.raises(UserError, match="is not one of v2-N, v3-N, v4-N, v5litepod-N"):
         slices.runtime_version(name)
 
