@@ -20,6 +20,7 @@ class Outer:
     name: str
     inner: Inner = Inner(0.5)
     second: Inner | None = None
+    # The older spelling must be read too, so it stays.
     third: Optional[Inner] = None  # noqa: UP045
     sizes: tuple[int, ...] = (4, 2)
     pair: tuple[str, int] = ("a", 1)

@@ -12,7 +12,9 @@ from experiments.cloud_tpu.session import Session
 from tests.experiments.cloud_tpu.fake_gcloud import READY, SLICE, write_program
 
 # The workers run Linux and have it; macOS, where the launcher may run, does not.
-needs_setsid = pytest.mark.skipif(shutil.which("setsid") is None, reason="no setsid here")
+needs_setsid = pytest.mark.skipif(
+    shutil.which("setsid") is None, reason="no setsid, with which a slice's workers start commands"
+)
 
 
 @pytest.fixture
