@@ -189,9 +189,9 @@ def _check_same(folder: pathlib.Path, options: BuildOptions, source) -> None:
         new |= origin(options, source)
     for key, value in new.items():
         if key in old and old[key] != value:
-            difference = f"{key}={old[key]}, not {key}={value}"
-            if key == "schema":  # Too long for a message.
-                difference = "another schema"
+            # A schema is too long for a message.
+            is_long = key == "schema"
+            difference = "another schema" if is_long else f"{key}={old[key]}, not {key}={value}"
             raise UserError(
                 f"{folder} was prepared with {difference}; choose another --out, or pass "
                 "--overwrite"

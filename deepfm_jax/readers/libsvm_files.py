@@ -199,7 +199,7 @@ class _Columns:
                 self._negative = float(negative[0])
             if self._negative == -1:
                 for row in np.flatnonzero(labels == 0):
-                    reason = "is not -1 or 1, like the labels before it"
+                    reason = "is not -1 or 1, as the labels before it are"
                     faults[int(row)] = Fault(self._label.name, "0", reason)
                 labels = np.where(labels == -1, 0, labels)
         different, inverse = np.unique(labels, return_inverse=True)
