@@ -22,6 +22,7 @@ SMALL = {
 
 # Weights alone, vectors alone, both, and both with fewer vectors than weights: crosses have none.
 ONE_OF_EACH_KIND_OF_TABLE = ("lr", "dnn", "deepfm", "wide_deep")
+EVERY_KIND_OF_ARRAY = "wide_deep"
 
 
 def small_model(name, field_dims, **changes):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deepfm_jax.distributed.partitioning import batch_sharding, create_mesh
-from deepfm_jax.embedding import restripe, stripes_of
+from deepfm_jax.embedding import ROW_OPTIMIZERS, restripe, stripes_of
 from deepfm_jax.heads import OneTask
 from deepfm_jax.training.checkpoint import Checkpoints, Progress, restore_frozen
 from deepfm_jax.training.network import Network
@@ -61,15 +61,16 @@ def table_of(state):
 
 
 PENALTIES = {"clip_norm": 0.5, "l2": Penalties(table=0.1), "l1": Penalties(table=0.01)}
+SPARSE = [{"table": "sparse", "rows": RowSettings(name)} for name in ROW_OPTIMIZERS]
+DENSE = [{"table": "dense", "name": name} for name in ("sgd", "adagrad", "adam")]
+# A row optimizer sees rows that were gathered, from however many devices.
 HOW = [
-    *({"table": "sparse", "rows": RowSettings(name)} for name in
-      ("sgd", "adagrad", "rowwise_adagrad", "adam", "ftrl")),
-    *({"table": "dense", "name": name} for name in ("sgd", "adagrad", "adam")),
-]  # fmt: skip
+    *((how, (8, 1)) for how in (*SPARSE, *DENSE)),
+    *((how, devices) for how in (SPARSE[0], DENSE[0]) for devices in ((1, 1), (6, 2))),
+]
 
 
-@pytest.mark.parametrize("devices", DEVICES)
-@pytest.mark.parametrize("how", HOW, ids=lambda how: " ".join(map(str, how.values())))
+@pytest.mark.parametrize(("how", "devices"), HOW, ids=str)
 def test_frozen_rows_stay_bit_for_bit_while_others_move(how, devices):
     settings = OptimizerSettings(learning_rate=0.1, **how, **PENALTIES)
     model, optimizer, mesh, state = create(settings, devices)

@@ -1,6 +1,7 @@
 """A run that starts from the weights of another, on rows with values new to the other."""
 
 import dataclasses
+import functools
 
 import chex
 import jax
@@ -73,12 +74,22 @@ def settings(folder, model="deepfm", **changes):
     )
 
 
-@pytest.fixture(scope="module", params=[*MODELS])
-def earlier(request, days, tmp_path_factory):
-    """The name of a model and the workdir of its run on the first day."""
-    workdir = tmp_path_factory.mktemp("earlier") / "run"
-    train(settings(days[1][0], request.param), workdir)
-    return request.param, workdir
+@pytest.fixture(scope="module")
+def run_of(days, tmp_path_factory):
+    """Trains one of ``MODELS`` on the first day, once, and returns the workdir."""
+
+    @functools.cache
+    def trained(model):
+        workdir = tmp_path_factory.mktemp("earlier") / "run"
+        train(settings(days[1][0], model), workdir)
+        return workdir
+
+    return trained
+
+
+@pytest.fixture
+def run(run_of):
+    return run_of("deepfm")
 
 
 def begun(experiment, devices, workdir):
@@ -128,19 +139,23 @@ def check_scores(days, model, workdir, devices, table):
     assert int(state.step) == 0
 
 
-@pytest.mark.parametrize("devices", [1, 8])
-def test_rows_of_old_values_are_scored_as_before(days, earlier, devices):
-    model, workdir = earlier
-    check_scores(days, model, workdir, devices, "sparse")
+@pytest.mark.parametrize(
+    ("model", "devices"), [("deepfm", 1), ("deepfm", 8), ("bfloat16", 8), ("wide_deep", 8)]
+)
+def test_rows_of_old_values_are_scored_as_before(days, run_of, model, devices):
+    check_scores(days, model, run_of(model), devices, "sparse")
 
 
 def test_a_table_that_moves_densely_starts_warm_too(days, run):
     check_scores(days, "deepfm", run, 8, "dense")
 
 
-@pytest.mark.parametrize(("devices", "rows"), [(1, "adam"), (3, "adam"), (8, "ftrl")])
-def test_each_row_is_the_earlier_one_or_the_initialisers(days, earlier, devices, rows):
-    model, workdir = earlier
+@pytest.mark.parametrize(
+    ("model", "devices", "rows"),
+    [("deepfm", 3, "adam"), ("bfloat16", 1, "adam"), ("wide_deep", 8, "ftrl")],
+)
+def test_each_row_is_the_earlier_one_or_the_initialisers(days, run_of, model, devices, rows):
+    workdir = run_of(model)
     optimizer = {"learning_rate": 0.02, "table": "sparse", "rows": {"name": rows}}
     experiment = settings(days[1][1], model, optimizer=optimizer)
     state, fresh, _, encoder = begun(experiment, devices, workdir)
@@ -188,13 +203,6 @@ def test_each_row_is_the_earlier_one_or_the_initialisers(days, earlier, devices,
     if rows == "adam":  # The optimizers start anew.
         chex.assert_trees_all_equal(jax.tree.map(np.asarray, state.row_state), fresh.row_state)
     chex.assert_trees_all_equal(jax.tree.map(np.asarray, state.opt_state), fresh.opt_state)
-
-
-@pytest.fixture(scope="module")
-def run(days, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("one") / "run"
-    train(settings(days[1][0]), workdir)
-    return workdir
 
 
 def weights_of(workdir):
