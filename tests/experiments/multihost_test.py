@@ -106,7 +106,10 @@ def vectors(tmp_path_factory):
 
 
 def flags_of(vectors):
-    return f"--pretrained_vectors=user={vectors['user']}", f"--frozen_vectors=item={vectors['item']}"
+    return (
+        f"--pretrained_vectors=user={vectors['user']}",
+        f"--frozen_vectors=item={vectors['item']}",
+    )
 
 
 @pytest.fixture(scope="module")

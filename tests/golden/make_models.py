@@ -35,7 +35,14 @@ def loss_of(model, ids, values, labels):
     return jax.value_and_grad(loss, has_aux=True)
 
 
-NAMES = [f"{variant}{form}" for variant in model_variants.VARIANTS for form in ("", "/slots")]
+# A model sees slots only after they are pooled, so the first of its variants is enough for them.
+_FIRST_OF_MODEL = {
+    name: variant for variant, (name, *_) in reversed(model_variants.VARIANTS.items())
+}
+NAMES = [
+    *model_variants.VARIANTS,
+    *(f"{variant}/slots" for variant in reversed(_FIRST_OF_MODEL.values())),
+]
 
 
 def case(name):

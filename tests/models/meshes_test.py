@@ -20,7 +20,7 @@ from tests.plain_models import (
     loss_of,
     nearly,
 )
-from tests.small_models import small_model
+from tests.small_models import ONE_OF_EACH_KIND_OF_TABLE, small_model
 
 
 def test_the_mesh_that_jax_makes_by_default_is_explicit():
@@ -54,7 +54,7 @@ def test_so_does_an_explicit_mesh_in_bfloat16(name):
     on_mesh(AxisType.Explicit, name, P("d"), "bfloat16", nearly)
 
 
-@every_model
+@pytest.mark.parametrize("name", ONE_OF_EACH_KIND_OF_TABLE)
 def test_so_does_an_auto_mesh(name):
     on_mesh(AxisType.Auto, name, P("d"))
 

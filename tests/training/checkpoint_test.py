@@ -121,9 +121,13 @@ def in_order(arrays):
     }
 
 
-@pytest.mark.parametrize("path", ["sparse", "dense"])
+# Fewer devices, more, as many, and numbers of which none divides the other.
 @pytest.mark.parametrize(
-    ("saved", "restored"), [(8, 1), (1, 8), (8, 4), (4, 8), (3, 2), (6, 4), (8, 8)]
+    ("saved", "restored", "path"),
+    [
+        *((*devices, "sparse") for devices in ((8, 1), (1, 8), (8, 4), (3, 2), (8, 8))),
+        *((*devices, "dense") for devices in ((8, 3), (3, 8))),
+    ],
 )
 def test_a_state_is_restored_onto_any_number_of_devices(tmp_path, saved, restored, path):
     state, score, _ = trained(saved, path=path)

@@ -72,8 +72,7 @@ def test_sparse_steps_equal_dense_ones(name):
     chex.assert_trees_all_close(sparse, dense, atol=1e-5)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "rowwise_adagrad"])
-@pytest.mark.parametrize("room", [1.0, 0.05])
+@pytest.mark.parametrize(("optimizer", "room"), [("adam", 1.0), ("rowwise_adagrad", 0.05)])
 def test_eight_devices_give_what_one_does(optimizer, room):
     settings = OptimizerSettings("sgd", learning_rate=0.05, rows=RowSettings(name=optimizer))
     many = run("deepfm", settings, devices=8, partitioning=Partitioning(exchange_capacity=room))

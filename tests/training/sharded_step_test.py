@@ -84,7 +84,10 @@ def run(name, settings, devices=8, steps=20, partitioning=DEFAULT_PARTITIONING, 
     ("name", "optimizer"),
     [
         *((name, "rowwise_adagrad") for name in sorted(MODELS)),
-        *((EVERY_KIND_OF_ARRAY, other) for other in sorted({*ROW_OPTIMIZERS} - {"rowwise_adagrad"})),
+        *(
+            (EVERY_KIND_OF_ARRAY, other)
+            for other in sorted({*ROW_OPTIMIZERS} - {"rowwise_adagrad"})
+        ),
     ],
 )
 def test_twenty_steps_on_eight_devices_are_those_of_one(name, optimizer):
