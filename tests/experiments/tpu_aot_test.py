@@ -26,9 +26,8 @@ READS = BATCH * FIELDS
 # DeepFM's bias, and the tower: kernels and biases of 624-400-400-400-1.
 DENSE_BYTES = 4 * (1 + 624 * 400 + 2 * 400 * 400 + 400 + 3 * 400 + 1)
 
-# A torus of two dimensions and one of three, and an exchange in each precision. What a step sends and
-# holds follows from the number of chips and the precision by the formulas below, and half a minute
-# goes by for each program whatever its slice.
+# A torus of two dimensions and one of three. What a step sends and holds follows from the number of
+# chips and the precision of the exchange by the formulas below; each program takes half a minute.
 CHIPS = {"v5e:4x4": 16, "v5p:4x4x4": 64}
 MEMORY_GB = {16: 8.0, 64: 2.5}
 
