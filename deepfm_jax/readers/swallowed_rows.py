@@ -4,7 +4,7 @@ import re
 
 import pyarrow as pa
 
-from deepfm_jax.cells.text import rows_with
+from deepfm_jax.cells.text import missing_cells, rows_with
 from deepfm_jax.readers.row_checker import Fault
 from deepfm_jax.schema import Schema
 
@@ -16,7 +16,8 @@ def swallowed_rows(table: pa.Table, schema: Schema, names: list[str]) -> dict[in
 
     A line break inside a quoted cell is usually text. A line between two of them counts as a row if
     it splits into as many cells as a row has. The first and the last line of the cell count as
-    rows if each, with the cells before or after it, forms a complete row with a readable label.
+    rows if each, with the cells before or after it, forms a complete row with readable labels, of
+    which one of several may be missing.
 
     Args:
       table: Raw cells of columns of the file.
@@ -53,12 +54,15 @@ def _are_rows(
     """
     if len(first) != len(names) - place or len(last) != place + 1:
         return False
-    for label in schema.labels:
-        if label.name in names:
-            at = names.index(label.name)
-            cells = [*first[at - place : at - place + 1]] if at >= place else []
-            cells += [*last[at : at + 1]]
-            _, bad = label.type_cells(pa.array(cells, pa.string()), schema.text)
-            if bad:
-                return False
+    labels = [label for label in schema.labels if label.name in names]
+    for label in labels:
+        at = names.index(label.name)
+        cells = [*first[at - place : at - place + 1]] if at >= place else []
+        cells += [*last[at : at + 1]]
+        raw = pa.array(cells, pa.string())
+        if len(labels) > 1:  # A row may lack some of them.
+            raw = raw.filter(pa.array(~missing_cells(raw, schema.text)))
+        _, bad = label.type_cells(raw, schema.text)
+        if bad:
+            return False
     return True

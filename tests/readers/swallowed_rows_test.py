@@ -8,6 +8,7 @@ from deepfm_jax.readers.sources import RowReport, read_tables
 FIRST = Schema((Categorical("disc"), Categorical("size"), Label("click")))
 MIDDLE = Schema((Categorical("size"), Categorical("disc"), Label("click")))
 LAST = Schema((Label("click"), Categorical("size"), Categorical("disc")))
+TWO_LABELS = Schema((Label("click"), Label("order"), Categorical("size"), Categorical("disc")))
 
 
 def read(path, schema, rows, **options):
@@ -27,8 +28,9 @@ def read(path, schema, rows, **options):
         (FIRST, "disc1,5,1", '"disc1,5,1'),
         (MIDDLE, "5,disc1,1", '5,"disc1,1'),
         (LAST, "1,5,disc1", '1,5,"disc1'),
+        (TWO_LABELS, "1,,5,disc1", '1,,5,"disc1'),
     ],
-    ids=["first", "middle", "last"],
+    ids=["first", "middle", "last", "a label is missing"],
 )
 def test_rows_between_two_quotes_of_other_rows_are_not_lost(
     tmp_path, schema, row, stray, last, end
