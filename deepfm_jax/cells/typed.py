@@ -1,10 +1,14 @@
 """Types cells of one value each: every distinct cell once, every bad cell with a reason."""
 
+# pyarrow.compute makes its functions when imported, out of the type checker's sight.
+# pyright: reportAttributeAccessIssue=false
+
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from deepfm_jax.cells.text import cleaned, is_text
 from deepfm_jax.cells.text_format import TextFormat
@@ -66,6 +70,9 @@ def _typed(raw: pa.Array, text: TextFormat, type_values, keep_distinct: bool) ->
         indices, values = raw.indices.cast(pa.int32()), values.slice(0, len(raw.dictionary))
         return pa.DictionaryArray.from_arrays(indices, values), np.zeros(len(raw), bool), reason
     places = raw.indices.fill_null(len(raw.dictionary))
+    if keep_distinct:
+        # A bad row is left out, but the dictionary that its value is in is not made anew.
+        values = pc.if_else(pa.array(bad), None, values)
     values = values.take(places)
     # In a dictionary array, a missing row has no index, and null is not among the values.
     return values.dictionary_encode() if keep_distinct else values, bad[places.to_numpy()], reason

@@ -201,6 +201,18 @@ def test_mutations_of_times_ids_and_named_labels(tmp_path_factory, edits):
         assert report.read >= report.kept + report.rejected
 
 
+def test_an_id_out_of_range_in_a_row_that_is_left_out_is_not_encoded(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("click,user\n1,3\n0,20\n1,\n0,9\n")
+    schema = Schema((Label("click"), Categorical("user", dtype="id", size=10)))
+    report = RowReport()
+    tables = list(read_tables(path, schema, max_bad_rows=1, report=report))
+    assert "line 3, column user: value '20' is not an id" in report.first_errors[0]
+    encoder = fit(tables, schema)
+    found = [ids for table in tables for ids in encoder.encode(table).ids.ravel().tolist()]
+    assert found == [3, 0, 9]
+
+
 def failure(path, schema=CSV, **options):
     with pytest.raises(UserError) as raised:
         list(read_tables(path, schema, **options))
