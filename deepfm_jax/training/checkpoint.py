@@ -20,6 +20,9 @@ from deepfm_jax.training.state import TrainState, Weights
 _MAX_LOSSES = 4096
 # Prefix of the state's arrays that mark frozen rows.
 _FROZEN = "frozen/"
+# Devices that hold copies of an array write a part of it each, for which Orbax compiles a program:
+# that takes longer than to write an array below this size, which one device writes alone.
+_MIN_PART_BYTES = 1 << 20
 
 
 @dataclasses.dataclass
@@ -116,10 +119,14 @@ class Checkpoints:
     def __init__(self, workdir: str | os.PathLike[str]):
         self._workdir = workdir
         self._kept = _LastAndBest()
+        trees = _array_trees()
         self._manager = ocp.CheckpointManager(
             pathlib.Path(workdir).absolute() / "checkpoints",
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=self._kept, enable_async_checkpointing=True
+            ),
+            handler_registry=ocp.handlers.create_default_handler_registry(
+                weights=trees, rest=trees
             ),
         )
 
@@ -144,8 +151,8 @@ class Checkpoints:
         self._manager.save(
             int(state.step),
             args=ocp.args.Composite(
-                weights=ocp.args.StandardSave(state.weights),
-                rest=ocp.args.StandardSave(_without_weights(state)),
+                weights=ocp.args.PyTreeSave(state.weights),
+                rest=ocp.args.PyTreeSave(_without_weights(state)),
                 progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
                 layout=ocp.args.JsonSave(_layout(state)),
             ),
@@ -227,16 +234,22 @@ class Checkpoints:
         self, step: int, item: str, like: Any, *, strict: bool = True, partial: bool = False
     ) -> Any:
         """Reads an item; with ``partial``, only the arrays that ``like`` has."""
-        restore = ocp.args.StandardRestore(like, strict=strict)
-        if partial:
-            how = jax.tree.map(
-                lambda leaf: ocp.ArrayRestoreArgs(
-                    dtype=leaf.dtype, sharding=leaf.sharding, global_shape=leaf.shape, strict=strict
-                ),
-                like,
-            )
-            restore = ocp.args.PyTreeRestore(like, restore_args=how, partial_restore=True)
+        how = jax.tree.map(
+            lambda leaf: ocp.ArrayRestoreArgs(
+                dtype=leaf.dtype, sharding=leaf.sharding, global_shape=leaf.shape, strict=strict
+            ),
+            like,
+        )
+        restore = ocp.args.PyTreeRestore(like, restore_args=how, partial_restore=partial)
         return self._manager.restore(step, args=ocp.args.Composite(**{item: restore}))[item]
+
+
+def _array_trees() -> ocp.PyTreeCheckpointHandler:
+    """Returns what writes and reads trees of arrays."""
+    arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_MIN_PART_BYTES)
+    return ocp.PyTreeCheckpointHandler(
+        type_handler_registry=ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
+    )
 
 
 def restore_best(workdir: str | os.PathLike[str], like: Weights) -> Weights:
